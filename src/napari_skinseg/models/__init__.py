@@ -1,0 +1,1 @@
+"""Networks, the bundles they are kept in, the store of bundles, and the device they run on."""

@@ -1,0 +1,1 @@
+"""The napari face: the only room that imports napari or Qt."""
