@@ -15,8 +15,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import BadInput
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
+from ..pixels.image import IMAGE_SUFFIXES
 
 _MASK_NAME = re.compile(r"^(?P<id>.+?)[_-](segmentation|lesion|mask|gt|groundtruth)$", re.IGNORECASE)
 _MASK_FOLDER = re.compile(r"mask|segmentation|ground_?-?truth|^(gt|labels?|annotations?)$", re.IGNORECASE)
@@ -98,7 +97,7 @@ def find_cases(folder: str | Path) -> list[Case]:
 
 
 def read_splits(path: str | Path) -> list[SplitRow]:
-    """The rows of a split file: a CSV with the columns `id` and `split`, and perhaps `dataset`, `lesion_group`, `diagnosis`.
+    """The rows of a split file: a CSV with `id` and `split`, and perhaps `dataset`, `lesion_group` and `diagnosis`.
 
     Raises:
         BadInput: no such file, no CSV, or a column is missing.
@@ -131,7 +130,9 @@ def apply_splits(cases: Iterable[Case], splits: str | Path, split: str = "train"
             )
     if not chosen:
         known = ", ".join(sorted({row.split for rows in by_id.values() for row in rows}))
-        raise BadInput(f"{splits} puts none of these photos into the split {split!r} (it has: {known}); choose another.")
+        raise BadInput(
+            f"{splits} puts none of these photos into the split {split!r} (it has: {known}); choose another."
+        )
     return chosen
 
 
@@ -154,8 +155,8 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
         # Only folders below the root count: someone's "masks_project/" as a root says nothing about its files.
         in_masks = any(_MASK_FOLDER.search(part) for part in here.relative_to(root).parts)
         for name in sorted(names):
-            stem, suffix = os.path.splitext(name)
-            if name.startswith(".") or suffix.lower() not in IMAGE_SUFFIXES or _NEITHER.search(stem):
+            stem, dot, suffix = name.rpartition(".")
+            if not stem or dot + suffix.lower() not in IMAGE_SUFFIXES or _NEITHER.search(stem):
                 continue
             named = _MASK_NAME.match(stem)
             if named:
