@@ -33,7 +33,7 @@ MAX_ASPECT = 8
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS
 
 # By content, never by suffix; the list also keeps Pillow from trying formats that start programs (EPS).
-_FORMATS = ("JPEG", "MPO", "PNG", "TIFF", "BMP", "WEBP")
+_FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # a phone's MPO opens as JPEG
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 _ROUNDING = 1e-3  # how far resampling may push floats out of [0, 1]
@@ -50,9 +50,18 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         BadInput: the file is missing, empty, damaged, not a photo, a stack or animation, or refused by `to_rgb`.
     """
+    return to_rgb(read_pixels(path), name=str(path))
+
+
+def read_pixels(path: str | Path) -> NDArray[Any]:
+    """Read an image file as it is stored: gray, gray and alpha, RGB or RGBA, in its own depth; for masks and `to_rgb`.
+
+    Raises:
+        BadInput: the file is missing, empty, damaged, not an image, a stack or animation, tiny, huge or a strip.
+    """
     path = Path(path)
     try:
-        pixels = _decode(path)
+        return _decode(path)
     except (BadInput, MemoryError):
         raise
     except UnidentifiedImageError as error:
@@ -61,7 +70,6 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
         raise BadInput(_too_large(str(path))) from error
     except Exception as error:  # decoders raise nearly anything on damaged bytes
         raise BadInput(f"{path} is damaged or cut short ({error}); copy or export it again.") from error
-    return to_rgb(pixels, name=str(path))
 
 
 def to_rgb(array: ArrayLike, *, name: str = "image") -> NDArray[np.uint8]:
