@@ -1,8 +1,8 @@
 """What fools lesion networks, drawn onto any photo: hair, rulers, dark rims, ink, stickers, glare and gel bubbles.
 
-One list serves the phantoms (documentation, samples, tests) and the augmentation of training, so every artefact is drawn
-in a few milliseconds at network size with Pillow and NumPy alone, scales with the photo, and follows from the generator
-it is given. The looks are those seen in HAM10000 and ISIC photos.
+One list serves the phantoms (documentation, samples, tests) and the augmentation of training, so every artefact takes
+a few milliseconds at network size, scales with the photo, and follows from the generator it is given. The looks are
+those seen in HAM10000 and ISIC photos.
 """
 
 from collections.abc import Callable
@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 def add_artefact(name: str, rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
-    """`rgb` (uint8 [H, W, 3]) with the artefact `name` of `ARTEFACTS` on it, and the lesion mask (bool [H, W]) that is left.
+    """`rgb` (uint8 [H, W, 3]) with the artefact `name` of `ARTEFACTS` on it, and what is left of `mask` (bool [H, W]).
 
     Only "dark_field" changes the mask: what its rim hides is no longer lesion. The inputs are never written to.
     Raises BadInput for an unknown name.
@@ -39,7 +39,7 @@ def add_artefact(name: str, rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, 
 
 
 class _Sheet:
-    """An opacity sheet over a photo, twice as fine as a small photo so that a hair thinner than a pixel stays a hair."""
+    """An opacity sheet over a photo, twice as fine where the photo is small: hair thinner than a pixel stays hair."""
 
     def __init__(self, photo: Image.Image) -> None:
         self.photo = photo
@@ -49,14 +49,17 @@ class _Sheet:
         self.image = Image.new("L", (self.width, self.height))
         self.draw = ImageDraw.Draw(self.image)
 
-    def line(self, points: Points, thickness: float, opacity: float, closed: bool = False) -> None:
-        """A polyline through `points` [N, 2] (x, y), `thickness` a fraction of the diagonal; thinner than a pixel is fainter."""
+    def line(self, points: Points, thickness: float, opacity: float) -> None:
+        """A polyline through `points` [N, 2] (x, y); `thickness` a fraction of the diagonal, below a pixel fainter."""
         wide = thickness * self.diagonal
-        path = [tuple(p) for p in points.tolist()]
-        self.draw.line(path + path[:1] * closed, _byte(opacity * min(1.0, wide)), max(1, round(wide)))
+        self.draw.line(points.ravel().tolist(), _byte(opacity * min(1.0, wide)), max(1, round(wide)))
+
+    def fill(self, outline: Points, opacity: float) -> None:
+        """The polygon with corners `outline` [N, 2] (x, y)."""
+        self.draw.polygon(outline.ravel().tolist(), _byte(opacity))
 
     def stamp(self, colour: Colour, blur: float = 0.0, texture: Image.Image | None = None) -> None:
-        """Lay `colour` on the photo through the sheet, softened by `blur` photo pixels, patchy where `texture` is dark."""
+        """Lay `colour` on the photo through the sheet; `blur` in photo pixels, patchy where `texture` is dark."""
         opacity = self.image.reduce(self.fine) if self.fine > 1 else self.image
         if blur > 0.25:
             opacity = opacity.filter(ImageFilter.GaussianBlur(blur))
@@ -65,29 +68,23 @@ class _Sheet:
         self.photo.paste(colour, (0, 0), opacity)
 
 
-# --- hair -------------------------------------------------------------------------------------------------------------
-
-
 def _hair(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     """Curved hairs, a few or a forest, thick or vellus, dark or fair, or the stubble that shaving leaves."""
     colour = _pick(rng, _HAIR_COLOURS, (0.45, 0.2, 0.15, 0.1, 0.1))
     stubble = rng.random() < 0.2
-    count = int(rng.integers(15, 70) if stubble else np.exp(rng.uniform(np.log(2), np.log(55))))
+    count = rng.uniform(8, 35) if stubble else _log_uniform(rng, 1, 28)
     length = rng.uniform(0.02, 0.07) if stubble else rng.uniform(0.25, 1.1)
-    thickness = rng.uniform(0.0025, 0.006) if stubble else np.exp(rng.uniform(np.log(0.0012), np.log(0.007)))
+    thickness = rng.uniform(0.0025, 0.006) if stubble else _log_uniform(rng, 0.0012, 0.007)
     spread = rng.choice([0.15, 0.5, 2.0])
     curl = rng.uniform(0.05, 0.8) * (0.2 if stubble else 1.0)
     opacity = rng.uniform(0.55, 0.98)
-    for part in range(2):
+    for _ in range(2):
         sheet = _Sheet(photo)
-        hairs = _curves(
-            sheet, rng, max(1, count // 2), length, rng.normal(0, 3) if part == 0 else rng.normal(0, 1), spread, curl
-        )
+        hairs = _curves(sheet, rng, round(count), length, rng.normal(0, 3), spread, curl)
         widths = thickness * np.exp(rng.normal(0, 0.35, len(hairs)))
         for hair, wide, dark in zip(hairs, widths, opacity * rng.uniform(0.6, 1.0, len(hairs)), strict=True):
-            third = len(hair) // 3
             sheet.line(hair, wide, dark)
-            sheet.line(hair[: 2 * third], wide * 1.3, dark)
+            sheet.line(hair[:8], wide * 1.3, dark)
         sheet.stamp(_vary(rng, colour, 18), blur=rng.uniform(0.0, 0.0022) * max(photo.size) * rng.random())
 
 
@@ -107,9 +104,6 @@ def _curves(
     return curve - curve[:, 6:7] + middle
 
 
-# --- ruler ------------------------------------------------------------------------------------------------------------
-
-
 def _ruler(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     """A millimetre scale: etched ticks along a side of the plate, or a printed bar with its unit, dark or light."""
     sheet = _Sheet(photo)
@@ -123,7 +117,7 @@ def _ruler(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     start = size * (0.5 + out * rng.uniform(0.36, 0.5)) + size * out[::-1] * rng.normal(0, 0.1)
     direction = np.array([np.cos(along), np.sin(along)])
     span = size @ np.abs(direction) * (rng.uniform(0.5, 0.75) if printed else rng.uniform(0.3, 1.3))
-    gap = sheet.diagonal * np.exp(rng.uniform(np.log(0.012), np.log(0.06)))
+    gap = sheet.diagonal * _log_uniform(rng, 0.012, 0.06)
     count = min(120, int(span / gap) + 1)
     major = int(_pick(rng, (5, 10, 100), (0.5, 0.3, 0.2)))
     short, thickness = rng.uniform(0.008, 0.022), rng.uniform(0.0012, 0.0035)
@@ -163,9 +157,6 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(height)
 
 
-# --- dark field -------------------------------------------------------------------------------------------------------
-
-
 def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
     """The black surround of the dermoscope's round view, or the frame or bars of a scan; cuts the mask."""
     height, width = mask.shape
@@ -173,13 +164,13 @@ def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
     coarse = mask[::step, ::step]
     for attempt in range(6):
         distance = _field_of_view(height, width, mild=attempt == 5, rng=rng)
-        kept = (coarse & (distance[::step, ::step] < 1)).sum() / max(1, coarse.sum())
-        if kept > (0.35 if rng.random() < 0.05 else 0.75):
+        hidden = (coarse & (distance[::step, ::step] >= 1)).sum()
+        if hidden <= coarse.sum() * (0.65 if rng.random() < 0.05 else 0.25):
             break
-    softness = np.exp(rng.uniform(np.log(0.004), np.log(0.12)))
+    softness = _log_uniform(rng, 0.004, 0.12)
     vignette = rng.uniform(0, 0.45) * (rng.random() < 0.7)
     # Lenses bend blue more than red: the rim of a real field of view has a coloured fringe.
-    fringe = rng.normal(0, 0.006, 3) + np.array([0.0, 0.004, 0.01]) * rng.choice([-1, 1])
+    fringe = softness * (rng.normal(0, 0.06, 3) + np.array([0.0, 0.1, 0.25]) * rng.uniform(-0.5, 1))
     black = rng.uniform(0, 28) * (rng.random() < 0.6) * np.array([1.0, 0.85, 0.8]) + rng.uniform(0, 6, 3)
     shade = 1 - np.float32(vignette) * np.minimum(distance, 1) ** 4
     out = np.empty_like(rgb)
@@ -217,9 +208,6 @@ def _field_of_view(height: int, width: int, mild: bool, rng: Generator) -> NDArr
     return np.sqrt(total) if power == 2.0 else np.power(total, np.float32(1 / power))
 
 
-# --- ink --------------------------------------------------------------------------------------------------------------
-
-
 def _ink(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     """Surgical marker: scribbles, dots, rings and arrows, broken where the skin's furrows stayed dry."""
     sheet = _Sheet(photo)
@@ -231,9 +219,9 @@ def _ink(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     kind = _pick(rng, ("scribble", "marks", "ring", "arrow", "lines"), (0.42, 0.22, 0.14, 0.1, 0.12))
     if kind == "ring":
         t = np.linspace(0, 2 * np.pi * rng.choice([0.4, 0.8, 1.0, 1.05]), 49) + turn
-        reach = extent * rng.uniform(1.25, 1.9) + sheet.diagonal * 0.02
+        around = extent * rng.uniform(1.25, 1.9) + sheet.diagonal * 0.02
         wobble = 1 + 0.06 * rng.normal() * np.sin(2 * t) + 0.04 * rng.normal() * np.sin(3 * t + turn)
-        ring = centre + np.stack([np.cos(t), np.sin(t)], -1) * reach * wobble[:, None]
+        ring = centre + np.stack([np.cos(t), np.sin(t)], -1) * around * wobble[:, None]
         dash = int(_pick(rng, (48, 4, 2), (0.6, 0.2, 0.2)))
         for i in range(0, 48, dash * 2 if dash < 48 else 48):
             sheet.line(ring[i : i + dash + 1], thickness, opacity)
@@ -256,16 +244,16 @@ def _ink(photo: Image.Image, mask: Mask, rng: Generator) -> None:
             away = np.array([np.cos(angle), np.sin(angle)])
             spot = centre + away * (extent * rng.uniform(1.1, 1.5) + reach + sheet.diagonal * abs(rng.normal(0, 0.12)))
             spot = np.clip(spot, 0, (sheet.width, sheet.height))
-            ends = rng.normal(0, 0.45, (int(rng.integers(4, 16)), 2)) * (1, rng.uniform(0.5, 2)) * reach + spot
-            sheet.line(ends, thickness * rng.uniform(0.4, 1.0), opacity)
+            strokes = int(rng.integers(5, 22))
+            zigzag = np.stack([np.linspace(-0.5, 0.5, strokes), 0.4 * (-1.0) ** np.arange(strokes)], -1)
+            zigzag = (zigzag + rng.normal(0, 0.13, zigzag.shape)) * (rng.uniform(0.6, 2.2), 1) * reach
+            cos, sin = np.cos(angle * 3), np.sin(angle * 3)
+            sheet.line(zigzag @ np.array([[cos, sin], [-sin, cos]]) + spot, thickness * rng.uniform(0.4, 1.0), opacity)
     dryness = rng.uniform(0.2, 0.95)
     sheet.stamp(colour, rng.uniform(0.001, 0.004) * max(photo.size) * 0.7, _mottle(photo.size, rng, 0.008, dryness))
 
 
 _INKS: tuple[Colour, ...] = ((78, 52, 150), (58, 70, 160), (36, 34, 48), (112, 66, 138))
-
-
-# --- sticker ----------------------------------------------------------------------------------------------------------
 
 
 def _sticker(photo: Image.Image, mask: Mask, rng: Generator) -> None:
@@ -275,18 +263,14 @@ def _sticker(photo: Image.Image, mask: Mask, rng: Generator) -> None:
         colour = _vary(rng, _pick(rng, _STICKERS, (0.28, 0.22, 0.14, 0.12, 0.1, 0.09, 0.05)), 22)
         disc = rng.random() < 0.8
         outline = _clear_of_lesion(sheet, mask, disc, rng)
-        corners = [tuple(p) for p in outline.tolist()]
-        sheet.draw.polygon(corners, _byte(0.5))
+        sheet.fill(outline, 0.5)
         sheet.stamp((30, 20, 20), blur=rng.uniform(0.002, 0.008) * max(photo.size))
-        sheet.draw.polygon(corners, _byte(rng.uniform(0.9, 1.0)))
-        sheet.stamp(
-            colour, rng.uniform(0, 0.002) * max(photo.size), _mottle(photo.size, rng, 0.004, rng.uniform(0, 0.25))
-        )
+        sheet.fill(outline, rng.uniform(0.9, 1.0))
+        felt = _mottle(photo.size, rng, 0.004, rng.uniform(0, 0.25))
+        sheet.stamp(colour, rng.uniform(0, 0.002) * max(photo.size), felt)
         if rng.random() < 0.35:
-            inner = _Sheet(photo)
-            middle = outline.mean(0)
-            small = middle + (outline - middle) * rng.uniform(0.35, 0.85)
-            inner.draw.polygon([tuple(p) for p in small.tolist()], _byte(0.95))
+            inner, middle = _Sheet(photo), outline.mean(0)
+            inner.fill(middle + (outline - middle) * rng.uniform(0.35, 0.85), 0.95)
             inner.stamp(_vary(rng, _pick(rng, _STICKERS), 25), blur=0.5)
 
 
@@ -296,36 +280,26 @@ _STICKERS: tuple[Colour, ...] = (
 
 
 def _clear_of_lesion(sheet: _Sheet, mask: Mask, disc: bool, rng: Generator) -> Points:
-    """The outline [N, 2] (x, y) of a sticker at or over the frame's edge that, but for one in twenty, spares the lesion."""
+    """The outline [N, 2] (x, y) of a sticker at or over the frame's edge; all but one in twenty spare the lesion."""
     step = max(1, min(mask.shape) // 48)
     lesion = np.argwhere(mask[::step, ::step])[:, ::-1] * step * sheet.fine
     allowed = 0.3 if rng.random() < 0.05 else 0.02
     size = np.array([sheet.width, sheet.height])
-    reach = sheet.diagonal * np.exp(rng.uniform(np.log(0.05), np.log(0.28)))
+    reach = sheet.diagonal * _log_uniform(rng, 0.05, 0.28)
     for _ in range(12):
         middle = rng.random(2) * size
         axis = int(rng.integers(2))
         middle[axis] = size[axis] * rng.integers(2) + rng.normal(0, 0.6) * reach
-        if disc:
-            covered = np.hypot(*(lesion - middle).T) < reach
-        else:
-            covered = np.abs(lesion - middle).max(1, initial=0) < reach
-        if covered.sum() <= allowed * max(1, len(lesion)):
+        if (np.hypot(*(lesion - middle).T) < reach).sum() <= allowed * len(lesion):
             break
         reach *= 0.85
     else:
         middle = size * (lesion.mean(0) < size / 2)
     tilt = rng.uniform(0, 2 * np.pi)
     t = np.linspace(0, 2 * np.pi, 73)[:-1] + tilt
-    if disc:
-        ray = np.full(t.shape, 1.0)
-    else:
-        power, slim = rng.uniform(6, 30), rng.uniform(1.0, 3.0)
-        ray = (np.abs(np.cos(t - tilt)) ** power + np.abs(slim * np.sin(t - tilt)) ** power) ** (-1 / power)
+    power, slim = (2.0, 1.0) if disc else (rng.uniform(6, 30), rng.uniform(1.0, 3.0))  # superellipse: disc or card
+    ray = (np.abs(np.cos(t - tilt)) ** power + np.abs(slim * np.sin(t - tilt)) ** power) ** (-1 / power)
     return middle + np.stack([np.cos(t), np.sin(t)], -1) * (ray * reach)[:, None]
-
-
-# --- glare and bubbles ------------------------------------------------------------------------------------------------
 
 
 def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
@@ -334,19 +308,16 @@ def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     kind = _pick(rng, ("flecks", "bands", "streaks"), (0.5, 0.25, 0.25))
     opacity = rng.uniform(0.35, 1.0)
     if kind == "bands":
-        x = np.linspace(-1, 1, photo.width)
-        reach, rise = rng.uniform(0.5, 1.0), rng.uniform(0.2, 0.8)
-        band = np.clip((np.abs(x - rng.normal(0, 0.25)) - reach) / rise, 0, 1) ** rng.uniform(0.7, 2)
-        ramp = Image.fromarray((band * opacity * 235).astype(np.uint8)[None]).resize(photo.size)
-        ramp = ramp.rotate(rng.normal(0, 6), Image.Resampling.BILINEAR) if rng.random() < 0.8 else ramp.transpose(
-            Image.Transpose.ROTATE_90).resize(photo.size)  # fmt: skip
+        tilt = rng.choice([0, np.pi / 2], p=(0.8, 0.2)) + rng.normal(0, 0.1)
+        x, y = np.linspace(-1, 1, photo.width), np.linspace(-1, 1, photo.height)[:, None]
+        across = np.abs(x * np.cos(tilt) + y * np.sin(tilt) - rng.normal(0, 0.25))
+        band = np.clip((across - rng.uniform(0.35, 0.9)) / rng.uniform(0.2, 0.8), 0, 1)
+        ramp = Image.fromarray((band ** rng.uniform(0.7, 2) * opacity * 235).astype(np.uint8))
         sheet.image = ImageChops.multiply(ramp, _mottle(photo.size, rng, 0.12, rng.uniform(0, 0.5)))
-        sheet.fine = 1
-        blur = 0.0
+        sheet.fine, blur = 1, 0.0
     elif kind == "streaks":
-        for streak in _curves(
-            sheet, rng, int(rng.integers(4, 40)), rng.uniform(0.03, 0.15), rng.normal(0, 2), 0.3, 0.3
-        ):
+        length, heading = rng.uniform(0.03, 0.15), rng.normal(0, 2)
+        for streak in _curves(sheet, rng, int(rng.integers(4, 40)), length, heading, 0.3, 0.3):
             sheet.line(streak, rng.uniform(0.001, 0.005), opacity * rng.uniform(0.4, 1.0))
         blur = rng.uniform(0.0005, 0.003) * max(photo.size)
     else:
@@ -354,9 +325,9 @@ def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
         if rng.random() < 0.4:
             centre, extent = rng.random(2) * (sheet.width, sheet.height), np.full(2, sheet.diagonal * 0.3)
         for spot in centre + rng.normal(0, 0.5, (int(rng.integers(3, 45)), 2)) * extent:
-            blob = rng.normal(0, 1, (6, 2)) * sheet.diagonal * np.exp(rng.uniform(np.log(0.0012), np.log(0.008)))
+            blob = rng.normal(0, 1, (6, 2)) * sheet.diagonal * _log_uniform(rng, 0.0012, 0.008)
             blob = blob[np.argsort(np.arctan2(blob[:, 1], blob[:, 0]))] + spot
-            sheet.draw.polygon([tuple(p) for p in blob.tolist()], _byte(opacity * rng.uniform(0.5, 1.0)))
+            sheet.fill(blob, opacity * rng.uniform(0.5, 1.0))
         blur = rng.uniform(0.0005, 0.002) * max(photo.size)
     sheet.stamp(_pick(rng, ((255, 255, 255), (235, 242, 255), (255, 244, 232))), blur)
 
@@ -365,13 +336,14 @@ def _bubbles(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     """Air in the immersion gel: a dark line inside a bright ring, and the lamp mirrored in each."""
     dark, bright = _Sheet(photo), _Sheet(photo)
     size = np.array([dark.width, dark.height])
-    home = rng.random(2) if rng.random() < 0.6 else rng.integers(0, 2, 2).astype(float)
+    home = rng.random(2) if rng.random() < 0.6 else rng.uniform(0.0, 0.15, 2) + 0.85 * rng.integers(0, 2, 2)
     spread = rng.choice([0.1, 0.25, 0.6])
-    largest = np.exp(rng.uniform(np.log(0.008), np.log(0.08)))
+    largest = _log_uniform(rng, 0.008, 0.08)
     lamp = rng.uniform(0, 360)
     strength = rng.uniform(0.4, 1.0)
-    for _ in range(int(np.exp(rng.uniform(np.log(1), np.log(40))))):
-        x, y = (home + rng.normal(0, spread, 2)) * size
+    for _ in range(round(_log_uniform(rng, 1, 40))):
+        # Folding at the frame keeps the bubbles that would fall outside it.
+        x, y = np.abs((home + rng.normal(0, spread, 2) + 1) % 2 - 1) * size
         r = max(2.0, dark.diagonal * largest * rng.uniform(0.1, 1.0) ** 1.5)
         rim = max(1, round(r * rng.uniform(0.08, 0.2)))
         box, inside = (x - r, y - r, x + r, y + r), (x - r + rim, y - r + rim, x + r - rim, y + r - rim)
@@ -389,9 +361,6 @@ _DRAWN: dict[str, Callable[[Image.Image, Mask, Generator], None]] = {
     "hair": _hair, "ruler": _ruler, "ink": _ink, "sticker": _sticker, "glare": _glare, "bubbles": _bubbles,
 }  # fmt: skip
 ARTEFACTS = ("hair", "ruler", "dark_field", "ink", "sticker", "glare", "bubbles")
-
-
-# --- shared -----------------------------------------------------------------------------------------------------------
 
 
 def _lesion(mask: Mask, sheet: _Sheet) -> tuple[Points, Points]:
@@ -414,6 +383,11 @@ def _mottle(size: tuple[int, int], rng: Generator, grain: float, depth: float) -
 
 def _pick(rng: Generator, options: tuple[T, ...], weights: tuple[float, ...] | None = None) -> T:
     return options[int(rng.choice(len(options), p=weights))]
+
+
+def _log_uniform(rng: Generator, low: float, high: float) -> float:
+    """Sizes and counts: each doubling as likely as the next."""
+    return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
 def _vary(rng: Generator, colour: Colour, by: float) -> Colour:
