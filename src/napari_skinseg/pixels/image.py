@@ -155,7 +155,7 @@ def _decode(path: Path) -> NDArray[Any]:
     with Image.open(path, formats=_FORMATS) as image:
         _check_shape((image.height, image.width), str(path))
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":
+        if frames > 1 and image.format in ("PNG", "WEBP"):
             raise BadInput(f"{path} holds {frames} frames; save the one to use as a photo of its own.")
         if head.startswith(b"\x89PNG") and head[24] == 16:
             return _deep_png(path)
@@ -214,14 +214,14 @@ def _deep_png(path: Path) -> NDArray[Any]:
 
 
 def _look_at_tiff(path: Path) -> tuple[NDArray[Any] | None, int]:
-    """The pixels, if they are of more than 8 bits (Pillow reads few of those), and the orientation tag."""
+    """The pixels, if Pillow would not read them whole (more than 8 bits, thumbnail first), and the orientation tag."""
     with tifffile.TiffFile(path) as tiff:
         whole = [series for series in tiff.series if not series.keyframe.is_reduced]  # thumbnails do not count
         if len(whole) != 1 or whole[0].axes not in ("YX", "YXS", "SYX"):
             raise BadInput(f"{path} holds a stack of images; save the plane to use as a photo of its own.")
         page = whole[0].keyframe
         orientation = int(page.tags.valueof("Orientation", 1))
-        if page.bitspersample <= 8:
+        if page.bitspersample <= 8 and page.index == 0:
             return None, orientation
         _check_shape((page.imagelength, page.imagewidth), str(path))
         if page.photometric.name not in ("MINISBLACK", "MINISWHITE", "RGB"):
