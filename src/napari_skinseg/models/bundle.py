@@ -1,0 +1,289 @@
+"""One trained model on disk, laid out as a MONAI bundle: data only.
+
+    <folder>/configs/metadata.json     MONAI bundle metadata plus our section "napari_skinseg" (see `ModelSpec`)
+    <folder>/models/model.safetensors  weights in float16
+    <folder>/docs/README.md            model card
+
+Nothing in the folder is executed: the metadata is read as plain JSON and never given to MONAI's `ConfigParser`, which
+evaluates `$expressions`; weights are safetensors, never pickles.
+"""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from importlib.metadata import version as package_version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import BadInput
+from ..files import atomic, output_folder, write_json, write_text
+from .network import IN_CHANNELS, build, stride
+
+if TYPE_CHECKING:
+    import torch
+
+METADATA = Path("configs") / "metadata.json"
+WEIGHTS = Path("models") / "model.safetensors"
+CARD = Path("docs") / "README.md"
+
+FORMAT = 1
+"""Version of our section of the metadata; a model with a higher one is refused."""
+
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+"""What a model may be called: it becomes a folder name on every system."""
+
+MAX_WEIGHT_BYTES = 200 * 2**20
+_SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """Everything about a model but its weights.
+
+    Attributes:
+        name: what people call it; lower-case letters, digits, dot, dash and underscore.
+        version: of this model, "major.minor.patch".
+        network: a name from `network.NETWORKS`.
+        network_arguments: what that network is built with.
+        input_size: (height, width) in pixels that every image is resized to.
+        mean: per RGB channel, subtracted after scaling to [0, 1].
+        std: per RGB channel, divided by.
+        threshold: probability from which a pixel is lesion, in (0, 1).
+        confidence: (intercept, slope) that turn the logit of the expected Jaccard into `Segmentation.confidence`;
+            see `segment.confidence_of`.
+        description: one sentence for lists.
+        licence: SPDX identifier or a sentence; follows the training data.
+        training_data: what it was trained on, in words.
+        metrics: figures as published in the card, e.g. {"ham10000 test Dice": 0.93}.
+        provenance: command, package versions, date, base model.
+    """
+
+    name: str
+    network: str
+    network_arguments: Mapping[str, Any]
+    input_size: tuple[int, int]
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    version: str = "0.1.0"
+    threshold: float = 0.5
+    confidence: tuple[float, float] = (0.0, 1.0)
+    description: str = ""
+    licence: str = "unknown"
+    training_data: str = "unknown"
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    provenance: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model in memory.
+
+    Attributes:
+        spec: what it is.
+        network: float32 module in evaluation mode, on the CPU.
+        sha256: of the weights file, in hexadecimal; names the exact weights in every table.
+    """
+
+    spec: ModelSpec
+    network: "torch.nn.Module"
+    sha256: str
+
+
+def read_spec(folder: str | Path) -> ModelSpec:
+    """Read a bundle's metadata without importing torch.
+
+    Raises:
+        BadInput: the folder is not a bundle of ours, or its metadata is damaged, foreign or from a newer version.
+    """
+    path = Path(folder) / METADATA
+    try:
+        metadata = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise BadInput(f"{folder} is not a model: it has no {METADATA}; choose the folder that holds it.") from None
+    except (OSError, ValueError) as error:
+        raise BadInput(f"{path} cannot be read as JSON ({error}); get the model again.") from error
+    section = metadata.get("napari_skinseg") if isinstance(metadata, dict) else None
+    if not isinstance(section, dict):
+        raise BadInput(f"{path} does not describe a napari-skinseg model; only models made by it can be used.")
+    if type(section.get("format")) is not int or section["format"] > FORMAT:
+        raise BadInput(f"{folder} was made by a newer napari-skinseg; update napari-skinseg to use it.")
+    return _spec_from(section, path)
+
+
+def load(folder: str | Path) -> Model:
+    """Load a bundle; nothing in it is executed.
+
+    Raises:
+        BadInput: see `read_spec`; also when the weights are missing, not safetensors, truncated, of other shapes than
+            the network's, or not finite.
+    """
+    import torch
+    from safetensors import SafetensorError
+    from safetensors.torch import load as parse
+
+    spec = read_spec(folder)
+    path = Path(folder) / WEIGHTS
+    try:
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise BadInput(f"{path} is larger than any model of ours ({MAX_WEIGHT_BYTES >> 20} MiB); it is refused.")
+        content = path.read_bytes()
+        weights = parse(content)
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); get the model again.") from error
+    except SafetensorError as error:
+        raise BadInput(
+            f"{path} is not a whole safetensors file ({error}); other formats, pickles among them, are refused."
+        ) from error
+    network = build(spec.network, spec.network_arguments)
+    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    if {name: tensor.shape for name, tensor in weights.items()} != expected:
+        raise BadInput(f"{path} does not fit the network {spec.network} named in its metadata; get the model again.")
+    if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
+        raise BadInput(f"{path} holds weights that are not finite numbers; get the model again.")
+    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
+    return Model(spec, network.float().eval(), hashlib.sha256(content).hexdigest())
+
+
+def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: str | None = None) -> Path:
+    """Write a bundle; each file is whole or absent.
+
+    Args:
+        folder: made when it is absent.
+        spec: what to store beside the weights.
+        network: its floating-point weights are stored in float16.
+        card: Markdown text of the model card; None writes one from `spec`.
+
+    Raises:
+        BadInput: the name is not usable, or the folder cannot be written to.
+    """
+    import torch
+    from safetensors.torch import save as serialise
+
+    _spec_from({**_section(spec)}, Path(spec.name))
+    folder = Path(folder)
+    for path in (METADATA, WEIGHTS, CARD):
+        output_folder((folder / path).parent)
+    weights = {
+        name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in network.state_dict().items()
+    }
+    with atomic(folder / WEIGHTS) as temporary:
+        temporary.write_bytes(serialise(weights))
+    write_spec(folder, spec)
+    write_text(folder / CARD, card if card is not None else card_of(spec))
+    return folder
+
+
+def write_spec(folder: str | Path, spec: ModelSpec) -> None:
+    """Write the metadata alone, e.g. with measured figures or a new name."""
+    write_json(Path(folder) / METADATA, _metadata(spec))
+
+
+def card_of(spec: ModelSpec) -> str:
+    """A model card in Markdown made from what the spec knows."""
+    figures = "\n".join(f"| {name} | {value:.4g} |" for name, value in spec.metrics.items()) or "| not measured | – |"
+    origin = "\n".join(f"- {key}: {value}" for key, value in spec.provenance.items()) or "- unknown"
+    height, width = spec.input_size
+    return (
+        f"# {spec.name} {spec.version}\n\n{spec.description}\n\n"
+        "A research tool, not a medical device: it outlines lesions and diagnoses nothing.\n\n"
+        f"- Network: MONAI `{spec.network}` {dict(spec.network_arguments)}, input {width}x{height} RGB\n"
+        f"- Training data: {spec.training_data}\n- Licence: {spec.licence}\n\n"
+        f"## Figures\n\n| what | value |\n|---|---|\n{figures}\n\n## Where it comes from\n\n{origin}\n"
+    )
+
+
+def _section(spec: ModelSpec) -> dict[str, Any]:
+    return {"format": FORMAT, **asdict(spec)}
+
+
+def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
+    try:
+        spec = ModelSpec(
+            name=str(section["name"]),
+            version=str(section["version"]),
+            network=str(section["network"]),
+            network_arguments=dict(section["network_arguments"]),
+            input_size=_numbers(section["input_size"], int, 2),
+            mean=_numbers(section["mean"], float, 3),
+            std=_numbers(section["std"], float, 3),
+            threshold=float(section["threshold"]),
+            confidence=_numbers(section["confidence"], float, 2),
+            description=str(section["description"]),
+            licence=str(section["licence"]),
+            training_data=str(section["training_data"]),
+            metrics={str(key): float(value) for key, value in dict(section["metrics"]).items()},
+            provenance={str(key): str(value) for key, value in dict(section["provenance"]).items()},
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} lacks or garbles an entry ({error}); get the model again.") from error
+    if not NAME_PATTERN.fullmatch(spec.name):
+        raise BadInput(f"{spec.name!r} is no model name; use up to 64 of a-z, 0-9, dot, dash and underscore.")
+    step = stride(spec.network, spec.network_arguments)
+    if not all(32 <= side <= 2048 and side % step == 0 for side in spec.input_size):
+        raise BadInput(f"{path} has the input size {spec.input_size}; it must be multiples of {step} from 32 to 2048.")
+    if not (0 < spec.threshold < 1 and min(spec.std) > 0):
+        raise BadInput(f"{path} has a threshold outside (0, 1) or a zero standard deviation; get the model again.")
+    return spec
+
+
+def _numbers(values: Any, kind: type, length: int) -> Any:
+    numbers = tuple(kind(value) for value in values)
+    if len(numbers) != length or not all(abs(number) < float("inf") for number in numbers):
+        raise ValueError(f"{values!r} is not {length} numbers")
+    return numbers
+
+
+def _metadata(spec: ModelSpec) -> dict[str, Any]:
+    """MONAI bundle metadata (bundle specification, "metadata.json file") with our own section."""
+    height, width = spec.input_size
+    plane = {"type": "image", "num_channels": IN_CHANNELS, "spatial_shape": [height, width], "dtype": "float32"}
+    return {
+        "schema": _SCHEMA,
+        "version": spec.version,
+        "changelog": {spec.version: "see docs/README.md"},
+        "monai_version": package_version("monai"),
+        "pytorch_version": package_version("torch").split("+")[0],
+        "numpy_version": package_version("numpy"),
+        "required_packages_version": {"safetensors": package_version("safetensors")},
+        "name": spec.name,
+        "task": "Skin lesion segmentation in dermoscopic photographs",
+        "description": spec.description or spec.name,
+        "authors": "napari-skinseg contributors",
+        "copyright": "napari-skinseg contributors",
+        "license": spec.licence,
+        "data_source": spec.training_data,
+        "intended_use": "Research only. Not a medical device.",
+        "network_data_format": {
+            "inputs": {
+                "image": {
+                    **plane,
+                    "format": "rgb",
+                    "modality": "dermoscopy",
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": {
+                        "0": "red",
+                        "1": "green",
+                        "2": "blue",
+                        "3": "previous mask",
+                        "4": "include clicks",
+                        "5": "exclude clicks",
+                    },
+                }
+            },
+            "outputs": {
+                "pred": {
+                    **plane,
+                    "format": "segmentation",
+                    "num_channels": 1,
+                    "value_range": [],
+                    "is_patch_data": False,
+                    "channel_def": {"0": "lesion (logit)"},
+                }
+            },
+        },
+        "napari_skinseg": _section(spec),
+    }

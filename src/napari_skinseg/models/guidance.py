@@ -1,0 +1,58 @@
+"""Clicks and a previous mask as extra input channels of the network.
+
+The coding is that of RITM (Sofiiuk et al. 2021, "Reviving Iterative Training with Mask Guidance"): the previous mask and
+one map per kind of click, each click a binary disc. All three are zero in automatic use.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+CLICK_RADIUS = 5
+"""Radius of a click's disc in pixels of the network's input (RITM uses 5 on crops of 320x480)."""
+
+
+@dataclass(frozen=True)
+class Click:
+    """A point that a person says is lesion (`include`) or not.
+
+    Attributes:
+        row: position in pixels of the image's own frame, 0 at the top.
+        column: position in pixels of the image's own frame, 0 at the left.
+        include: True for "this is lesion", False for "this is not".
+    """
+
+    row: float
+    column: float
+    include: bool = True
+
+
+def guidance(
+    shape: tuple[int, int],
+    image_shape: tuple[int, int],
+    clicks: Sequence[Click] = (),
+    previous: NDArray[np.float32] | None = None,
+) -> NDArray[np.float32]:
+    """Draw the guidance channels.
+
+    Args:
+        shape: (height, width) of the network's input.
+        image_shape: (height, width) of the image that the clicks were made on.
+        clicks: clicks in the image's frame; those outside it are clamped to its border.
+        previous: probability or mask in [0, 1] of the network's input shape, or None for none.
+
+    Returns:
+        float32 `[3, h, w]` in [0, 1]: previous mask, include clicks, exclude clicks.
+    """
+    channels = np.zeros((3, *shape), dtype=np.float32)
+    if previous is not None:
+        channels[0] = previous
+    rows, columns = np.ogrid[: shape[0], : shape[1]]
+    for click in clicks:
+        row = np.clip((click.row + 0.5) * shape[0] / image_shape[0] - 0.5, 0, shape[0] - 1)
+        column = np.clip((click.column + 0.5) * shape[1] / image_shape[1] - 0.5, 0, shape[1] - 1)
+        disc = (rows - row) ** 2 + (columns - column) ** 2 <= CLICK_RADIUS**2
+        channels[1 if click.include else 2][disc] = 1
+    return channels
