@@ -72,9 +72,9 @@ def _hair(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     """Curved hairs, a few or a forest, thick or vellus, dark or fair, or the stubble that shaving leaves."""
     colour = _pick(rng, _HAIR_COLOURS, (0.45, 0.2, 0.15, 0.1, 0.1))
     stubble = rng.random() < 0.2
-    count = rng.uniform(8, 35) if stubble else _log_uniform(rng, 1, 28)
+    count = rng.uniform(8, 35) if stubble else log_uniform(rng, 1, 28)
     length = rng.uniform(0.02, 0.07) if stubble else rng.uniform(0.25, 1.1)
-    thickness = rng.uniform(0.0025, 0.006) if stubble else _log_uniform(rng, 0.0012, 0.007)
+    thickness = rng.uniform(0.0025, 0.006) if stubble else log_uniform(rng, 0.0012, 0.007)
     spread = rng.choice([0.15, 0.5, 2.0])
     curl = rng.uniform(0.05, 0.8) * (0.2 if stubble else 1.0)
     opacity = rng.uniform(0.55, 0.98)
@@ -117,7 +117,7 @@ def _ruler(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     start = size * (0.5 + out * rng.uniform(0.36, 0.5)) + size * out[::-1] * rng.normal(0, 0.1)
     direction = np.array([np.cos(along), np.sin(along)])
     span = size @ np.abs(direction) * (rng.uniform(0.5, 0.75) if printed else rng.uniform(0.3, 1.3))
-    gap = sheet.diagonal * _log_uniform(rng, 0.012, 0.06)
+    gap = sheet.diagonal * log_uniform(rng, 0.012, 0.06)
     count = min(120, int(span / gap) + 1)
     major = int(_pick(rng, (5, 10, 100), (0.5, 0.3, 0.2)))
     short, thickness = rng.uniform(0.008, 0.022), rng.uniform(0.0012, 0.0035)
@@ -167,7 +167,7 @@ def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
         hidden = (coarse & (distance[::step, ::step] >= 1)).sum()
         if hidden <= coarse.sum() * (0.65 if rng.random() < 0.05 else 0.25):
             break
-    softness = _log_uniform(rng, 0.004, 0.12)
+    softness = log_uniform(rng, 0.004, 0.12)
     vignette = rng.uniform(0, 0.45) * (rng.random() < 0.7)
     # Lenses bend blue more than red: the rim of a real field of view has a coloured fringe.
     fringe = softness * (rng.normal(0, 0.06, 3) + np.array([0.0, 0.1, 0.25]) * rng.uniform(-0.5, 1))
@@ -285,7 +285,7 @@ def _clear_of_lesion(sheet: _Sheet, mask: Mask, disc: bool, rng: Generator) -> P
     lesion = np.argwhere(mask[::step, ::step])[:, ::-1] * step * sheet.fine
     allowed = 0.3 if rng.random() < 0.05 else 0.02
     size = np.array([sheet.width, sheet.height])
-    reach = sheet.diagonal * _log_uniform(rng, 0.05, 0.28)
+    reach = sheet.diagonal * log_uniform(rng, 0.05, 0.28)
     for _ in range(12):
         middle = rng.random(2) * size
         axis = int(rng.integers(2))
@@ -325,7 +325,7 @@ def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
         if rng.random() < 0.4:
             centre, extent = rng.random(2) * (sheet.width, sheet.height), np.full(2, sheet.diagonal * 0.3)
         for spot in centre + rng.normal(0, 0.5, (int(rng.integers(3, 45)), 2)) * extent:
-            blob = rng.normal(0, 1, (6, 2)) * sheet.diagonal * _log_uniform(rng, 0.0012, 0.008)
+            blob = rng.normal(0, 1, (6, 2)) * sheet.diagonal * log_uniform(rng, 0.0012, 0.008)
             blob = blob[np.argsort(np.arctan2(blob[:, 1], blob[:, 0]))] + spot
             sheet.fill(blob, opacity * rng.uniform(0.5, 1.0))
         blur = rng.uniform(0.0005, 0.002) * max(photo.size)
@@ -338,10 +338,10 @@ def _bubbles(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     size = np.array([dark.width, dark.height])
     home = rng.random(2) if rng.random() < 0.6 else rng.uniform(0.0, 0.15, 2) + 0.85 * rng.integers(0, 2, 2)
     spread = rng.choice([0.1, 0.25, 0.6])
-    largest = _log_uniform(rng, 0.008, 0.08)
+    largest = log_uniform(rng, 0.008, 0.08)
     lamp = rng.uniform(0, 360)
     strength = rng.uniform(0.4, 1.0)
-    for _ in range(round(_log_uniform(rng, 1, 40))):
+    for _ in range(round(log_uniform(rng, 1, 40))):
         # Folding at the frame keeps the bubbles that would fall outside it.
         x, y = np.abs((home + rng.normal(0, spread, 2) + 1) % 2 - 1) * size
         r = max(2.0, dark.diagonal * largest * rng.uniform(0.1, 1.0) ** 1.5)
@@ -385,7 +385,7 @@ def _pick(rng: Generator, options: tuple[T, ...], weights: tuple[float, ...] | N
     return options[int(rng.choice(len(options), p=weights))]
 
 
-def _log_uniform(rng: Generator, low: float, high: float) -> float:
+def log_uniform(rng: Generator, low: float, high: float) -> float:
     """Sizes and counts: each doubling as likely as the next."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
