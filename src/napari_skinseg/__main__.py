@@ -1,0 +1,8 @@
+"""`python -m napari_skinseg` is `napari-skinseg`."""
+
+import sys
+
+from .cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,388 @@
+"""The command line: one command per verb, with the verb's own names, defaults and help.
+
+Flags are made from the verbs' dataclasses, so an option is added once, there. Nothing here imports torch before a
+command needs it. Exit codes: 0 all done; 1 some photos failed and are named, the others are done; 2 bad input, nothing
+done; 70 a bug of ours; 130 interrupted, what is done is whole.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from cyclopts import App, CycloptsError, Parameter
+
+from .batch import BatchOptions, BatchOutcome, segment_files
+from .cases.dataset import Case, apply_splits, find_cases
+from .demo import open_in_napari, print_table, write_samples
+from .errors import BadInput, Cancelled
+from .evaluate import EvaluateOptions
+from .evaluate import evaluate as run_evaluation
+from .files import output_folder
+from .models import store
+from .pixels.image import find_images
+from .pixels.mask import CleanUp, read_mask
+from .pixels.metrics import FAILURE_JACCARD, dice
+from .segment import Segmenter, SegmentOptions
+from .terminal import interruptible, progress, report_crash, say
+from .train import TrainOptions
+from .train import train as run_training
+
+DONE, SOME_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
+
+
+@dataclass(frozen=True)
+class Output:
+    """What is printed.
+
+    Attributes:
+        quiet: Print errors only.
+        json: Print the result as one JSON document on standard output.
+    """
+
+    quiet: bool = False
+    json: bool = False
+
+
+@dataclass(frozen=True)
+class With:
+    """What segments.
+
+    Attributes:
+        model: Name of a model (see `models list`) or its folder; the default model when not given.
+        device: auto, cuda, mps or cpu.
+    """
+
+    model: str | None = None
+    device: str = "auto"
+
+
+# Fields become flags of their own (--threshold), not of their group (--segment.threshold).
+for _options in (BatchOptions, CleanUp, EvaluateOptions, Output, SegmentOptions, TrainOptions, With):
+    Parameter(name="*")(_options)
+
+app = App(
+    name="napari-skinseg",
+    help="Outline skin lesions in dermoscopic photographs. A research tool, not a medical device.",
+    help_format="plaintext",
+    result_action="return_value",
+    suppress_keyboard_interrupt=False,
+)
+models = App(name="models", help="List, inspect, share and choose models.")
+app.command(models)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command and return its exit code; no traceback ever reaches the screen."""
+    try:
+        return int(app(arguments, exit_on_error=False) or DONE)
+    except CycloptsError:  # cyclopts has said what is wrong
+        return BAD_INPUT
+    except BadInput as error:
+        say(str(error))
+        return BAD_INPUT
+    except (KeyboardInterrupt, Cancelled):
+        say("Interrupted.")
+        return INTERRUPTED
+    except BrokenPipeError:  # whoever read our output has seen enough; Python must not complain again at exit
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+    except Exception as error:
+        report_crash(error)
+        return BUG
+
+
+@app.command
+def segment(
+    paths: list[Path],
+    /,
+    *,
+    out: Path = Path("segmentations"),
+    using: With = With(),
+    options: BatchOptions = BatchOptions(),
+    output: Output = Output(),
+) -> int:
+    """Outline the lesion in every photo: a mask named <photo>_segmentation.png each, in the photo's own size.
+
+    Args:
+        paths: Photos, or folders of photos with all their subfolders.
+        out: Folder for the masks.
+    """
+    options.validate()
+    outcome, segmenter = _segment(find_images(paths), out, using, options, output)
+    if output.json:
+        _print_json(_as_json(outcome, segmenter))
+    elif not output.quiet:
+        print(_in_words(outcome, out))
+    return _code(outcome)
+
+
+@app.command
+def demo(
+    *,
+    images: Path | None = None,
+    out: Path = Path("demo-output"),
+    view: bool = False,
+    using: With = With(),
+    output: Output = Output(),
+) -> int:
+    """Show what it does: segment your photos or four generated ones, measure them and print the table.
+
+    Args:
+        images: A photo or a folder of photos; generated sample photos with a known mask when not given.
+        out: Folder for masks, overlays and the table.
+        view: Open the first result in napari afterwards, where there is a screen.
+    """
+    truths = {} if images else write_samples(output_folder(out / "photos"))
+    photos = find_images(images) if images else sorted(truths)
+    options = BatchOptions(overlay=True, measure=True, overwrite=True)
+    outcome, segmenter = _segment(photos, out, using, options, output)
+    agreement = {
+        result.photo: dice(read_mask(result.mask), truths[result.photo])
+        for result in outcome.done
+        if result.photo in truths
+    }
+    if output.json:
+        document = _as_json(outcome, segmenter)
+        for entry, result in zip(document["done"], outcome.done, strict=True):
+            entry["dice"] = agreement.get(result.photo)
+        _print_json(document)
+    elif not output.quiet:
+        print_table(outcome.done, agreement)
+        print(_in_words(outcome, out))
+    if view and outcome.done and not open_in_napari(outcome.done[0]):
+        say("napari stays closed: there is no screen here, or napari is not installed.", quiet=output.quiet)
+    return _code(outcome)
+
+
+@app.command
+def evaluate(
+    folders: list[Path],
+    /,
+    *,
+    splits: Path | None = None,
+    split: str = "test",
+    out: Path | None = None,
+    using: With = With(),
+    options: EvaluateOptions = EvaluateOptions(),
+    output: Output = Output(),
+) -> int:
+    """Compare a model's masks with those that people drew.
+
+    Args:
+        folders: Folders of photos with masks.
+        splits: CSV file that puts each photo into a split; all photos are used when not given.
+        split: Split to use.
+        out: Folder for the per-image table (CSV) and the summary (JSON).
+    """
+    options.validate()
+    cases = _cases(folders, splits, split)
+    if out is not None:
+        output_folder(out)
+    segmenter = Segmenter(using.model, using.device, say)
+    say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
+    with interruptible() as cancel, progress(output.quiet) as on_event:
+        evaluation = run_evaluation(segmenter, cases, options, on_event, cancel)
+    if out is not None:
+        evaluation.write(out)
+    if output.json:
+        _print_json(evaluation.to_json())
+    elif not output.quiet:
+        print(evaluation.to_text())
+    return DONE
+
+
+@app.command
+def train(
+    folders: list[Path],
+    /,
+    *,
+    out: Path,
+    splits: Path | None = None,
+    validation: list[Path] | None = None,
+    options: TrainOptions = TrainOptions(),
+    output: Output = Output(),
+) -> int:
+    """Train a new model on photos with masks; the same command goes on with a run that was stopped.
+
+    Args:
+        folders: Folders of photos with masks to learn from.
+        out: Folder of the run; the new model appears in it under its name.
+        splits: CSV file that puts each photo into the split train, val or another one.
+        validation: Folders of other photos with masks, which choose the best pass; instead of a split file.
+    """
+    options.validate()
+    if (splits is None) == (not validation):
+        raise BadInput("Training needs photos to be judged on: give either --splits or --validation.")
+    cases = _cases(folders, splits, "train")
+    judges = _cases(validation or folders, splits, "val")
+    with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
+        outcome = run_training(cases, judges, options, out, on_event, cancel)
+    if output.json:
+        _print_json(asdict(outcome))
+    elif outcome.model and not output.quiet:
+        print(f"{outcome.model}: validation Dice {outcome.best_dice:.4f} after {outcome.passes} passes.")
+        print(f"To use it: napari-skinseg models add {outcome.model}")
+    return INTERRUPTED if outcome.cancelled else DONE
+
+
+@models.command(name="list")
+def list_models(*, output: Output = Output()) -> None:
+    """List the models on this computer; a star marks the default."""
+    default = store.default_name()
+    found = store.list_models()
+    if output.json:
+        _print_json([{**_about(model), "default": model.name == default} for model in found])
+        return
+    for model in found:
+        text = model.problem or (model.spec.description if model.spec else "")
+        print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
+
+
+@models.command
+def info(model: str | None = None, /, *, output: Output = Output()) -> None:
+    """Show what a model is, what it was trained on and how well it does.
+
+    Args:
+        model: Name or folder; the default model when not given.
+    """
+    about = _about(store.find(model or store.default_name()))
+    if output.json:
+        _print_json(about)
+        return
+    for name, value in about.items():
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for key, line in lines:
+            print(f"{name} {key}".strip().replace("_", " ") + f": {line}")
+
+
+@models.command
+def add(source: Path, /, *, name: str | None = None) -> None:
+    """Add a model, from its folder or a zip made by `export`, after checking that it is sound.
+
+    Args:
+        source: Folder or zip.
+        name: What to call it; its own name when not given.
+    """
+    added = store.add(source, name)
+    print(f"{added.name} was added: {added.folder}")
+
+
+@models.command
+def export(model: str, target: Path, /) -> None:
+    """Pack a model into one zip to share.
+
+    Args:
+        model: Name or folder.
+        target: Zip to write, or folder to write it to.
+    """
+    print(store.export(model, target))
+
+
+@models.command
+def remove(model: str, /) -> None:
+    """Delete one of your own models.
+
+    Args:
+        model: Name.
+    """
+    store.remove(model)
+    print(f"{model} was removed.")
+
+
+@models.command
+def default(model: str | None = None, /) -> None:
+    """Show which model is used when none is named, or choose it.
+
+    Args:
+        model: Name of the model to use from now on.
+    """
+    if model is not None:
+        store.set_default(model)
+    print(store.default_name())
+
+
+def _segment(
+    photos: list[Path], out: Path, using: With, options: BatchOptions, output: Output
+) -> tuple[BatchOutcome, Segmenter]:
+    output_folder(out)
+    with interruptible() as cancel:
+        segmenter = Segmenter(using.model, using.device, say)
+        say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
+        with progress(output.quiet) as on_event:
+            outcome = segment_files(photos, out, segmenter, options, on_event, cancel)
+    for _, sentence in outcome.failed:
+        say(sentence)
+    return outcome, segmenter
+
+
+def _code(outcome: BatchOutcome) -> int:
+    if outcome.cancelled:
+        return INTERRUPTED
+    if not outcome.failed:
+        return DONE
+    return SOME_FAILED if outcome.done else BAD_INPUT
+
+
+def _in_words(outcome: BatchOutcome, out: Path) -> str:
+    """What a person should know about the run, and look at first."""
+    done, kept = outcome.done, sum(result.kept for result in outcome.done)
+    lines = [
+        f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}"
+        + (f", {kept} of them as they were" * bool(kept))
+    ]
+    if outcome.table:
+        lines.append(f"Table: {outcome.table} (measurement only, not a diagnosis)")
+    empty = [result.name for result in done if result.empty]
+    doubtful = [r.name for r in done if not r.empty and r.confidence is not None and r.confidence < FAILURE_JACCARD]
+    if empty:
+        lines.append(f"No lesion found in {_some(empty)}")
+    if doubtful:
+        lines.append(f"Likely wrong, look at these first: {_some(doubtful)}")
+    if outcome.failed:
+        lines.append(f"Failed: {_some([str(path) for path, _ in outcome.failed])}")
+    if outcome.cancelled:
+        lines.append("Stopped before the end; the same command goes on from here.")
+    return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def _as_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
+    return {
+        "model": segmenter.spec.name,
+        "weights_sha256": segmenter.model.sha256,
+        "device": segmenter.device_line,
+        "table": outcome.table,
+        "cancelled": outcome.cancelled,
+        "done": [asdict(result) for result in outcome.done],
+        "failed": [{"file": path, "error": sentence} for path, sentence in outcome.failed],
+    }
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Paths and NumPy's scalars as JSON knows them."""
+    return str(value) if isinstance(value, Path) else value.item()
+
+
+def _about(model: store.StoredModel) -> dict[str, Any]:
+    spec = asdict(model.spec) if model.spec else {}
+    return {"name": model.name, "origin": model.origin, "folder": model.folder, "problem": model.problem} | {
+        key: value for key, value in spec.items() if key != "name"
+    }
+
+
+def _cases(folders: Sequence[Path], splits: Path | None, split: str) -> list[Case]:
+    """The cases with a mask below the folders, of one split if there is a split file."""
+    cases = [case for folder in folders for case in find_cases(folder)]
+    return apply_splits(cases, splits, split) if splits else cases
