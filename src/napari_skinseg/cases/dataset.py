@@ -7,6 +7,7 @@ nearest to it.
 """
 
 import csv
+import filecmp
 import os
 import re
 from collections import defaultdict
@@ -17,13 +18,17 @@ from pathlib import Path
 from ..errors import BadInput
 from ..pixels.image import IMAGE_SUFFIXES
 
-_MASK_NAME = re.compile(r"^(?P<id>.+?)[_-](segmentation|lesion|mask|gt|groundtruth)$", re.IGNORECASE)
-_MASK_FOLDER = re.compile(r"mask|segmentation|ground_?-?truth|^(gt|labels?|annotations?)$", re.IGNORECASE)
-# Not photos and not lesion masks: our own overlays, ISIC's superpixels and attribute maps, PH2's colour regions.
-_NEITHER = re.compile(r"(_overlay|_probability|_superpixels|_attribute_\w+|_R\d+_Label\d+)$", re.IGNORECASE)
+_MASK_NAME = re.compile(r"^(?P<id>.+?)[_-](segmentation|mask|gt|groundtruth)$", re.IGNORECASE)
+_MASK_FOLDER = re.compile(r"(^|[\W_])masks?($|[\W_])|segmentation|ground_?-?truth|^(gt|labels?)$", re.IGNORECASE)
+_PHOTO_FOLDER = re.compile(r"image|photo|(^|[\W_])(input|data)$", re.IGNORECASE)
+_PH2_MASK = re.compile(r"^(?P<id>.+)_lesion$")
+# Not photos and not lesion masks: our own results, ISIC's superpixels and dermoscopic features, PH2's colour regions.
+_NEITHER = re.compile(
+    r"_(overlay|probability|superpixels|attribute_\w+|globules|streaks|R\d+_Label\d+)$", re.IGNORECASE
+)
 
 _ID_COLUMNS = ("id", "image_id", "isic_id", "image_name", "image")
-_GROUP_COLUMNS = ("lesion_group", "group", "lesion_id", "patient_id")
+_GROUP_COLUMNS = ("lesion_group", "group", "lesion_id", "patient_id", "patient")
 _DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
 _SOURCE_COLUMNS = ("dataset", "source")
 
@@ -61,13 +66,27 @@ class SplitRow:
     diagnosis: str = ""
 
 
-def find_cases(folder: str | Path) -> list[Case]:
-    """Every photo below `folder`, paired with its mask where there is one, sorted by id.
+@dataclass(frozen=True)
+class Found:
+    """What a folder holds: the photos as cases, and the masks that belong to none of them."""
 
-    `group` and `diagnosis` come from a metadata CSV in the folder (HAM10000's or ISIC's) where one is found.
+    cases: tuple[Case, ...]
+    orphans: tuple[Path, ...]
+
+
+def find_cases(folder: str | Path, group_column: str = "") -> list[Case]:
+    """Every photo below `folder`, paired with its mask where there is one, sorted by id; see `search`."""
+    return list(search(folder, group_column).cases)
+
+
+def search(folder: str | Path, group_column: str = "") -> Found:
+    """Every photo below `folder`, paired with its mask where there is one, sorted by id, and the masks left over.
+
+    `group` and `diagnosis` come from the metadata tables (CSV, or Dataverse's tab files) in the folder or one level
+    below. The group is the lesion, else the patient, or the column named `group_column`.
 
     Raises:
-        BadInput: `folder` is no folder or holds no photo.
+        BadInput: `folder` is no folder, holds no photo, or no table in it has the column `group_column`.
     """
     root = Path(folder)
     if not root.is_dir():
@@ -76,24 +95,26 @@ def find_cases(folder: str | Path) -> list[Case]:
     if not photos:
         raise BadInput(f"{root} holds no photo (JPEG, PNG, TIFF, BMP or WebP); give the folder that holds the photos.")
     source = root.resolve().name
-    facts = {row.id: row for row in _metadata(root)}
-    cases = []
+    facts = _metadata(root, group_column)
+    cases: list[Case] = []
+    paired: set[Path] = set()
     for name, paths in photos.items():
+        partners = _pair(paths, masks.get(name, []))
+        paired.update(partners.values())
+        fact = facts.get(name, SplitRow(name, ""))
         for path in paths:
-            case_id = name if len(paths) == 1 else path.relative_to(root).with_suffix("").as_posix()
-            mask = _nearest(path, masks.get(name, []))
-            fact = facts.get(name)
             cases.append(
                 Case(
-                    id=case_id,
+                    id=name if len(paths) == 1 else path.relative_to(root).with_suffix("").as_posix(),
                     image=path,
-                    mask=mask,
-                    group=fact.group if fact else "",
+                    mask=partners.get(path),
+                    group=fact.group,
                     source=source,
-                    diagnosis=fact.diagnosis if fact else "",
+                    diagnosis=fact.diagnosis,
                 )
             )
-    return sorted(cases, key=lambda case: case.id)
+    orphans = sorted(mask for found in masks.values() for mask in found if mask not in paired)
+    return Found(tuple(sorted(cases, key=lambda case: case.id)), tuple(orphans))
 
 
 def read_splits(path: str | Path) -> list[SplitRow]:
@@ -150,58 +171,102 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
     photos: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith("."))
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         here = Path(folder)
-        # Only folders below the root count: someone's "masks_project/" as a root says nothing about its files.
-        in_masks = any(_MASK_FOLDER.search(part) for part in here.relative_to(root).parts)
+        holds_masks = _holds_masks(here.relative_to(root))
         for name in sorted(names):
             stem, dot, suffix = name.rpartition(".")
-            if not stem or dot + suffix.lower() not in IMAGE_SUFFIXES or _NEITHER.search(stem):
+            if name.startswith(".") or dot + suffix.lower() not in IMAGE_SUFFIXES or _NEITHER.search(stem):
                 continue
-            named = _MASK_NAME.match(stem)
+            named = _MASK_NAME.match(stem) or (_PH2_MASK.match(stem) if here.name == stem else None)
             if named:
                 masks[named["id"]].append(here / name)
-            elif in_masks:
+            elif holds_masks:
                 masks[stem].append(here / name)
             else:
                 photos[stem].append(here / name)
-    return photos, masks
+    return {name: _distinct(paths) for name, paths in photos.items()}, masks
 
 
-def _nearest(photo: Path, masks: list[Path]) -> Path | None:
-    """The mask that shares the most folders with `photo`; `masks` all have its id."""
-    return max(masks, key=lambda mask: len(os.path.commonpath([photo, mask])), default=None)
+def _holds_masks(folder: Path) -> bool:
+    """Whether `folder`, relative to the root, is for masks; its innermost telling name decides."""
+    for part in reversed(folder.parts):
+        if _MASK_FOLDER.search(part):
+            return True
+        if _PHOTO_FOLDER.search(part):
+            return False
+    return False
 
 
-def _metadata(root: Path) -> Iterator[SplitRow]:
-    """What the CSV files beside the photos say of each image; files without an id column are not metadata."""
-    for path in sorted(root.glob("*.csv")):
+def _distinct(paths: list[Path]) -> list[Path]:
+    """Photos of one name without true copies: Kaggle's HAM10000 holds every photo twice."""
+    kept: list[Path] = []
+    for path in paths:
+        if not any(filecmp.cmp(path, other, shallow=False) for other in kept):
+            kept.append(path)
+    return kept
+
+
+def _pair(photos: list[Path], masks: list[Path]) -> dict[Path, Path]:
+    """Photo -> mask, all of one id: the two that share the most folders first, each used once."""
+    near = sorted(
+        ((photo, mask) for photo in photos for mask in masks),
+        key=lambda two: -len(Path(os.path.commonpath(two)).parts),
+    )
+    partners: dict[Path, Path] = {}
+    for photo, mask in near:
+        if photo not in partners and mask not in partners.values():
+            partners[photo] = mask
+    return partners
+
+
+def _metadata(root: Path, group_column: str) -> dict[str, SplitRow]:
+    """What the tables beside the photos say of each photo, by its id; several tables complete each other."""
+    facts: dict[str, SplitRow] = {}
+    column_seen = not group_column
+    patterns = ("*.csv", "*.tab", "*.tsv", "HAM10000_metadata")
+    tables = [path for pattern in patterns for path in (*root.glob(pattern), *root.glob(f"*/{pattern}"))]
+    for path in sorted(tables, key=lambda path: (len(path.parts), path)):
         try:
-            yield from _rows(path)
+            rows = list(_rows(path, group_column))
         except BadInput:
-            continue
+            continue  # a table of something else
+        column_seen |= any(row.group for row in rows)
+        for row in rows:
+            known = facts.get(row.id, row)
+            facts[row.id] = replace(known, group=known.group or row.group, diagnosis=known.diagnosis or row.diagnosis)
+    if not column_seen:
+        raise BadInput(f"No table in {root} has a column {group_column!r} beside the photos' ids; check its name.")
+    return facts
 
 
-def _rows(path: Path) -> Iterator[SplitRow]:
+def _rows(path: Path, group_column: str = "") -> Iterator[SplitRow]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
-            table = csv.DictReader(file)
+            delimiter = "\t" if "\t" in file.readline() else ","
+            file.seek(0)
+            table = csv.DictReader(file, delimiter=delimiter)
             columns = table.fieldnames or []
-            id_column = _first(_ID_COLUMNS, columns)
-            if not id_column:
+            name = _first(_ID_COLUMNS, columns)
+            if not name:
                 raise BadInput(f"{path} has no column 'id' or 'image_id'; add one with the photos' names.")
-            group, diagnosis = _first(_GROUP_COLUMNS, columns), _first(_DIAGNOSIS_COLUMNS, columns)
-            source = _first(_SOURCE_COLUMNS, columns)
+            group = group_column or _first(_GROUP_COLUMNS, columns)
+            diagnosis, source = _first(_DIAGNOSIS_COLUMNS, columns), _first(_SOURCE_COLUMNS, columns)
             for row in table:
                 yield SplitRow(
-                    id=row[id_column] or "",
+                    id=_without_suffix(row[name] or ""),
                     split=row.get("split") or "",
                     dataset=row.get(source) or "",
                     group=row.get(group) or "",
                     diagnosis=row.get(diagnosis) or "",
                 )
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"{path} cannot be read as a CSV table ({error}); give a CSV file in UTF-8.") from error
+        raise BadInput(f"{path} cannot be read as a table ({error}); give a CSV file in UTF-8.") from error
+
+
+def _without_suffix(name: str) -> str:
+    stem, dot, suffix = name.rpartition(".")
+    return stem if dot + suffix.lower() in IMAGE_SUFFIXES else name
 
 
 def _first(candidates: tuple[str, ...], columns: Iterable[str]) -> str:

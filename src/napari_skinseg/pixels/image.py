@@ -9,9 +9,9 @@ Only this module knows colour modes, bit depths, EXIF and alpha. Two choices hol
 
 import io
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import tifffile
@@ -37,6 +37,8 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # a phone's MPO opens as JPEG
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 _ROUNDING = 1e-3  # how far resampling may push floats out of [0, 1]
+Result = TypeVar("Result")
+
 _OURS = ("_segmentation", "_overlay", "_probability")
 
 
@@ -59,17 +61,28 @@ def read_pixels(path: str | Path) -> NDArray[Any]:
     Raises:
         BadInput: the file is missing, empty, damaged, not an image, a stack or animation, tiny, huge or a strip.
     """
-    path = Path(path)
-    try:
-        return _decode(path)
-    except (BadInput, MemoryError):
-        raise
-    except UnidentifiedImageError as error:
-        raise BadInput(f"{path} is not a photo that can be read; save it as JPEG, PNG, TIFF, BMP or WebP.") from error
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise BadInput(_too_large(str(path))) from error
-    except Exception as error:  # decoders raise nearly anything on damaged bytes
-        raise BadInput(f"{path} is damaged or cut short ({error}); copy or export it again.") from error
+    return _guarded(_decode, Path(path))
+
+
+def read_size(path: str | Path) -> tuple[int, int]:
+    """(height, width) of an image file in pixels, from its header alone: a tenth of a millisecond.
+
+    Raises:
+        BadInput: as `read_pixels`, as far as the header tells.
+    """
+    return _guarded(_header_size, Path(path))
+
+
+def check_readable(path: str | Path) -> tuple[int, int]:
+    """(height, width) of a photo that `read_image` would read, found out four times as fast for JPEG files.
+
+    Raises:
+        BadInput: as `read_image`.
+    """
+    size, few = _guarded(_glance, Path(path))
+    if few is None or _one_colour(few):
+        return read_image(path).shape[:2]
+    return size
 
 
 def to_rgb(array: ArrayLike, *, name: str = "image") -> NDArray[np.uint8]:
@@ -136,8 +149,21 @@ def _walk(folder: Path) -> Iterable[Path]:
         yield from (Path(here, name) for name in names if not name.startswith("."))
 
 
-def _decode(path: Path) -> NDArray[Any]:
-    """The pixels of a file in a shape and with values that `to_rgb` knows."""
+def _guarded(read: Callable[[Path], Result], path: Path) -> Result:
+    """`read(path)`, with whatever goes wrong in one sentence."""
+    try:
+        return read(path)
+    except (BadInput, MemoryError):
+        raise
+    except UnidentifiedImageError as error:
+        raise BadInput(f"{path} is not a photo that can be read; save it as JPEG, PNG, TIFF, BMP or WebP.") from error
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise BadInput(_too_large(str(path))) from error
+    except Exception as error:  # decoders raise nearly anything on damaged bytes
+        raise BadInput(f"{path} is damaged or cut short ({error}); copy or export it again.") from error
+
+
+def _head(path: Path) -> bytes:
     try:
         with path.open("rb") as file:
             head = file.read(32)
@@ -147,6 +173,34 @@ def _decode(path: Path) -> NDArray[Any]:
         ) from error
     if not head:
         raise BadInput(f"{path} is empty (zero bytes); copy it again from the camera.")
+    return head
+
+
+def _header_size(path: Path) -> tuple[int, int]:
+    if _head(path).startswith(_TIFF_HEADS):
+        with tifffile.TiffFile(path) as tiff:
+            page = tiff.pages.first
+            size = (page.imagelength, page.imagewidth)
+    else:
+        with Image.open(path, formats=_FORMATS) as image:
+            size = (image.height, image.width)
+    _check_shape(size, str(path))
+    return size
+
+
+def _glance(path: Path) -> tuple[tuple[int, int], NDArray[np.uint8] | None]:
+    """The size, and of a JPEG its pixels at an eighth of it: to compute those, all bytes must be there."""
+    size = _header_size(path)
+    if not _head(path).startswith(b"\xff\xd8\xff"):
+        return size, None
+    with Image.open(path, formats=_FORMATS) as image:
+        image.draft("RGB", (image.width // 8, image.height // 8))
+        return size, np.asarray(image.convert("RGB"))
+
+
+def _decode(path: Path) -> NDArray[Any]:
+    """The pixels of a file in a shape and with values that `to_rgb` knows."""
+    head = _head(path)
     orientation = 1
     if head.startswith(_TIFF_HEADS):
         deep, orientation = _look_at_tiff(path)
