@@ -1,0 +1,303 @@
+"""Segmenting: the mask lies on the image it was made from, and follows from the probability and nothing else."""
+
+import threading
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, event, given, settings
+from hypothesis import strategies as st
+
+from napari_skinseg.errors import BadInput, Cancelled
+from napari_skinseg.models import bundle
+from napari_skinseg.pixels.image import read_image, to_rgb
+from napari_skinseg.pixels.mask import CleanUp, binarise
+from napari_skinseg.pixels.metrics import jaccard
+from napari_skinseg.segment import (
+    Segmenter,
+    SegmentOptions,
+    confidence_in_words,
+    confidence_of,
+    enlarge,
+    expected_jaccard,
+    network_input,
+)
+
+RAW = CleanUp(keep="all", min_area=0, fill_holes=False, smooth=0)
+
+
+@pytest.fixture(scope="module")
+def segmenter(spot_finder) -> Segmenter:
+    return Segmenter(spot_finder, device="cpu")
+
+
+@pytest.fixture
+def photo(photos):
+    """A photo that is wider than high, and the true mask of its lesion."""
+    path, truth = next(iter(photos.items()))
+    return read_image(path), truth
+
+
+def similar(first: np.ndarray, second: np.ndarray) -> bool:
+    """Whether two probability maps agree as well as bfloat16 allows."""
+    return float(np.abs(first - second).max()) < 0.03
+
+
+def test_the_lesion_is_found_where_it_is(segmenter, photos):
+    for path, truth in photos.items():
+        assert jaccard(segmenter.segment(read_image(path)).mask, truth) > 0.8
+
+
+def test_everything_comes_at_the_images_own_size_and_type(segmenter, photo):
+    result = segmenter.segment(photo[0])
+    assert result.probability.shape == result.mask.shape == photo[0].shape[:2]
+    assert (result.probability.dtype, result.mask.dtype) == (np.float32, np.bool_)
+    assert 0 <= result.probability.min() <= result.probability.max() <= 1
+    assert 0 <= result.confidence <= 1
+    assert result.model == "spot-finder"
+    assert set(result.timings) == {"prepare", "network", "finish"}
+
+
+def test_a_lesion_near_a_corner_stays_in_that_corner(segmenter):
+    image = np.full((150, 400, 3), (225, 180, 165), np.uint8)
+    rows, columns = np.ogrid[:150, :400]
+    truth = ((rows - 40) / 28) ** 2 + ((columns - 320) / 75) ** 2 <= 1
+    image[truth] = (110, 60, 50)
+    found_rows, found_columns = np.nonzero(segmenter.segment(image).mask)
+    assert abs(found_rows.mean() - 40) < 4
+    assert abs(found_columns.mean() - 320) < 10
+
+
+def test_the_mask_is_the_binarised_probability(segmenter, photo):
+    result = segmenter.segment(photo[0])
+    assert np.array_equal(result.mask, binarise(result.probability, result.threshold, CleanUp()))
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
+def test_thresholding_the_kept_probability_again_equals_running_again(segmenter, photo, threshold):
+    kept = segmenter.segment(photo[0])
+    options = SegmentOptions(threshold=threshold, clean_up=RAW)
+    again = segmenter.segment(photo[0], options)
+    assert again.threshold == threshold
+    assert np.array_equal(again.mask, binarise(kept.probability, threshold, RAW))
+    assert np.array_equal(again.mask, kept.probability >= threshold)
+
+
+def test_without_a_threshold_the_models_own_is_used(spot_finder, photo):
+    model = bundle.load(spot_finder)
+    strict = Segmenter(replace(model, spec=replace(model.spec, threshold=0.9)), device="cpu")
+    assert strict.segment(photo[0]).threshold == 0.9
+    assert strict.segment(photo[0], SegmentOptions(threshold=0.2)).threshold == 0.2
+
+
+def test_the_border_of_a_large_photo_has_no_steps_of_the_networks_grid(segmenter, photo):
+    large = np.kron(photo[0], np.ones((10, 10, 1), np.uint8))
+    mask = segmenter.segment(large, SegmentOptions(clean_up=RAW)).mask
+    top = mask[:, mask.any(0)].argmax(0)
+    # A mask made at the network's size and enlarged afterwards could have no more heights than the network has rows.
+    assert len(np.unique(top)) > 2 * 64
+
+
+def test_averaging_over_mirror_images_gives_a_mirrored_answer_for_a_mirrored_image(segmenter, photo):
+    options = SegmentOptions(tta=True)
+    straight = segmenter.segment(photo[0], options)
+    for axis in (0, 1):
+        mirrored = segmenter.segment(np.flip(photo[0], axis), options)
+        assert similar(np.flip(mirrored.probability, axis), straight.probability)
+    assert jaccard(straight.mask, photo[1]) > 0.8
+
+
+def test_averaging_over_mirror_images_is_the_mean_of_four_runs(segmenter, photo):
+    averaged = segmenter.segment(photo[0], SegmentOptions(tta=True)).probability
+    mirrors = [(), (0,), (1,), (0, 1)]
+    runs = [np.flip(segmenter.segment(np.flip(photo[0], axes)).probability, axes) for axes in mirrors]
+    assert similar(averaged, np.mean(runs, axis=0))
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 8])
+def test_many_images_give_what_each_gives_alone_in_order(segmenter, photos, batch_size):
+    images = [read_image(path) for path in photos]
+    together = list(segmenter.segment_many(iter(images), batch_size=batch_size))
+    assert len(together) == len(images)
+    for image, result in zip(images, together, strict=True):
+        alone = segmenter.segment(image)
+        assert similar(result.probability, alone.probability)
+        assert jaccard(result.mask, alone.mask) > 0.98
+        assert result.confidence == pytest.approx(alone.confidence, abs=0.02)
+
+
+def test_many_images_are_taken_only_as_they_are_needed(segmenter, photo):
+    taken = []
+
+    def endless():
+        while True:
+            taken.append(1)
+            yield photo[0]
+
+    results = segmenter.segment_many(endless(), batch_size=2)
+    next(results)
+    assert len(taken) == 2
+
+
+def test_a_cancel_stops_before_the_next_batch(segmenter, photo):
+    stop = threading.Event()
+    results = segmenter.segment_many([photo[0]] * 4, batch_size=2, cancel=stop)
+    next(results)
+    stop.set()
+    next(results)  # the second of the batch that was under way
+    with pytest.raises(Cancelled):
+        next(results)
+
+
+def test_no_images_give_no_results(segmenter):
+    assert list(segmenter.segment_many([])) == []
+
+
+def test_segmenting_twice_gives_the_same_and_leaves_the_image_alone(segmenter, photo):
+    before = photo[0].copy()
+    first, second = segmenter.segment(photo[0]), segmenter.segment(photo[0])
+    assert np.array_equal(first.probability, second.probability)
+    assert np.array_equal(photo[0], before)
+
+
+def test_a_closed_segmenter_can_be_used_again(spot_finder, photo):
+    segmenter = Segmenter(spot_finder, device="cpu")
+    first = segmenter.segment(photo[0])
+    segmenter.close()
+    assert np.array_equal(segmenter.segment(photo[0]).mask, first.mask)
+
+
+def test_the_device_is_told_in_words(segmenter):
+    assert segmenter.device_line.startswith("CPU (")
+    assert segmenter.spec.name == "spot-finder"
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (SegmentOptions(threshold=0.0), "threshold is 0.0"),
+        (SegmentOptions(threshold=1.5), "threshold is 1.5"),
+        (SegmentOptions(threshold=float("nan")), "threshold is nan"),
+        (SegmentOptions(clean_up=CleanUp(smooth=-1)), "smooth is -1"),
+    ],
+)
+def test_options_out_of_range_are_refused(segmenter, photo, options, sentence):
+    with pytest.raises(BadInput, match=sentence):
+        segmenter.segment(photo[0], options)
+
+
+def test_a_stack_is_refused_by_its_name(segmenter):
+    with pytest.raises(BadInput, match=r"^Scan 7 "):
+        segmenter.segment(np.zeros((5, 64, 64), np.uint8), name="Scan 7")
+
+
+def test_the_networks_input_is_normalised_and_its_guidance_silent(segmenter, photo):
+    made = network_input(photo[0], segmenter.spec)
+    assert (made.shape, made.dtype) == ((6, 64, 64), np.float32)
+    assert not made[3:].any()
+    mean = photo[0].reshape(-1, 3).mean(0) / 255
+    expected = (mean - np.array(segmenter.spec.mean)) / np.array(segmenter.spec.std)
+    assert made[:3].mean((1, 2)) == pytest.approx(expected, abs=0.05)
+
+
+def test_enlarging_keeps_the_pixel_centres_where_they_are():
+    import torch
+
+    ramp = torch.arange(8.0).expand(4, 8)
+    large = enlarge(ramp, (40, 80))
+    assert large.shape == (40, 80)
+    assert large[20, 40] == pytest.approx(3.55)  # centre of column 40 of 80 is at (40 + 0.5) / 10 - 0.5 of 8
+
+
+def test_the_expected_jaccard_is_high_for_a_sure_mask_and_low_for_a_vague_one():
+    truth = np.zeros((20, 20), bool)
+    truth[5:15, 5:15] = True
+    sure = np.where(truth, 0.99, 0.01).astype(np.float32)
+    vague = np.where(truth, 0.6, 0.4).astype(np.float32)
+    # 100 pixels of 0.99 inside; 100 + 300 x 0.01 in the union.
+    assert expected_jaccard(sure, truth) == pytest.approx(99 / 103, abs=1e-4)
+    assert expected_jaccard(vague, truth) == pytest.approx(60 / 220, abs=1e-4)
+
+
+def test_the_calibration_moves_the_confidence_as_it_says():
+    probability = np.full((20, 20), 0.1, np.float32)
+    probability[5:15, 5:15] = 0.9
+    plain = confidence_of(probability, 0.5, RAW, (0.0, 1.0))
+    assert plain == pytest.approx(expected_jaccard(probability, probability > 0.5), abs=1e-6)
+    assert confidence_of(probability, 0.5, RAW, (1.0, 1.0)) > plain > confidence_of(probability, 0.5, RAW, (-1.0, 1.0))
+    assert confidence_of(probability, 0.5, RAW, (0.3, 0.0)) == pytest.approx(1 / (1 + np.exp(-0.3)))
+
+
+def test_confidence_is_lower_where_there_is_nothing_clear_to_see(segmenter, photo):
+    clear = segmenter.segment(photo[0]).confidence
+    noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
+    assert clear > 0.8 > segmenter.segment(noise).confidence
+
+
+@pytest.mark.parametrize(
+    ("confidence", "lesion", "verdict"),
+    [(0.9, True, "good"), (0.8, True, "good"), (0.7, True, "check"), (0.64, True, "poor"), (0.99, False, "empty")],
+)
+def test_confidence_is_put_in_words(confidence, lesion, verdict):
+    words, given = confidence_in_words(confidence, np.full((4, 4), lesion), highest=0.31)
+    assert given == verdict
+    assert ("0.31" in words) == (verdict == "empty")
+    assert words.endswith(".")
+
+
+DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]
+SIDES = st.integers(32, 70)
+ODD_SIDES = st.integers(0, 40)
+SHAPES = st.one_of(
+    st.tuples(SIDES, SIDES),
+    st.tuples(SIDES, SIDES, st.integers(1, 4)),
+    st.tuples(SIDES, SIDES, st.just(3)),
+    st.tuples(ODD_SIDES, ODD_SIDES, st.integers(0, 6)),
+    st.lists(ODD_SIDES, max_size=3).map(tuple),
+)
+USUAL = {"bool": (0, 2), "uint8": (0, 255), "uint16": (0, 65535), "int16": (0, 4095), "float64": (0, 255)}
+RANGES = [(0, 1), (0, 255), (0, 4095), (0, 65535), (0, 0.001), (-1, 1), (-1000, 1000), (7, 7), (0, 1e30)]
+
+
+@st.composite
+def arrays(draw) -> np.ndarray:
+    """Anything that might be handed over as an image: any shape, dtype and values, NaN and infinity among them."""
+    shape, dtype, (low, high) = draw(SHAPES), draw(st.sampled_from(DTYPES)), draw(st.sampled_from(RANGES))
+    if draw(st.booleans()):
+        low, high = USUAL.get(dtype, (0, 1 if "float" in dtype else 127))
+    array = np.random.default_rng(draw(st.integers(0, 99))).uniform(low, high, shape)
+    if np.dtype(dtype).kind in "iu":
+        array = array.clip(max(np.iinfo(dtype).min, -(2**53)), min(np.iinfo(dtype).max, 2**53))
+    if dtype == "float16":
+        array = array.clip(-60_000, 60_000)
+    array = array.astype(dtype)
+    if array.size and array.dtype.kind == "f" and draw(st.integers(0, 5)) == 5:
+        array.flat[draw(st.integers(0, array.size - 1))] = draw(st.sampled_from([np.nan, np.inf, -np.inf]))
+    return array[::-1] if array.ndim and draw(st.booleans()) else array
+
+
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(array=arrays(), threshold=st.floats(0.01, 0.99), tta=st.booleans())
+def test_any_array_is_segmented_at_its_own_size_or_refused_with_a_sentence(segmenter, array, threshold, tta):
+    refusal = refusal_of(lambda: to_rgb(array, name="thing"))
+    event("segmented" if refusal is None else "refused")
+    options = SegmentOptions(threshold=threshold, tta=tta)
+    if refusal is not None:
+        assert refusal.startswith("thing ")
+        assert "\n" not in refusal
+        assert refusal_of(lambda: segmenter.segment(array, options, name="thing")) == refusal
+    else:
+        result = segmenter.segment(array, options)
+        assert result.probability.shape == result.mask.shape == array.shape[:2]
+        assert np.isfinite(result.probability).all()
+        assert 0 <= result.probability.min() <= result.probability.max() <= 1
+        assert 0 <= result.confidence <= 1
+
+
+def refusal_of(action) -> str | None:
+    """The sentence with which `action` is refused, or None."""
+    try:
+        action()
+    except BadInput as error:
+        return str(error)
+    return None
