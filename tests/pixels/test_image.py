@@ -13,7 +13,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image, ImageCms
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.image import MAX_PIXELS, find_images, read_image, to_rgb
+from napari_skinseg.pixels.image import MAX_PIXELS, check_readable, find_images, read_image, read_size, to_rgb
 
 
 def photo(height=48, width=64):
@@ -147,8 +147,10 @@ def test_a_profile_for_screens_leaves_the_pixels_as_stored_as_napari_does(save):
 def test_a_rotated_photo_keeps_the_frame_in_which_it_is_stored(save, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    rgb = read_image(save(f"a.{suffix}", photo(), exif=exif))
+    path = save(f"a.{suffix}", photo(), exif=exif)
+    rgb = read_image(path)
     assert rgb.shape == (48, 64, 3)
+    assert read_size(path) == check_readable(path) == (48, 64)
     assert np.abs(rgb.astype(int) - photo()).max() < 24
 
 
@@ -219,6 +221,7 @@ def test_a_truncated_file_is_refused_by_name(save, suffix, share):
     path = save(f"a.{suffix}", noise)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     assert str(path) in refusal(read_image, path)
+    assert str(path) in refusal(check_readable, path)
 
 
 def test_a_truncated_16_bit_png_is_refused(tmp_path):
@@ -390,7 +393,8 @@ def test_any_array_at_all_is_either_a_photo_or_one_sentence(array):
 def test_any_bytes_at_all_are_refused_in_one_sentence(content, head, tmp_path_factory):
     path = tmp_path_factory.mktemp("bytes") / "a.jpg"
     path.write_bytes(head + content)
-    refusal(read_image, path)
+    for read in (read_image, read_size, check_readable):
+        refusal(read, path)
 
 
 # --- finding ---------------------------------------------------------------------------------------------------------

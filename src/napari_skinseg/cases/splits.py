@@ -120,5 +120,5 @@ def _warning(alone: int, total: int) -> str:
     which = "The photos" if alone == total else f"{alone:,} of {total:,} photos"
     return (
         f"{which} have no lesion or patient id, so each was divided on its own: photos of one lesion may be on both "
-        "sides and flatter the result. Put a table with the columns image_id and lesion_id beside the photos to prevent it."
+        "sides and flatter the result. Put a table with the columns image_id and lesion_id beside the photos."
     )
