@@ -4,8 +4,10 @@ A research tool, not a medical device. The names below are imported on first use
 opening the plugin stay fast: torch alone takes seconds.
 """
 
+import sys
 from importlib import import_module
 from importlib.metadata import version
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -31,3 +33,18 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_HOMES[name], __name__), name)
+
+
+class _Package(ModuleType):
+    """A package whose exports win over submodules of the same name.
+
+    A verb shares its name with its module, and Python would bind `napari_skinseg.train` to the module as soon as
+    anything imports it: a name that is a function first and a module later helps nobody.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _HOMES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

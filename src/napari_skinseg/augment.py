@@ -155,5 +155,3 @@ class ToTensors(Transform):
     def __call__(self, sample: Sample) -> dict[str, torch.Tensor]:
         image = torch.from_numpy(np.ascontiguousarray(sample["image"].transpose(2, 0, 1)))
         return {"image": image, "mask": torch.from_numpy(sample["mask"][None].astype(np.uint8))}
-
-

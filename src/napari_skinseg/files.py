@@ -64,7 +64,7 @@ def output_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise BadInput(f"{path} cannot be written to ({error.strerror or error}); choose another output folder.") from error
+        raise BadInput(f"{path} cannot be written to ({error.strerror or error}); choose another folder.") from error
     return path
 
 

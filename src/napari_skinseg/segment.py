@@ -1,6 +1,6 @@
 """Image in, lesion out: the one path from pixels to a mask, used by every face and every other verb.
 
-    to_rgb -> shrink to the model's input -> normalise -> U-Net -> probability at the image's own size -> threshold -> clean up
+To RGB, shrink to the model's input, normalise, U-Net, probability at the image's own size, threshold, clean up.
 """
 
 import time
@@ -190,7 +190,7 @@ def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """float32 `[6, h, w]` for uint8 `[H, W, 3]`: shrunk, normalised, with guidance channels that say nothing."""
     small = shrink(rgb, spec.input_size).astype(np.float32) / 255
-    normal = (small - np.float32(spec.mean)) / np.float32(spec.std)
+    normal = (small - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.concatenate([normal.transpose(2, 0, 1), guidance(spec.input_size, (rgb.shape[0], rgb.shape[1]))])
 
 
@@ -205,8 +205,8 @@ def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.f
 def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """The Jaccard that `mask` would have if each pixel were lesion with its own `probability`.
 
-    An empty mask scores as low as can be. Ratio of expectations: sum of p inside, over the mask's area plus the sum of p outside. In (0, 1), never 0 or 1, so
-    that its logit is finite.
+    Ratio of expectations: sum of p inside, over the mask's area plus the sum of p outside. In (0, 1), never 0 or 1, so
+    that its logit is finite; an empty mask scores as low as can be.
     """
     inside = float(probability[mask].sum())
     union = float(mask.sum()) + float(probability[~mask].sum())

@@ -1,7 +1,7 @@
 """Clicks and a previous mask as extra input channels of the network.
 
-The coding is that of RITM (Sofiiuk et al. 2021, "Reviving Iterative Training with Mask Guidance"): the previous mask and
-one map per kind of click, each click a binary disc. All three are zero in automatic use.
+The coding is that of RITM (Sofiiuk et al. 2021, "Reviving Iterative Training with Mask Guidance"): the previous mask
+and one map per kind of click, each click a binary disc. All three are zero in automatic use.
 """
 
 from collections.abc import Sequence

@@ -57,7 +57,7 @@ _FLEXIBLE_DECODER = (128, 64, 32, 16, 16)
 
 
 def _unet(channels: Sequence[int] = _UNET_CHANNELS, num_res_units: int = 2) -> "torch.nn.Module":
-    """MONAI `UNet` with residual units (Kerfoot et al. 2019) and instance normalisation: 5.0 M parameters by default."""
+    """MONAI `UNet` with residual units (Kerfoot et al. 2019) and instance normalisation: 5.0 M parameters."""
     from monai.networks.nets import UNet
 
     levels = _integers("channels", channels, length=(2, 8), bounds=(1, 1024))
@@ -100,5 +100,7 @@ def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[
         and all(type(value) is int and bounds[0] <= value <= bounds[1] for value in values)
     )
     if not good:
-        raise BadInput(f"Network argument {name} is {values!r}; it takes whole numbers from {bounds[0]} to {bounds[1]}.")
+        raise BadInput(
+            f"Network argument {name} is {values!r}; it takes whole numbers from {bounds[0]} to {bounds[1]}."
+        )
     return tuple(values)

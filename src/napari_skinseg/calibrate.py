@@ -1,0 +1,77 @@
+"""After training: choose a model's threshold and teach it how far to trust itself, on photos it did not learn from."""
+
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .cases.dataset import Case
+from .events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
+from .models.bundle import ModelSpec, load, write_spec
+from .pixels.image import read_image
+from .pixels.mask import CleanUp, binarise, read_mask
+from .pixels.metrics import FAILURE_JACCARD, dice, jaccard
+from .segment import Segmenter, expected_jaccard
+
+THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
+
+
+def calibrate(
+    folder: str | Path,
+    validation: Sequence[Case],
+    device: str = "auto",
+    on_event: OnEvent = ignore,
+    cancel: CancelToken | None = None,
+) -> ModelSpec:
+    """Choose a model's threshold and fit its confidence on validation cases, and store both in its bundle.
+
+    The threshold is the one of `THRESHOLDS` with the best mean Dice of the cleaned-up mask. The confidence is a
+    logistic function of the logit of `segment.expected_jaccard`, fitted to the Jaccard that was reached, by robust
+    least squares.
+    """
+    from scipy.optimize import least_squares
+
+    model = load(folder)
+    segmenter = Segmenter(model, device)
+    scores, expected, reached = [], [], []
+    for number, (case, image, truth) in enumerate(read_ahead(validation), start=1):
+        check(cancel or NeverCancelled())
+        probability = segmenter.segment(image, name=str(case.image)).probability
+        masks = [binarise(probability, threshold, CleanUp()) for threshold in THRESHOLDS]
+        scores.append([dice(mask, truth) for mask in masks])
+        expected.append([expected_jaccard(probability, mask) for mask in masks])
+        reached.append([jaccard(mask, truth) for mask in masks])
+        on_event(Event("calibrate", number, len(validation)))
+    best = int(np.mean(scores, axis=0).argmax())
+    logits = np.array(expected)[:, best]
+    logits = np.log(logits / (1 - logits))
+    goal = np.array(reached)[:, best]
+    fit = least_squares(lambda ab: 1 / (1 + np.exp(-(ab[0] + ab[1] * logits))) - goal, x0=(0.0, 1.0), loss="soft_l1")
+    figures = {
+        "validation Dice": float(np.mean(scores, axis=0)[best]),
+        "validation failure rate": float(np.mean(goal < FAILURE_JACCARD)),
+    }
+    spec = replace(
+        model.spec,
+        threshold=THRESHOLDS[best],
+        confidence=(float(fit.x[0]), float(fit.x[1])),
+        metrics={**model.spec.metrics, **figures},
+    )
+    write_spec(folder, spec)
+    return spec
+
+
+def read_ahead(cases: Sequence[Case]) -> Iterator[tuple[Case, NDArray[np.uint8], NDArray[np.bool_]]]:
+    """Yield (case, uint8 rgb [H, W, 3], bool truth [H, W]) of cases with masks, decoding ahead in threads."""
+    with ThreadPoolExecutor(2) as pool:
+        for start in range(0, len(cases), 32):
+            yield from pool.map(_read_case, cases[start : start + 32])
+
+
+def _read_case(case: Case) -> tuple[Case, NDArray[np.uint8], NDArray[np.bool_]]:
+    image = read_image(case.image)
+    assert case.mask is not None
+    return case, image, read_mask(case.mask, (image.shape[0], image.shape[1]))
