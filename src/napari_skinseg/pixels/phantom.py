@@ -7,6 +7,7 @@ draw from generators of their own, so that an artefact can be put on or left off
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.random import Generator
@@ -20,13 +21,13 @@ from .artefacts import ARTEFACTS, add_artefact, log_uniform
 
 __all__ = ["ARTEFACTS", "Phantom", "add_artefact", "phantom"]
 
-Field = NDArray[np.float32]
+Field = NDArray[np.floating[Any]]  # float32
 
 # What melanin and blood absorb of red, green and blue per unit of density; and how melanin deep in the
 # dermis looks, against the skin's own brightness.
 _MELANIN = np.array([0.50, 0.92, 1.25])
 _BLOOD = np.array([0.10, 0.80, 0.62])
-_VEIL = np.array([0.64, 0.70, 0.80], np.float32)[:, None, None]
+_VEIL = np.array([0.62, 0.67, 0.75], np.float32)[:, None, None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,16 +76,21 @@ def _skin(shape: tuple[int, int], rng: Generator) -> tuple[Field, Field]:
     ita = np.radians(rng.uniform(-60, 66))
     b = rng.uniform(10, 18)
     tone = np.clip(50 + 0.8 * b * np.tan(ita), 26, 80)
-    base = lab2rgb([[[tone, rng.uniform(10, 21), b]]])[0, 0]
+    base = lab2rgb([[[tone, rng.uniform(10, 21), b]]])[0, 0].astype(np.float32)
     blotch = _noise(shape, rng, 0.35) + 0.6 * _noise(shape, rng, 0.1) + 0.4 * _noise(shape, rng, 0.03)
     flush = _noise(shape, rng, 0.2) + 0.7 * _noise(shape, rng, 0.05) + 0.5 * _noise(shape, rng, 0.02)
     vessels = np.exp(-((_noise(shape, rng, 0.04) / 0.12) ** 2)) * np.clip(_noise(shape, rng, 0.12) - 0.3, 0, 1)
-    freckles = _noise(shape, rng, 0.025) + 0.8 * _noise(shape, rng, 0.15) - rng.uniform(1.8, 5.0)
+    freckles = (
+        0.7 * _noise(shape, rng, 0.026)
+        + 0.7 * _noise(shape, rng, 0.019)
+        + 0.8 * _noise(shape, rng, 0.15)
+        - rng.uniform(1.8, 5.0)
+    )
     freckles = np.clip(freckles, 0, 2) ** 2 * rng.uniform(0.02, 0.15)
     melanin = rng.uniform(0.005, 0.04) * blotch + freckles
     blood = rng.uniform(0.01, 0.045) * flush + rng.uniform(0, 0.6) ** 2 * vessels
-    furrows = np.abs(_noise(shape, rng, 0.014, stretch=rng.uniform(0.4, 1.0)) + 0.3 * _noise(shape, rng, 0.006))
-    furrows = rng.uniform(0, 0.07) * (np.minimum(furrows, 1.2) - 0.6)
+    lines = [np.abs(_noise(shape, rng, grain, stretch)) for grain, stretch in ((0.03, 0.3), (0.01, 2.5), (0.012, 1.0))]
+    furrows = rng.uniform(0, 0.09) * (np.minimum(np.minimum(lines[0], lines[1]) + 0.3 * lines[2], 0.9) - 0.6)
     return _through(base, melanin, _MELANIN, blood), 1 + furrows + rng.uniform(0, 0.03) * _noise(shape, rng, 0.004)
 
 
@@ -114,7 +120,7 @@ def _border(shape: tuple[int, int], rng: Generator) -> tuple[Field, float]:
     reach /= np.sqrt(np.mean(reach**2))
     inside = np.interp(np.arctan2(across, along), angle, reach).astype(np.float32) - np.hypot(along, across)
     fray = np.exp(-((inside / 0.35) ** 2))  # only near the border: no islands far out, no holes deep in
-    for grain, depth in ((0.6, 0.35), (0.22, 0.25), (0.09, 0.16), (0.035, 0.1)):
+    for grain, depth in ((0.6, 0.35), (0.22, 0.2), (0.09, 0.1), (0.035, 0.05)):
         inside += _noise(shape, rng, grain * radius) * fray * (depth * min(frayed, 0.3))
     magnitude = np.maximum(np.abs(inside), np.float32(1e-6))
     return np.where(_in_one_piece(inside > 0), magnitude, -magnitude), radius
@@ -139,7 +145,7 @@ def _pigmented(skin: Field, inside: Field, radius: float, rng: Generator) -> Fie
         melanin *= 1 + rng.uniform(0.15, 0.55) * np.clip(0.5 + 0.8 * zone_c, 0, 1) * (2 * mesh - 0.9)
     if rng.random() < 0.35:  # globules: round clods, crowded in some zones
         clods = _noise(shape, rng, float(np.clip(radius * rng.uniform(0.06, 0.12), 0.006, 0.02)))
-        melanin += rng.uniform(0.2, 0.8) * np.clip(clods + 0.6 * zone_c - 0.9, 0, 1)
+        melanin += rng.uniform(0.2, 0.8) * np.clip(clods + 0.6 * zone_c - 1.1, 0, 1.4)
     blood = rng.uniform(0.0, 0.3) * np.exp(0.5 * zone_c + 0.3 * speckled)
     if rng.random() < 0.2:  # pink, hardly pigmented
         melanin *= rng.uniform(0.15, 0.5)
@@ -155,7 +161,7 @@ def _pigmented(skin: Field, inside: Field, radius: float, rng: Generator) -> Fie
     ):  # blue-white veil, and regression to pale skin
         if rng.random() < how_often:
             patch = _noise(shape, rng, 0.6 * radius) + 0.3 * speckled + 0.2 * fine - rng.uniform(0.0, 1.0)
-            patch = np.clip(0.6 * patch, 0, 1) * cover * np.clip(depth * 4, 0, 1) * rng.uniform(0.4, 0.9)
+            patch = np.clip(0.6 * patch, 0, 1) * cover * np.clip(depth * 4, 0, 1) * rng.uniform(0.3, 0.8)
             light += (colour * (1 + 0.1 * fine) - light) * patch
     return light
 
@@ -168,7 +174,7 @@ def _photographed(light: Field, level: float, rng: Generator) -> NDArray[np.uint
     lamp = 1 + down * y + right * x - rng.uniform(0, 0.16) * (y**2 + x**2)
     # Cameras make up for a good part of a dark skin, and many turn it pink.
     lamp *= float(rng.uniform(0.72, 0.9) / level) ** 0.42
-    cast = np.exp(rng.normal(0, 0.05, 3) + rng.choice([0, 0.12], p=(0.6, 0.4)) * np.array([0.7, -0.6, 0.1]))
+    cast = np.exp(rng.normal(0, (0.05, 0.025, 0.05)) + rng.choice([0, 0.12], p=(0.6, 0.4)) * np.array([0.7, -0.6, 0.1]))
     blur, grain = rng.uniform(0.4, 1.1) * max(1.0, width / 900), rng.uniform(0.002, 0.008)
     photo = np.empty((height, width, 3), np.uint8)
     for channel, gain in enumerate(cast.tolist()):
@@ -195,8 +201,8 @@ def _mesh(shape: tuple[int, int], rng: Generator, period: float) -> Field:
     scale = float(2 * np.pi / (period * np.hypot(*shape)))
     y, x = (
         np.arange(n, dtype=np.float32).reshape(axis) * scale
-        + 3.0 * _noise(shape, rng, period * 4)
-        + 1.3 * _noise(shape, rng, period * 1.5)
+        + 2.4 * _noise(shape, rng, period * 4)
+        + 1.1 * _noise(shape, rng, period * 1.5)
         for n, axis in zip(shape, ((-1, 1), (1, -1)), strict=True)
     )
     turn = rng.uniform(0, np.pi)
