@@ -202,6 +202,12 @@ def test_a_tiff_thumbnail_is_not_taken_for_a_second_plane(tmp_path, first):
     assert np.array_equal(read_image(tmp_path / "a.tif"), photo())
 
 
+def test_of_a_phones_photo_with_preview_the_photo_is_read(save):
+    preview = Image.fromarray(photo()[::2, ::2].copy())
+    rgb = read_image(save("a.jpg", photo(), format="MPO", save_all=True, append_images=[preview], quality=95))
+    assert np.abs(rgb.astype(int) - photo()).max() < 12
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.webp"])
 def test_a_file_of_several_frames_is_refused(save, name):
     other = Image.fromarray(photo()[::-1].copy())

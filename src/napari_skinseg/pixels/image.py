@@ -37,9 +37,9 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "BMP", "WEBP")  # a phone's MPO opens as JPEG
 _TIFF_HEADS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _BIT_DEPTHS = (8, 10, 12, 14, 16)
 _ROUNDING = 1e-3  # how far resampling may push floats out of [0, 1]
-Result = TypeVar("Result")
-
 _OURS = ("_segmentation", "_overlay", "_probability")
+
+Result = TypeVar("Result")
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
