@@ -135,7 +135,8 @@ def test_each_mask_is_recorded_with_its_model_and_options(segmenter, photos, out
 
 
 def test_an_empty_mask_is_said_to_be_empty(segmenter, out, bare_photo):
-    outcome = segment_files([bare_photo], out, segmenter, BatchOptions(measure=True))
+    options = BatchOptions(measure=True, segment=SegmentOptions(threshold=0.9))
+    outcome = segment_files([bare_photo], out, segmenter, options)
     assert outcome.done[0].empty
     assert table_of(outcome.table)[0]["empty"] == "true"
 

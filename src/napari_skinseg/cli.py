@@ -192,7 +192,7 @@ def evaluate(
         _print_json(evaluation.to_json())
     elif not output.quiet:
         print(evaluation.to_text())
-    return DONE
+    return SOME_FAILED if evaluation.left_out else DONE
 
 
 @app.command

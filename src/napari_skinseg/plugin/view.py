@@ -1,0 +1,27 @@
+"""A photo, its mask and the widget in a new napari: `python -m napari_skinseg.plugin.view PHOTO MASK`.
+
+What `napari-skinseg demo --view` starts, in a process of its own, because the command line imports no napari.
+"""
+
+import sys
+from pathlib import Path
+
+import napari
+
+from ..pixels.image import read_image
+from ..pixels.mask import read_mask
+from .layers import image_from_layer, show_mask
+
+
+def fill(viewer: "napari.Viewer", photo: Path, mask: Path) -> None:
+    """Add the photo, its mask as an editable layer that the widget knows for the photo's, and the widget."""
+    layer = viewer.add_image(read_image(photo), rgb=True, name=photo.stem)
+    image = image_from_layer(layer, viewer.dims.point)
+    show_mask(viewer.layers, image, read_mask(mask, image.shape), {"photo": str(photo)})
+    viewer.window.add_plugin_dock_widget("napari-skinseg")
+    viewer.reset_view()
+
+
+if __name__ == "__main__":
+    fill(napari.Viewer(), *map(Path, sys.argv[1:]))
+    napari.run()
