@@ -17,6 +17,12 @@ from .events import CancelToken, NeverCancelled, OnEvent, ignore
 from .files import output_folder
 from .models.network import DEFAULT_NETWORK
 
+STRIDE = 32
+"""What every network's input must be a multiple of; the deepest level is this many times smaller."""
+
+SMALLEST = 2 * STRIDE
+"""Instance normalisation needs more than one pixel at the deepest level."""
+
 
 @dataclass(frozen=True)
 class TrainOptions:
@@ -68,6 +74,9 @@ class TrainOptions:
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between 0 and {most}.")
+        for name, side in {"input_height": self.input_height, "input_width": self.input_width}.items():
+            if side % STRIDE or not SMALLEST <= side <= 1024:
+                raise BadInput(f"{name} is {side}; it must be a multiple of {STRIDE} from {SMALLEST} to 1024.")
         if self.workers < 0:
             raise BadInput(f"workers is {self.workers}; it must be 0 or more.")
 
@@ -75,8 +84,10 @@ class TrainOptions:
         """(height, width) of the network's input in pass `number` (0 is the first)."""
         share = number / self.passes
         scale = 0.5 if share < self.small_first else 0.75 if share < 2 * self.small_first else 1.0
-        step = 2**5
-        return tuple(max(step, round(side * scale / step) * step) for side in (self.input_height, self.input_width))  # type: ignore[return-value]
+        height, width = (
+            max(SMALLEST, round(side * scale / STRIDE) * STRIDE) for side in (self.input_height, self.input_width)
+        )
+        return height, width
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from datetime import date
 from importlib.metadata import version as package_version
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
 
 import numpy as np
@@ -125,8 +126,8 @@ class Trainer:
             return
         try:
             state = torch.load(path, map_location=self.choice.device, weights_only=True)
-        except Exception as error:
-            raise BadInput(f"{path} cannot be read ({error}); delete it to start again.") from error
+        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
+            raise BadInput(f"{path} is damaged; delete it to start again.") from error
         if state["identity"] != self._identity():
             raise BadInput(f"{self.out} holds a run with other options or photos; choose another folder for this run.")
         self.network.load_state_dict(state["network"])

@@ -35,6 +35,7 @@ NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """What a model may be called: it becomes a folder name on every system."""
 
 MAX_WEIGHT_BYTES = 200 * 2**20
+MAX_METADATA_BYTES = 2**20
 _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 
 
@@ -99,10 +100,14 @@ def read_spec(folder: str | Path) -> ModelSpec:
     """
     path = Path(folder) / METADATA
     try:
+        if path.stat().st_size > MAX_METADATA_BYTES:
+            raise BadInput(f"{path} is larger than any model's of ours; it is refused.")
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise BadInput(f"{folder} is not a model: it has no {METADATA}; choose the folder that holds it.") from None
-    except (OSError, ValueError) as error:
+    except BadInput:
+        raise
+    except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read as JSON ({error}); get the model again.") from error
     section = metadata.get("napari_skinseg") if isinstance(metadata, dict) else None
     if not isinstance(section, dict):
@@ -132,7 +137,7 @@ def load(folder: str | Path) -> Model:
         weights = parse(content)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); get the model again.") from error
-    except SafetensorError as error:
+    except (SafetensorError, KeyError) as error:  # KeyError: a number format that safetensors knows and torch does not
         raise BadInput(
             f"{path} is not a whole safetensors file ({error}); other formats, pickles among them, are refused."
         ) from error
@@ -140,6 +145,8 @@ def load(folder: str | Path) -> Model:
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != expected:
         raise BadInput(f"{path} does not fit the network {spec.network} named in its metadata; get the model again.")
+    if not all(tensor.dtype in (torch.float16, torch.float32, torch.int64) for tensor in weights.values()):
+        raise BadInput(f"{path} holds weights in a number format that no model of ours uses; get the model again.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise BadInput(f"{path} holds weights that are not finite numbers; get the model again.")
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
@@ -214,16 +221,17 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             description=str(section["description"]),
             licence=str(section["licence"]),
             training_data=str(section["training_data"]),
-            metrics={str(key): float(value) for key, value in dict(section["metrics"]).items()},
+            metrics={str(key): _numbers([value], float, 1)[0] for key, value in dict(section["metrics"]).items()},
             provenance={str(key): str(value) for key, value in dict(section["provenance"]).items()},
         )
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path} lacks or garbles an entry ({error}); get the model again.") from error
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise BadInput(f"{path} lacks or garbles an entry ({str(error)[:200]}); get the model again.") from error
     if not NAME_PATTERN.fullmatch(spec.name):
         raise BadInput(f"{spec.name!r} is no model name; use up to 64 of a-z, 0-9, dot, dash and underscore.")
     step = stride(spec.network, spec.network_arguments)
-    if not all(32 <= side <= 2048 and side % step == 0 for side in spec.input_size):
-        raise BadInput(f"{path} has the input size {spec.input_size}; it must be multiples of {step} from 32 to 2048.")
+    if not all(2 * step <= side <= 2048 and side % step == 0 for side in spec.input_size):
+        allowed = f"multiples of {step} from {2 * step} to 2048"
+        raise BadInput(f"{path} has the input size {spec.input_size}; it must be {allowed}.")
     if not (0 < spec.threshold < 1 and min(spec.std) > 0):
         raise BadInput(f"{path} has a threshold outside (0, 1) or a zero standard deviation; get the model again.")
     return spec
@@ -278,6 +286,7 @@ def _metadata(spec: ModelSpec) -> dict[str, Any]:
                 "pred": {
                     **plane,
                     "format": "segmentation",
+                    "modality": "n/a",
                     "num_channels": 1,
                     "value_range": [],
                     "is_patch_data": False,

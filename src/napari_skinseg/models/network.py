@@ -34,10 +34,12 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
         BadInput: the name or an argument is not on the list.
     """
     if name not in NETWORKS:
-        raise BadInput(f"Network {name!r} is not one this version knows; use one of {', '.join(NETWORKS)}.")
+        raise _unknown(name)
     try:
         return NETWORKS[name](**dict(arguments or {}))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        if isinstance(error, BadInput):
+            raise
         raise BadInput(f"Network {name} does not take these arguments ({error}); remove or correct them.") from error
 
 
@@ -45,10 +47,12 @@ def stride(name: str, arguments: Mapping[str, Any] | None = None) -> int:
     """The factor by which the network shrinks its input at the deepest level, which must divide the input size."""
     arguments = arguments or {}
     if name == "UNet":
-        return 2 ** (len(arguments.get("channels", _UNET_CHANNELS)) - 1)
+        return 2 ** (len(_unet_channels(arguments.get("channels", _UNET_CHANNELS))) - 1)
     if name == "SegResNet":
-        return 2 ** (len(arguments.get("blocks_down", _SEGRESNET_BLOCKS)) - 1)
-    return 32
+        return 2 ** (len(_segresnet_blocks(arguments.get("blocks_down", _SEGRESNET_BLOCKS))) - 1)
+    if name in NETWORKS:
+        return 32
+    raise _unknown(name)
 
 
 _UNET_CHANNELS = (16, 32, 64, 128, 256, 384)
@@ -60,7 +64,7 @@ def _unet(channels: Sequence[int] = _UNET_CHANNELS, num_res_units: int = 2) -> "
     """MONAI `UNet` with residual units (Kerfoot et al. 2019) and instance normalisation: 5.0 M parameters."""
     from monai.networks.nets import UNet
 
-    levels = _integers("channels", channels, length=(2, 8), bounds=(1, 1024))
+    levels = _unet_channels(channels)
     (units,) = _integers("num_res_units", [num_res_units], length=(1, 1), bounds=(0, 4))
     return UNet(2, IN_CHANNELS, 1, channels=levels, strides=(2,) * (len(levels) - 1), num_res_units=units)
 
@@ -70,7 +74,7 @@ def _segresnet(init_filters: int = 16, blocks_down: Sequence[int] = _SEGRESNET_B
     from monai.networks.nets import SegResNet
 
     (filters,) = _integers("init_filters", [init_filters], length=(1, 1), bounds=(8, 64))
-    blocks = _integers("blocks_down", blocks_down, length=(2, 7), bounds=(1, 8))
+    blocks = _segresnet_blocks(blocks_down)
     return SegResNet(2, filters, IN_CHANNELS, 1, blocks_down=blocks, blocks_up=(1,) * (len(blocks) - 1))
 
 
@@ -93,6 +97,18 @@ NETWORKS: dict[str, Callable[..., "torch.nn.Module"]] = {
 }
 
 
+def _unet_channels(values: Any) -> tuple[int, ...]:
+    return _integers("channels", values, length=(2, 8), bounds=(1, 512))
+
+
+def _segresnet_blocks(values: Any) -> tuple[int, ...]:
+    return _integers("blocks_down", values, length=(2, 7), bounds=(1, 8))
+
+
+def _unknown(name: str) -> BadInput:
+    return BadInput(f"Network {name[:80]!r} is not one this version knows; use one of {', '.join(NETWORKS)}.")
+
+
 def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, ...]:
     good = (
         isinstance(values, (list, tuple))
@@ -100,7 +116,6 @@ def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[
         and all(type(value) is int and bounds[0] <= value <= bounds[1] for value in values)
     )
     if not good:
-        raise BadInput(
-            f"Network argument {name} is {values!r}; it takes whole numbers from {bounds[0]} to {bounds[1]}."
-        )
+        takes = f"{length[0]} to {length[1]} whole numbers from {bounds[0]} to {bounds[1]}"
+        raise BadInput(f"Network argument {name} is {repr(values)[:80]}; it takes {takes}.")
     return tuple(values)
