@@ -104,7 +104,8 @@ def test_nothing_but_failures_costs_exit_code_2(run, spot_finder, tmp_path):
         (("segment", "PHOTO", "--device", "abacus", "--model", "MODEL"), "abacus"),
         (("segment", "PHOTO", "--colour"), "--colour"),
         (("evaluate", "nowhere"), "nowhere"),
-        (("train", "nowhere", "--out", "run"), "--splits"),
+        (("train", "nowhere", "--out", "run"), "nowhere"),
+        (("train", "PHOTO", "--out", "run", "--splits", "s.csv", "--validation", "PHOTO"), "--validation"),
         (("models", "info", "nobody"), "nobody"),
         (("fly",), "fly"),
     ],
@@ -166,8 +167,10 @@ def test_evaluate_prints_dice_and_writes_both_reports(run, labelled, spot_finder
 
 def test_train_leaves_a_model_that_segment_takes(run, labelled, photos, tmp_path):
     flags = ("--passes", 1, "--small-first", 0, "--batch-size", 2, "--input-height", 64, "--input-width", 64)
-    code, text, messages = run("train", labelled, "--validation", labelled, "--out", tmp_path / "run", *flags)
+    code, text, messages = run("train", labelled, "--out", tmp_path / "run", *flags)
     assert code == 0, messages
+    assert "1 pair of photo and mask, 1 usable" in messages
+    assert (tmp_path / "run" / "splits.csv").exists()
     assert str(tmp_path / "run" / "my-model") in text
     model = tmp_path / "run" / "my-model"
     assert run("segment", min(photos), "--model", model, "--out", tmp_path / "out")[0] == 0

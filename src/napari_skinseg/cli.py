@@ -5,7 +5,6 @@ command needs it. Exit codes: 0 all done; 1 some photos failed and are named, th
 done; 70 a bug of ours; 130 interrupted, what is done is whole.
 """
 
-import json
 import os
 import sys
 from collections.abc import Sequence
@@ -17,6 +16,8 @@ from cyclopts import App, CycloptsError, Parameter
 
 from .batch import BatchOptions, BatchOutcome, segment_files
 from .cases.dataset import Case, apply_splits, find_cases
+from .cases.preflight import check_cases
+from .cases.splits import divide, write_splits
 from .demo import open_in_napari, print_table, write_samples
 from .errors import BadInput, Cancelled
 from .evaluate import EvaluateOptions
@@ -27,7 +28,7 @@ from .pixels.image import find_images
 from .pixels.mask import CleanUp, read_mask
 from .pixels.metrics import FAILURE_JACCARD, dice
 from .segment import Segmenter, SegmentOptions
-from .terminal import interruptible, progress, report_crash, say
+from .terminal import interruptible, print_json, progress, report_crash, say
 from .train import TrainOptions
 from .train import train as run_training
 
@@ -114,7 +115,7 @@ def segment(
     options.validate()
     outcome, segmenter = _segment(find_images(paths), out, using, options, output)
     if output.json:
-        _print_json(_as_json(outcome, segmenter))
+        print_json(_as_json(outcome, segmenter))
     elif not output.quiet:
         print(_in_words(outcome, out))
     return _code(outcome)
@@ -149,7 +150,7 @@ def demo(
         document = _as_json(outcome, segmenter)
         for entry, result in zip(document["done"], outcome.done, strict=True):
             entry["dice"] = agreement.get(result.photo)
-        _print_json(document)
+        print_json(document)
     elif not output.quiet:
         print_table(outcome.done, agreement)
         print(_in_words(outcome, out))
@@ -189,7 +190,7 @@ def evaluate(
     if out is not None:
         evaluation.write(out)
     if output.json:
-        _print_json(evaluation.to_json())
+        print_json(evaluation.to_json())
     elif not output.quiet:
         print(evaluation.to_text())
     return SOME_FAILED if evaluation.left_out else DONE
@@ -211,18 +212,24 @@ def train(
     Args:
         folders: Folders of photos with masks to learn from.
         out: Folder of the run; the new model appears in it under its name.
-        splits: CSV file that puts each photo into the split train, val or another one.
+        splits: CSV file that puts each photo into train, val or another split; when neither this nor --validation is
+            given, a tenth each is set aside as val and test, lesion by lesion, and written to splits.csv in the run.
         validation: Folders of other photos with masks, which choose the best pass; instead of a split file.
     """
     options.validate()
-    if (splits is None) == (not validation):
-        raise BadInput("Training needs photos to be judged on: give either --splits or --validation.")
-    cases = _cases(folders, splits, "train")
-    judges = _cases(validation or folders, splits, "val")
+    if splits is not None and validation:
+        raise BadInput("Both --splits and --validation were given; each says which photos choose the best pass.")
+    if splits is None and not validation:
+        splits = _own_splits(folders, output_folder(out), output)
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
-        outcome = run_training(cases, judges, options, out, on_event, cancel)
+        cases, judges = (
+            check_cases(_cases(*where), on_event=on_event, cancel=cancel)
+            for where in ((folders, splits, "train"), (validation or folders, splits, "val"))
+        )
+        say(f"To learn from: {cases.in_words()}\nTo choose by: {judges.in_words()}", quiet=output.quiet)
+        outcome = run_training(cases.usable, judges.usable, options, out, on_event, cancel)
     if output.json:
-        _print_json(asdict(outcome))
+        print_json(asdict(outcome))
     elif outcome.model and not output.quiet:
         print(f"{outcome.model}: validation Dice {outcome.best_dice:.4f} after {outcome.passes} passes.")
         print(f"To use it: napari-skinseg models add {outcome.model}")
@@ -235,7 +242,7 @@ def list_models(*, output: Output = Output()) -> None:
     default = store.default_name()
     found = store.list_models()
     if output.json:
-        _print_json([{**_about(model), "default": model.name == default} for model in found])
+        print_json([{**_about(model), "default": model.name == default} for model in found])
         return
     for model in found:
         text = model.problem or (model.spec.description if model.spec else "")
@@ -251,7 +258,7 @@ def info(model: str | None = None, /, *, output: Output = Output()) -> None:
     """
     about = _about(store.find(model or store.default_name()))
     if output.json:
-        _print_json(about)
+        print_json(about)
         return
     for name, value in about.items():
         lines = value.items() if isinstance(value, dict) else [("", value)]
@@ -303,6 +310,14 @@ def default(model: str | None = None, /) -> None:
     if model is not None:
         store.set_default(model)
     print(store.default_name())
+
+
+def _own_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
+    """The split file of a run that was given none; made once, so that going on with the run keeps it."""
+    path = out / "splits.csv"
+    if not path.exists():
+        write_splits(path, divide(_cases(folders), on_event=lambda event: say(event.message, quiet=output.quiet)))
+    return path
 
 
 def _segment(
@@ -366,15 +381,6 @@ def _as_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
     }
 
 
-def _print_json(document: Any) -> None:
-    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=_plain))
-
-
-def _plain(value: Any) -> Any:
-    """Paths and NumPy's scalars as JSON knows them."""
-    return str(value) if isinstance(value, Path) else value.item()
-
-
 def _about(model: store.StoredModel) -> dict[str, Any]:
     spec = asdict(model.spec) if model.spec else {}
     return {"name": model.name, "origin": model.origin, "folder": model.folder, "problem": model.problem} | {
@@ -382,7 +388,7 @@ def _about(model: store.StoredModel) -> dict[str, Any]:
     }
 
 
-def _cases(folders: Sequence[Path], splits: Path | None, split: str) -> list[Case]:
-    """The cases with a mask below the folders, of one split if there is a split file."""
+def _cases(folders: Sequence[Path], splits: Path | None = None, split: str = "") -> list[Case]:
+    """The cases below the folders, of one split if there is a split file."""
     cases = [case for folder in folders for case in find_cases(folder)]
     return apply_splits(cases, splits, split) if splits else cases

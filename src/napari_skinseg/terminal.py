@@ -3,6 +3,7 @@
 Results go to standard output; everything else goes to standard error, so that output can be piped.
 """
 
+import json
 import os
 import signal
 import sys
@@ -15,6 +16,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 from platformdirs import user_log_path
 from rich.console import Console
@@ -30,6 +32,15 @@ def say(message: str, *, quiet: bool = False) -> None:
     """Print a line on standard error, as it is: no markup, no wrapping."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)
+
+
+def print_json(document: Any) -> None:
+    """Print a document on standard output; paths and NumPy's scalars become plain."""
+
+    def plain(value: Any) -> Any:
+        return str(value) if isinstance(value, Path) else value.item()
+
+    print(json.dumps(document, indent=2, ensure_ascii=False, allow_nan=False, default=plain))
 
 
 @contextmanager

@@ -1,0 +1,102 @@
+"""What is promised of the package as a whole: quick to import, whole in its wheel, known to napari."""
+
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import npe2
+import pytest
+
+import napari_skinseg
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "src" / "napari_skinseg"
+FACES = ["napari_skinseg", "napari_skinseg.cli"] + [
+    f"napari_skinseg.plugin.{path.stem}"
+    for path in sorted((PACKAGE / "plugin").glob("*.py"))
+    if path.stem != "__init__"
+]
+
+
+@pytest.fixture(scope="session")
+def wheel(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
+    subprocess.run(command, check=True, capture_output=True)
+    return next(out.glob("*.whl"))
+
+
+def test_importing_the_faces_loads_neither_torch_nor_monai():
+    # One process for all: a module that loads torch is named by the first assertion that fails in it.
+    program = "\n".join(
+        ["import importlib, sys"]
+        + [
+            f"importlib.import_module({name!r}); assert not {{'torch', 'monai'}} & set(sys.modules), {name!r}"
+            for name in FACES
+        ]
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"], ["models", "list"]])
+def test_light_commands_load_neither_torch_nor_monai(arguments):
+    program = (
+        "import sys; from napari_skinseg.cli import main\n"
+        f"assert main({arguments!r}) == 0\n"
+        "assert not {'torch', 'monai'} & set(sys.modules)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_every_export_can_be_reached_and_used():
+    assert napari_skinseg.__all__ == ["Segmenter", "evaluate", "load_model", "measure", "train"]
+    assert all(callable(getattr(napari_skinseg, name)) for name in napari_skinseg.__all__)
+    with pytest.raises(AttributeError, match="diagnose"):
+        napari_skinseg.diagnose  # noqa: B018
+
+
+def test_the_version_is_the_one_in_pyproject():
+    assert napari_skinseg.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+def test_the_manifest_is_valid_and_every_command_in_it_exists():
+    manifest = npe2.PluginManifest.from_file(PACKAGE / "napari.yaml")
+    manifest.validate_imports()
+    assert all(command.title for command in manifest.contributions.commands)
+
+
+def test_napari_finds_the_plugin_where_the_package_is_installed():
+    found = npe2.PluginManifest.from_distribution("napari-skinseg")
+    assert found.contributions.widgets
+
+
+def test_the_wheel_holds_the_code_the_manifest_and_the_models_and_no_tests(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = archive.namelist()
+        (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
+    code = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
+    models = {
+        path.relative_to(PACKAGE.parent).as_posix() for path in (PACKAGE / "weights").rglob("*") if path.is_file()
+    }
+    assert code <= set(names)
+    assert {"napari_skinseg/napari.yaml", "napari_skinseg/py.typed"} <= set(names)
+    assert models <= set(names)
+    assert "napari_skinseg/weights/lesion-unet/models/model.safetensors" in models, "the bundled model is not there"
+    assert "Classifier: Framework :: napari" in metadata
+    assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
+
+
+def test_every_page_of_the_docs_that_is_linked_is_there():
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    broken = [
+        f"{page.name} -> {target}"
+        for page in pages
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
