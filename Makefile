@@ -7,8 +7,6 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 IMAGES ?=
 VENV := .venv
 BIN := $(VENV)/bin
-# Tests open real windows: on a virtual screen where there is X, directly on macOS.
-SCREEN := $(if $(shell command -v xvfb-run),xvfb-run -a,)
 # One thread per test process is faster than two fighting over two cores, and gives the same numbers everywhere.
 TEST_ENV := OMP_NUM_THREADS=1 MPLBACKEND=Agg
 
@@ -24,7 +22,8 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(TEST_ENV) $(SCREEN) $(BIN)/python -m pytest
+	@# Tests open real windows: on a virtual screen where there is X, directly on macOS.
+	$(TEST_ENV) $$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python -m pytest
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

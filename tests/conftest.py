@@ -30,6 +30,12 @@ def spot(row: float, column: float, radius: float, shape: tuple[int, int]) -> tu
     return rgb.clip(0, 255).astype(np.uint8), mask
 
 
+@pytest.fixture(name="spot", scope="session")
+def spot_drawer():
+    """`spot`, for tests that draw photos of their own."""
+    return spot
+
+
 @pytest.fixture(scope="session")
 def spot_finder(tmp_path_factory) -> Path:
     """The folder of a model that finds dark discs: a MONAI U-Net, trained on some."""

@@ -1,0 +1,64 @@
+"""What the docs show works: every Python example is run, every link leads somewhere."""
+
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from napari_skinseg.cases.dataset import find_cases
+from napari_skinseg.cases.splits import SplitOptions, divide, write_splits
+from napari_skinseg.models import store
+from napari_skinseg.pixels.mask import write_mask
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+EXAMPLES = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) for page in PAGES}
+
+SMALLER = {
+    "lesion-unet": "spot-finder",
+    "passes=12": "passes=1, small_first=0, batch_size=2, input_height=64, input_width=64",
+}
+"""What an example says, and what is run instead so that it takes seconds."""
+
+
+@pytest.fixture
+def desk(tmp_path, monkeypatch, spot, spot_finder) -> Path:
+    """The current folder of somebody who has all the files that the examples name."""
+    monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
+    store.add(spot_finder)
+    store.set_default("spot-finder")
+    monkeypatch.chdir(tmp_path)
+    for folder in ("photos", "ham10000", "data/ham10000"):
+        (tmp_path / folder).mkdir(parents=True)
+        for number in range(9 if "ham10000" in folder else 2):
+            image, mask = spot(40 + number, 60, 20 + number, (96, 128))
+            Image.fromarray(image).save(tmp_path / folder / f"{number}.png")
+            if "ham10000" in folder:
+                write_mask(tmp_path / folder / f"{number}_segmentation.png", mask)
+    for folder in (tmp_path, tmp_path / "data"):
+        cases = divide(find_cases(folder / "ham10000"), SplitOptions(val=0.3, test=0.3))
+        write_splits(folder / "splits.csv", cases)
+    image, mask = spot(48, 64, 25, (96, 128))
+    Image.fromarray(image).save(tmp_path / "mole.jpg")
+    write_mask(tmp_path / "mole_segmentation.png", mask)
+    return tmp_path
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if EXAMPLES[page]], ids=lambda page: page.name)
+def test_the_python_examples_of_a_page_run_from_top_to_bottom(page, desk):
+    names: dict[str, object] = {}
+    for number, example in enumerate(EXAMPLES[page], start=1):
+        for said, run in SMALLER.items():
+            example = example.replace(said, run)
+        exec(compile(example, f"{page.name}, example {number}", "exec"), names)
+
+
+def test_every_link_between_pages_leads_somewhere():
+    broken = [
+        f"{page.name} -> {target}"
+        for page in PAGES
+        for target in re.findall(r"\]\((?!https?:|#|mailto:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert broken == []
