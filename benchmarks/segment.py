@@ -1,0 +1,218 @@
+"""How fast and how small segmenting is, against the recipe of the notebooks, in one run: prints one Markdown table.
+
+    python benchmarks/segment.py [--model NAME_OR_FOLDER] [--quick]
+
+The peer is what tutorials build: a plain U-Net (Ronneberger et al. 2015; channels 64 to 1024, two 3 x 3 convolutions
+per level, 31 M parameters) at 512 x 512 in float32, its mask blown back up to the photo. Its weights are random, which
+changes nothing about its speed. All photos are phantoms, so the figures can be had anywhere.
+"""
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from cyclopts import App
+from PIL import Image
+
+from napari_skinseg.pixels.phantom import phantom
+
+SMALL, LARGE = (450, 600), (2848, 4288)
+PEER_SIZE = (512, 512)
+
+app = App(help="Speed and memory of segmenting, against a plain 31 M-parameter U-Net.")
+
+
+@app.default
+def main(*, model: str | None = None, quick: bool = False) -> None:
+    """Print the table; `quick` runs everything a few times only, to see that it works."""
+    few, many, photos, distinct = (2, 3, 12, 3) if quick else (5, 30, 500, 25)
+    busy = _load()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        small = phantom(1, SMALL, ("hair", "dark_field")).image
+        large = phantom(2, LARGE, ("ruler",)).image
+        np.save(work / "large.npy", large)
+        Image.fromarray(small).save(work / "small.png")
+        gallery = _gallery(work / "gallery", photos, distinct)
+
+        # Children first: their memory and their start are measured while this process holds no network.
+        rows: list[Row] = [
+            _seconds_row("cold start, one 600x450 file to its mask", _cold_start(work, model, few), "s"),
+            ("peak memory, 4288x2848", _peak(work, "ours", model), _peak(work, "peer", model), "MB", False),
+        ]
+        ours, line = _ours(model)
+        peer = _peer()
+        rows += _latency_rows("600x450", small, ours, peer, many, few)
+        rows += _latency_rows("4288x2848", large, ours, peer, max(few, many // 3), few)
+        rates = _folder_rate(gallery, work / "out", model), _peer_rate(gallery, peer, few)
+        rows.append((f"folder of {photos} JPEGs of 600x450 to PNG masks", *rates, "photos/s", True))
+    print(f"{_machine()}{busy}; napari-skinseg on {line}\n")
+    print(f"| measure{' (quick run: too few repeats to quote)' * quick} | napari-skinseg | peer U-Net | ratio |")
+    print("|---|--:|--:|--:|")
+    for name, mine, other, unit, more_is_better in rows:
+        ratio = mine / other if more_is_better else other / mine
+        print(f"| {name} | {_number(mine)} {unit} | {_number(other)} {unit} | {ratio:.1f}x |")
+
+
+@app.command(show=False)
+def child(who: str, photo: Path, model: str | None = None) -> None:
+    """Segment the one array in `photo` in this fresh process, and print the most memory it ever held, in MB."""
+    run = _ours(model)[0] if who == "ours" else _peer()
+    if photo.suffix == ".npy":
+        run(np.load(photo))
+    else:
+        Image.fromarray(run(np.asarray(Image.open(photo).convert("RGB")))).save(photo.with_suffix(".peer.png"))
+    print(json.dumps({"peak_mb": _peak_of_this_process() / 1e6}))
+
+
+Run = Callable[[np.ndarray], np.ndarray]
+Row = tuple[str, float, float, str, bool]
+
+
+def _ours(model: str | None) -> tuple[Run, str]:
+    """A function from uint8 [H, W, 3] to bool [H, W], and the device in words."""
+    from napari_skinseg import Segmenter
+
+    segmenter = Segmenter(model)
+    return lambda rgb: segmenter.segment(rgb).mask, segmenter.device_line
+
+
+def _peer() -> Run:
+    import torch
+    from monai.networks.nets import BasicUNet
+
+    network = BasicUNet(2, 3, 1, features=(64, 128, 256, 512, 1024, 64), act="relu", norm="batch").eval()
+
+    def run(rgb: np.ndarray) -> np.ndarray:
+        resized = np.asarray(Image.fromarray(rgb).resize(PEER_SIZE[::-1], Image.Resampling.BILINEAR), np.float32) / 255
+        with torch.inference_mode():
+            probability = torch.sigmoid(network(torch.from_numpy(resized.transpose(2, 0, 1)[None].copy())))[0, 0]
+        mask = Image.fromarray((probability > 0.5).numpy())
+        return np.asarray(mask.resize(rgb.shape[1::-1], Image.Resampling.NEAREST))
+
+    return run
+
+
+def _latency_rows(size: str, photo: np.ndarray, ours: Run, peer: Run, many: int, few: int) -> list[Row]:
+    mine, other = _times(ours, photo, many), _times(peer, photo, few)
+    return [
+        _seconds_row(f"{size} array to mask, warm: median", (statistics.median(mine), statistics.median(other)), "ms"),
+        _seconds_row(f"{size} array to mask, warm: p95", (_p95(mine), _p95(other)), "ms"),
+    ]
+
+
+def _times(run: Run, photo: np.ndarray, count: int) -> list[float]:
+    run(photo)
+    return [_timed(lambda: run(photo)) for _ in range(count)]
+
+
+def _timed(work: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
+def _p95(seconds: list[float]) -> float:
+    return float(np.quantile(seconds, 0.95))
+
+
+def _seconds_row(name: str, seconds: tuple[float, float], unit: str) -> Row:
+    mine, other = (value * {"s": 1, "ms": 1000}[unit] for value in seconds)
+    return name, mine, other, unit, False
+
+
+def _cold_start(work: Path, model: str | None, count: int) -> tuple[float, float]:
+    """Median wall time of our command line and of the shortest script that does the peer's job."""
+    chosen = ["--model", model] if model else []
+    command = [sys.executable, "-m", "napari_skinseg", "segment", str(work / "small.png"), *chosen, "--overwrite"]
+    ours = [_timed(lambda: _run([*command, "--out", str(work / "cold")])) for _ in range(count)]
+    script = [sys.executable, __file__, "child", "peer", str(work / "small.png")]
+    peer = [_timed(lambda: _run(script)) for _ in range(count)]
+    return statistics.median(ours), statistics.median(peer)
+
+
+def _peak(work: Path, who: str, model: str | None) -> float:
+    arguments = ["child", who, str(work / "large.npy"), *(["--model", model] if model else [])]
+    return float(json.loads(_run([sys.executable, __file__, *arguments]).splitlines()[-1])["peak_mb"])
+
+
+def _run(command: list[str]) -> str:
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{' '.join(command)} failed:\n{done.stderr or done.stdout}")
+    return done.stdout
+
+
+def _peak_of_this_process() -> float:
+    """Bytes. Linux carries the parent's memory over exec into a child's `ru_maxrss`, so VmHWM goes first."""
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return float(line.split()[1]) * 1024
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _gallery(folder: Path, count: int, distinct: int) -> list[Path]:
+    """`count` JPEGs of 600x450; the same few phantoms come round again, as drawing them is not what is measured."""
+    folder.mkdir()
+    for number in range(count):
+        path = folder / f"photo-{number:04}.jpg"
+        if number < distinct:
+            Image.fromarray(phantom(number, SMALL).image).save(path, quality=92)
+        else:
+            path.write_bytes((folder / f"photo-{number % distinct:04}.jpg").read_bytes())
+    return sorted(folder.iterdir())
+
+
+def _folder_rate(gallery: list[Path], out: Path, model: str | None) -> float:
+    """Photos per second from JPEG files to PNG masks, as `napari-skinseg segment` does it."""
+    from napari_skinseg import Segmenter
+    from napari_skinseg.batch import segment_files
+
+    segmenter = Segmenter(model)
+    segmenter.segment(np.asarray(Image.open(gallery[0])))
+    return len(gallery) / _timed(lambda: segment_files(gallery, out, segmenter))
+
+
+def _peer_rate(gallery: list[Path], peer: Run, count: int) -> float:
+    """The same in a plain loop; a few photos give its rate."""
+
+    def loop() -> None:
+        for path in gallery[:count]:
+            Image.fromarray(peer(np.asarray(Image.open(path)))).save(path.with_suffix(".png"))
+
+    return min(count, len(gallery)) / _timed(loop)
+
+
+def _machine() -> str:
+    import torch
+
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    versions = f"Python {platform.python_version()}, torch {torch.__version__}"
+    return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}"
+
+
+def _load() -> str:
+    """What else the machine is doing, as that spoils every figure; nothing where the system does not say."""
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return f" (load {load:.1f} at the start: the machine was busy, do not quote these figures)" if load > 0.5 else ""
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    app()
