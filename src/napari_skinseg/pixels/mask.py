@@ -64,7 +64,7 @@ def clean_mask(mask: NDArray[np.bool_], clean_up: CleanUp = CleanUp()) -> NDArra
     clean_up.validate()
     result = np.zeros(mask.shape, dtype=bool)
     sigma = clean_up.smooth * math.hypot(*mask.shape)
-    window = _window(mask, margin=1 + math.ceil(3 * sigma))
+    window = bounding_box(mask, margin=1 + math.ceil(3 * sigma))
     if window is None:
         return result
     part = mask[window].astype(bool)
@@ -82,7 +82,7 @@ def contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
 
     At the frame's edge the outline follows the edge, half a pixel outside the outermost centres.
     """
-    window = _window(mask, margin=1)
+    window = bounding_box(mask, margin=1)
     if window is None:
         return []
     corner = [side.start - 1 for side in window]
@@ -104,7 +104,7 @@ def overlay(rgb: NDArray[np.uint8], mask: NDArray[np.bool_], color: tuple[int, i
     sigma = max(2.0, math.hypot(*mask.shape) / 500) / 3
     margin = math.ceil(3 * sigma) + 1
     padded = np.pad(mask.astype(bool), margin)  # so that a lesion cut by the frame is outlined there too
-    window = _window(padded, margin)
+    window = bounding_box(padded, margin)
     if window is not None:
         # The blurred mask is 1/2 on the border and 0 or 1 away from it: a soft line of even width at any angle.
         inside = np.arange(256) / 255
@@ -188,7 +188,7 @@ def _blur(part: NDArray[np.bool_], sigma: float) -> NDArray[np.uint8]:
     return np.asarray(image.filter(ImageFilter.GaussianBlur(sigma)))
 
 
-def _window(mask: NDArray[np.bool_], margin: int) -> Window | None:
+def bounding_box(mask: NDArray[np.bool_], margin: int) -> Window | None:
     """The bounding box of the mask, `margin` pixels wider within the frame; None if the mask is empty."""
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     if rows.size == 0:
