@@ -1,0 +1,121 @@
+"""How the Segment tab looks; what it does is in `segment_panel`."""
+
+from collections.abc import Callable
+from typing import Any
+
+from magicgui.widgets import create_widget
+from napari.layers import Layer
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+from ..events import Event
+from .mask_options import MaskOptions
+from .result_card import ResultCard, wrapping_text
+
+
+class SegmentForm(QWidget):
+    """The fields, buttons and messages, from top to bottom in the order of work."""
+
+    def __init__(self, photos: Callable[[Any], list[Layer]]) -> None:
+        super().__init__()
+        # magicgui's chooser holds layer objects and shows their present names.
+        self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
+        self.photo.native.setToolTip("The photo to segment; of a stack, the plane that is shown.")
+        self.model = QComboBox()
+        self.device = wrapping_text()
+        self.options = MaskOptions()
+        self.keep_probability = QCheckBox("Show probability")
+        self.keep_probability.setToolTip("Also add the network's probability of lesion, pixel by pixel, as a layer.")
+        self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
+        self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
+        self.all_button = _button("Segment all open photos", "Outline the lesion in every photo that is open.")
+        self.cancel_button = _button("Cancel", "Stop; masks that are done stay.")
+        self.progress = QProgressBar()
+        self.message = wrapping_text()
+        self.card = ResultCard()
+        self.question = QFrame()
+        self.question_text = wrapping_text()
+        self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer brings yours back.")
+        self._lay_out()
+        self.show_running(False)
+        self.say("")
+        self.ask_below("")
+
+    def say(self, text: str, *, is_problem: bool = False) -> None:
+        """Show one message below the buttons instead of the last one; an empty one hides it."""
+        self.message.setText(text)
+        # Orange and bold, legible on dark and light; red and green are the verdict's.
+        self.message.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }" if is_problem else "")
+        self.message.setVisible(bool(text))
+
+    def ask_below(self, text: str) -> None:
+        """Offer to replace what a person drew, without getting in the way; an empty text takes the offer back."""
+        self.question_text.setText(text)
+        self.question.setVisible(bool(text))
+
+    def show_running(self, running: bool) -> None:
+        """Switch between the buttons that start and the one that stops."""
+        for start in (self.segment_button, self.all_button):
+            start.setEnabled(not running)
+        self.cancel_button.setEnabled(running)
+        self.cancel_button.setText("Cancel")
+        self.progress.setVisible(running)
+        self.progress.setRange(0, 0)
+
+    def show_cancelling(self) -> None:
+        """Say that the wish was heard: the network finishes the photo it is at."""
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.setText("Cancelling…")
+
+    def show_progress(self, event: Event) -> None:
+        """Follow a run: a moving bar while there is nothing to count."""
+        self.progress.setRange(0, event.total if event.total > 1 else 0)
+        self.progress.setValue(event.done)
+        self.say(event.message)
+
+    def _lay_out(self) -> None:
+        self.device.setEnabled(False)
+        choices = QFormLayout()
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        choices.addRow("Photo", self.photo.native)
+        choices.addRow("Model", self.model)
+        choices.addRow("", self.device)
+        for box in (self.photo.native, self.model):
+            # A long file name must not widen the whole dock.
+            box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+            box.setMinimumContentsLength(12)
+            box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        extras = QHBoxLayout()
+        extras.addWidget(self.options.tta)
+        extras.addWidget(self.keep_probability)
+        buttons = QHBoxLayout()
+        buttons.addWidget(self.segment_button, 2)
+        buttons.addWidget(self.cancel_button, 1)
+        question = QVBoxLayout(self.question)
+        question.setContentsMargins(0, 0, 0, 0)
+        question.addWidget(self.question_text)
+        question.addWidget(self.replace_button)
+        layout = QVBoxLayout(self)
+        layout.addLayout(choices)
+        layout.addWidget(self.options)
+        layout.addLayout(extras)
+        layout.addLayout(buttons)
+        for widget in (self.all_button, self.progress, self.message, self.question, self.card):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    return button

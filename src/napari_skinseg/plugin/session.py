@@ -1,0 +1,75 @@
+"""What the panels of one widget share: the viewer, the workers, the loaded models, and a way to speak to the person."""
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from napari.settings import get_plugin_settings
+from napari.utils.notifications import show_info, show_warning
+
+from ..errors import BadInput
+from .background import Background
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+    from ..segment import Segmenter
+
+PLUGIN = "napari-skinseg"
+
+_log = logging.getLogger(__name__)
+
+
+class Session:
+    """One per widget; `close` when the widget goes."""
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self.viewer = viewer
+        self.background = Background()
+        self.segmenters = Segmenters(on_message=show_info)
+
+    def close(self) -> None:
+        """Stop what runs and wait for it."""
+        self.background.close()
+
+
+class Segmenters:
+    """Loaded models, one per name and device. Only for workers: loading takes seconds and imports torch."""
+
+    def __init__(self, on_message: Callable[[str], None]) -> None:
+        self._on_message = on_message
+        self._loaded: dict[tuple[str, str], Segmenter] = {}
+        # Opening the panel loads a model; a run that starts meanwhile waits for it instead of loading another.
+        self._lock = threading.Lock()
+
+    def get(self, model: str, device: str) -> "Segmenter":
+        """The segmenter of the stored model `model` on `device` ("auto", "cuda", "mps", "cpu"), loaded if need be."""
+        from ..segment import Segmenter
+
+        with self._lock:
+            if (model, device) not in self._loaded:
+                self._loaded[model, device] = Segmenter(model, device, on_message=self._on_message)
+            return self._loaded[model, device]
+
+
+def preferred_model() -> str:
+    """The default model from napari's preferences; empty when the person chose none there."""
+    return str(get_plugin_settings(PLUGIN).segment.model).strip()
+
+
+def preferred_device() -> str:
+    """The device from napari's preferences: "auto", "cuda", "mps" or "cpu"."""
+    return str(get_plugin_settings(PLUGIN).segment.device)
+
+
+def tell_failure(error: Exception, what: str) -> str:
+    """Notify the person that `what` went wrong and return the sentence; never a traceback, which goes to the log."""
+    if isinstance(error, BadInput):
+        sentence = str(error)
+    else:
+        _log.error("%s failed", what, exc_info=error)
+        reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+        sentence = f"{what} failed by an unexpected error ({reason}); please report it."
+    show_warning(sentence)
+    return sentence
