@@ -32,6 +32,9 @@ _GROUP_COLUMNS = ("lesion_group", "group", "lesion_id", "patient_id", "patient")
 _DIAGNOSIS_COLUMNS = ("diagnosis", "dx")
 _SOURCE_COLUMNS = ("dataset", "source")
 
+EXPORT_MARK = "skinseg-export.json"
+"""A folder below the one searched that holds this file was written by an export: its photos are copies, and skipped."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -171,8 +174,12 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
     photos: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
     for folder, subfolders, names in os.walk(root):
-        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         here = Path(folder)
+        subfolders[:] = sorted(
+            name
+            for name in subfolders
+            if not name.startswith((".", "__MACOSX")) and not (here / name / EXPORT_MARK).exists()
+        )
         holds_masks = _holds_masks(here.relative_to(root))
         for name in sorted(names):
             stem, dot, suffix = name.rpartition(".")

@@ -22,12 +22,12 @@ from typing import Self
 from ..errors import BadInput
 from ..events import CancelToken, NeverCancelled, OnEvent, ignore
 from ..files import output_folder
-from .dataset import Case
+from .dataset import Case, find_cases
 from .project_lock import Lock, Owner, ProjectInUse, person
 from .project_masks import MaskFiles
 from .project_repair import repair
 from .project_rows import REVIEWED, Decision, Line, Photo, Status, set_fact
-from .project_scan import Scan, ScanOutcome, photo_cases, relative_path
+from .project_scan import Scan, ScanOutcome, relative_path
 from .project_store import STORE_NAME, ProjectDamaged, Store, check_header, restore_backup
 from .project_work import LEAST_MM, ProjectWork
 from .review_queue import Order, Queue, QueueItem
@@ -143,7 +143,7 @@ class Project(ProjectWork):
             Cancelled: `cancel` was set.
         """
         root = Path(folder).expanduser().resolve()
-        outcome = self._scan(add=True).run(photo_cases(root, self.folder), on_event, cancel or NeverCancelled(), root)
+        outcome = self._scan(add=True).run(find_cases(root), on_event, cancel or NeverCancelled(), root)
         with self._store.write() as connection:
             roots = json.loads(self._fact("roots") or "[]")
             if (name := relative_path(root, self.folder)) not in roots:
@@ -159,7 +159,7 @@ class Project(ProjectWork):
     def relink(self, folder: str | Path, on_event: OnEvent = ignore, cancel: CancelToken | None = None) -> ScanOutcome:
         """Look below `folder` for the photos that are missing, by content, and take up no others."""
         root = Path(folder).expanduser().resolve()
-        return self._scan(add=False).run(photo_cases(root, self.folder), on_event, cancel or NeverCancelled(), root)
+        return self._scan(add=False).run(find_cases(root), on_event, cancel or NeverCancelled(), root)
 
     def _scan(self, *, add: bool) -> Scan:
         return Scan(self._store, self._files, self.folder, self.reader, add=add)

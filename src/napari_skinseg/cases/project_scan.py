@@ -15,14 +15,11 @@ from typing import NamedTuple
 from ..errors import BadInput
 from ..events import CancelToken, Event, OnEvent, check
 from ..pixels.image import read_size
-from .dataset import Case, find_cases
+from .dataset import Case
 from .project_masks import MaskFiles, fingerprint
 from .project_rows import mask_columns, update, write_log
 from .project_schema import STATUSES
-from .project_store import STORE_NAME, Store
-
-EXPORT_MARK = "skinseg-export.json"
-"""A folder that holds this file was written by an export: its photos are copies."""
+from .project_store import Store
 
 _BATCH = 256  # photos per transaction, and per look at the cancel token
 
@@ -70,22 +67,6 @@ class _Found(NamedTuple):
     bytes: int = 0
     mtime_ns: int = 0
     sentence: str = ""
-
-
-def photo_cases(root: Path, project: Path) -> list[Case]:
-    """The photos below `root`, without the masks, copies and pictures that this project and its exports hold."""
-    masks = project / "masks"
-    ours: dict[Path, bool] = {}
-
-    def is_ours(folder: Path) -> bool:
-        if folder not in ours:
-            mark = (folder / EXPORT_MARK).exists() or (folder.name == "masks" and (folder.parent / STORE_NAME).exists())
-            ours[folder] = (
-                folder == masks or mark or (folder != root and folder != folder.parent and is_ours(folder.parent))
-            )
-        return ours[folder]
-
-    return [case for case in find_cases(root) if not is_ours(case.image.parent)]
 
 
 class Scan:
