@@ -244,6 +244,8 @@ def list_models(*, output: Output = Output()) -> None:
     if output.json:
         print_json([{**_about(model), "default": model.name == default} for model in found])
         return
+    if not found:
+        say("There is no model on this computer; add one: napari-skinseg models add FILE")
     for model in found:
         text = model.problem or (model.spec.description if model.spec else "")
         print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
@@ -261,6 +263,8 @@ def info(model: str | None = None, /, *, output: Output = Output()) -> None:
         print_json(about)
         return
     for name, value in about.items():
+        if value is None:
+            continue
         lines = value.items() if isinstance(value, dict) else [("", value)]
         for key, line in lines:
             print(f"{name} {key}".strip().replace("_", " ") + f": {line}")

@@ -20,11 +20,11 @@ SAMPLES = ((3, ("hair",)), (8, ("ruler", "glare")), (12, ("dark_field",)), (21, 
 """Seed and artefacts of each sample photo."""
 
 COLUMNS = {
-    "area_percent": "Area, % of photo",
-    "longest_diameter_px": "Longest diameter, px",
+    "area_percent": "Area, %",
+    "longest_diameter_px": "Length, px",
     "asymmetry_lowest": "Asymmetry",
-    "border_irregularity": "Border irregularity",
-    "contrast": "Contrast, ΔE",
+    "border_irregularity": "Border",
+    "contrast": "Contrast",
 }
 """The measures of the printed table, which has room for few; the CSV has all."""
 
@@ -43,20 +43,23 @@ def write_samples(folder: Path) -> dict[Path, NDArray[np.bool_]]:
 
 def print_table(results: Sequence[PhotoResult], agreement: Mapping[Path, float]) -> None:
     """Print a row per photo on standard output; `agreement` holds the Dice of photos whose true mask is known."""
+    from rich.box import SIMPLE_HEAD
     from rich.console import Console
+    from rich.markup import escape
     from rich.table import Table
 
-    table = Table("Photo", "Expected overlap", title=NOTE)
-    if agreement:
-        table.add_column("Dice with the true mask", justify="right")
-    for title in COLUMNS.values():
+    table = Table(title=NOTE, box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("Photo", overflow="fold", min_width=13)
+    for title in ("Expected overlap", *["Dice"] * bool(agreement), *COLUMNS.values()):
         table.add_column(title, justify="right")
     for result in results:
         expected = "–" if result.confidence is None else f"{100 * result.confidence:.0f} %"
         true = [three_digits(agreement.get(result.photo))] if agreement else []
         figures = [three_digits(result.measures.get(name)) for name in COLUMNS]
-        table.add_row(result.name, "no lesion found" if result.empty else expected, *true, *figures)
+        table.add_row(escape(result.name), "no lesion" if result.empty else expected, *true, *figures)
     Console().print(table)
+    if agreement:
+        print("Dice: agreement with the true mask, which is known of generated photos; 1 is perfect.")
 
 
 def open_in_napari(result: PhotoResult) -> bool:
