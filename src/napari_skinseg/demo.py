@@ -48,7 +48,7 @@ def print_table(results: Sequence[PhotoResult], agreement: Mapping[Path, float])
     from rich.markup import escape
     from rich.table import Table
 
-    table = Table(title=NOTE, box=SIMPLE_HEAD, pad_edge=False)
+    table = Table(title=NOTE, box=SIMPLE_HEAD, padding=0, pad_edge=False)
     table.add_column("Photo", overflow="fold", min_width=13)
     for title in ("Expected overlap", *["Dice"] * bool(agreement), *COLUMNS.values()):
         table.add_column(title, justify="right")
