@@ -40,7 +40,8 @@ class Owner:
         if self.host != platform.node():
             return False
         try:
-            return abs(psutil.Process(self.pid).create_time() - self.started) > 2
+            process = psutil.Process(self.pid)
+            return process.status() == psutil.STATUS_ZOMBIE or abs(process.create_time() - self.started) > 2
         except psutil.NoSuchProcess:
             return True
         except psutil.Error:

@@ -157,10 +157,18 @@ class Store:
     def close(self) -> None:
         """Close every connection; later calls raise `BadInput`."""
         with self._write_lock, self._pool_lock:
+            if self._closed:
+                return
             self._closed = True
-            for connection in (*self._pool, self._writer):
+            for connection in self._pool:
                 connection.close()
             self._pool.clear()
+            if not self.read_only:
+                # A closed project is one plain file, that can be copied and read where nothing can be written.
+                with suppress(sqlite3.Error):  # unless someone else is reading it just now
+                    self._writer.execute("PRAGMA busy_timeout = 0")
+                    self._writer.execute("PRAGMA journal_mode = DELETE")
+            self._writer.close()
 
     def _prepared(self) -> sqlite3.Connection:
         connection = self._connect()
