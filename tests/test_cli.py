@@ -202,11 +202,11 @@ def test_ctrl_c_leaves_whole_masks_and_exit_code_130(spot_finder, tmp_path):
     for number in range(300):
         pixels.save(folder / f"{number:03}.jpg")
     process = start("segment", folder, "--model", spot_finder, "--out", out, "--measure", "--batch-size", 2)
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 180
     while not list(out.glob("*_segmentation.png")) and time.monotonic() < deadline:
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
-    text, messages = process.communicate(timeout=60)
+    text, messages = process.communicate(timeout=180)
     assert process.returncode == 130, messages
     assert "Stopped before the end" in text
     masks = list(out.glob("*_segmentation.png"))
@@ -218,7 +218,7 @@ def test_ctrl_c_leaves_whole_masks_and_exit_code_130(spot_finder, tmp_path):
 def test_output_cut_short_by_its_reader_is_no_error(spot_finder):
     process = start("models", "info", spot_finder)
     process.stdout.close()
-    assert process.wait(timeout=60) == 0
+    assert process.wait(timeout=180) == 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
 
@@ -226,7 +226,7 @@ def test_output_cut_short_by_its_reader_is_no_error(spot_finder):
 def test_the_version_is_told_and_help_names_every_command():
     for flag, expected in (("--version", "."), ("--help", "evaluate")):
         process = start(flag)
-        text, messages = process.communicate(timeout=60)
+        text, messages = process.communicate(timeout=180)
         assert process.returncode == 0, messages
         assert expected in text
 
