@@ -141,7 +141,7 @@ def test_a_corrupt_index_is_refused_and_its_backup_brings_everything_back(closed
     store = closed / STORE
     content = store.read_bytes()
     damaged = {
-        "overwritten": content[:4096] + os.urandom(len(content) - 4096),
+        "overwritten": content[:4096] + np.random.default_rng(0).bytes(len(content) - 4096),
         "cut": content[: len(content) // 2],
         "emptied": b"",
         "gone": None,

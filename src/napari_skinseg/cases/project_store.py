@@ -173,13 +173,13 @@ class Store:
     def _prepared(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
-            if not self.read_only:
-                wanted = "WAL" if is_local(self.path.parent) else "DELETE"
-                connection.execute(f"PRAGMA journal_mode = {wanted}")
             trouble = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             if trouble != ["ok"]:
                 raise self._damaged(trouble[0])
             self._migrate(connection)
+            if not self.read_only:  # last, because it writes: a damaged file is left as it is
+                wanted = "WAL" if is_local(self.path.parent) else "DELETE"
+                connection.execute(f"PRAGMA journal_mode = {wanted}")
         except BaseException:
             connection.close()
             raise
