@@ -54,8 +54,8 @@ def test_one_press_gives_an_outline_of_the_lesion(qtbot, viewer, panel, settled,
     row = mask.features.iloc[0]
     assert row["index"] == 1
     assert row["area_px"] == pytest.approx(truth.sum(), rel=0.1)
-    assert "px" in panel.card.area.text()
-    assert "mm" not in panel.card.area.text()
+    assert "px" in panel.card.figures.text()
+    assert "mm" not in panel.card.figures.text()
     assert not panel.message.text()
 
 
@@ -80,7 +80,7 @@ def test_the_mask_lies_on_its_photo_in_the_world(qtbot, viewer, panel, settled, 
     np.testing.assert_allclose(mask.scale, photo.scale)
     assert mask.units == photo.units
     assert mask.axis_labels == photo.axis_labels
-    assert "mm²" in panel.card.area.text()
+    assert "mm²" in panel.card.figures.text()
 
 
 def test_running_again_is_one_undoable_step(qtbot, viewer, panel, settled):
@@ -278,7 +278,7 @@ def test_an_empty_mask_is_said_with_the_highest_probability(qtbot, viewer, panel
     assert not viewer.layers["arm_segmentation"].data.any()
     assert "No lesion found" in panel.card.verdict.text()
     assert "highest probability in it is 0.05" in panel.card.verdict.text()
-    assert panel.card._figures.isHidden()
+    assert "Area" not in panel.card.figures.text()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
+from ..cases.project_rows import Line
 from ..errors import BadInput
 from ..pixels.image import to_rgb
 
@@ -19,12 +20,24 @@ KEY = "napari_skinseg"
 """Where our facts about a layer are kept in `layer.metadata`, as plain JSON types.
 
 A mask's are where it comes from, with the keys that the command line records; "image_id", which ties it to its Image
-layer while napari runs; and "written", the fingerprints of every state that we gave it.
+layer while napari runs; and "written", the fingerprints of every state that we gave it. A photo's are its scale, if a
+person read it off a ruler: "mm_per_px", "scale_line" and "scale_mm".
 """
 
 LESION = 1
 
+_SCALE = ("mm_per_px", "scale_line", "scale_mm")
 _CYAN, _MAGENTA = (0.0, 0.9, 1.0, 1.0), (1.0, 0.0, 1.0, 1.0)
+
+FILLED = {
+    "colormap": DirectLabelColormap(color_dict={None: _MAGENTA, 0: "transparent", LESION: _CYAN}),
+    "opacity": 0.4,
+}
+"""How a mask is drawn at first: readers and samples cannot ask napari for an outline.
+
+Cyan, which skin never has; napari's own colour of label 1 is a brown that disappears on it. Any other label is
+magenta, so that a stroke with the wrong label is seen.
+"""
 
 
 @dataclass(frozen=True)
@@ -38,7 +51,6 @@ class LayerImage:
         name: what the layer was called.
         plane: index of the photo along the leading axes of a stack; () for a layer that is one photo.
         shape: (height, width) in pixels.
-        mm_per_px: millimetres per pixel, where the layer says so.
         pixels: the photo as the layer holds it, perhaps lazily.
     """
 
@@ -46,8 +58,12 @@ class LayerImage:
     name: str
     plane: tuple[int, ...]
     shape: tuple[int, int]
-    mm_per_px: float | None
     pixels: Any
+
+    @property
+    def mm_per_px(self) -> float | None:
+        """Millimetres per pixel as the layer says now, if it does: a person may read it off a ruler at any time."""
+        return mm_per_px(self.layer)
 
     @property
     def key(self) -> str:
@@ -89,12 +105,12 @@ def image_from_layer(layer: Layer | None, point: Sequence[float]) -> LayerImage:
     plane = _plane_at(layer, data.shape[:leading], point)
     height, width = data.shape[leading : leading + 2]
     pixels = data[plane] if plane else data
-    return LayerImage(layer, layer.name, plane, (int(height), int(width)), mm_per_px(layer), pixels)
+    return LayerImage(layer, layer.name, plane, (int(height), int(width)), pixels)
 
 
 def is_photo(layer: Layer) -> bool:
     """Whether `layer` is offered as a photo: any Image layer but our own probabilities."""
-    return isinstance(layer, Image) and KEY not in layer.metadata
+    return isinstance(layer, Image) and "probability_of" not in layer.metadata.get(KEY, {})
 
 
 def photo_of(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
@@ -106,7 +122,10 @@ def photo_of(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:
 
 
 def mm_per_px(layer: Image) -> float | None:
-    """Millimetres per pixel, if the layer's axes have a unit of length and its pixels are square; never guessed."""
+    """Millimetres per pixel, never guessed: read off a ruler, or else from square pixels with a unit of length."""
+    from_ruler = layer.metadata.get(KEY, {}).get("mm_per_px")
+    if from_ruler is not None:
+        return float(from_ruler)
     sides = []
     for column in _axes_in_world(layer)[:, -2:].T:
         used = np.abs(column) > 1e-9 * np.abs(column).max()
@@ -115,6 +134,20 @@ def mm_per_px(layer: Image) -> float | None:
             return None
         sides.append(math.hypot(*(step.to("mm").magnitude for step in steps)))
     return sum(sides) / 2 if math.isclose(*sides, rel_tol=0.01) else None
+
+
+def keep_scale(layer: Image, mm_per_px: float | None, line: Line | None = None, mm: float | None = None) -> None:
+    """Keep a photo's scale, and the ruler line of `mm` that it was read off, with its layer; None takes it away.
+
+    The layer's own scale stays: it is where the photo lies in the world, and other layers lie on it.
+    """
+    facts = {name: value for name, value in layer.metadata.get(KEY, {}).items() if name not in _SCALE}
+    if mm_per_px is not None:
+        facts["mm_per_px"] = mm_per_px
+    if line is not None:
+        facts |= {"scale_line": [list(map(float, end)) for end in line], "scale_mm": mm}
+    others = {name: value for name, value in layer.metadata.items() if name != KEY}
+    layer.metadata = {**others, KEY: facts} if facts else others
 
 
 def find_mask(layers: Iterable[Layer], image: LayerImage) -> Labels | None:
@@ -193,11 +226,9 @@ def show_mask(
     layer = find_mask(layers, image)
     is_new = layer is None
     if layer is None:
-        style = mask_style(mask.shape)
-        contour = style.pop("contour")
-        layer = _new_mask_layer(image, mask, style)
+        layer = _new_mask_layer(image, mask)
         layers.insert(layers.index(image.layer) + 1, layer)
-        layer.contour = contour  # once it is in place: else napari computes the outline twice
+        draw_as_outline(layer)  # once it is in place: else napari computes the outline twice
     if in_place_of is not None and in_place_of.layer is layer:
         in_place_of.take_back()
     changed = _write(layer, image, mask)
@@ -230,7 +261,8 @@ def show_probability(layers: LayerList, image: LayerImage, probability: NDArray[
         metadata={KEY: {"probability_of": image.key}},
         colormap="magma",
         contrast_limits=(0, 1),
-        opacity=0.5,
+        opacity=0.4,
+        blending="additive",  # black, where there is no lesion, leaves the photo as it is
         affine=matrix,
         units=image.layer.units,
         axis_labels=image.layer.axis_labels,
@@ -239,21 +271,24 @@ def show_probability(layers: LayerList, image: LayerImage, probability: NDArray[
     return layer
 
 
-def mask_style(shape: Sequence[int]) -> dict[str, Any]:
-    """How a mask of `shape` (…, height, width) is drawn: an outline whose width follows the photo's size.
+def draw_as_outline(layer: Layer) -> None:
+    """Draw a mask that we made or read as an outline, unless it is one already."""
+    if isinstance(layer, Labels) and KEY in layer.metadata and layer.contour == 0:
+        for name, value in mask_style(layer.data.shape).items():
+            setattr(layer, name, value)
 
-    Cyan, which skin never has; napari's own colour of label 1 is a brown that disappears on it. Any other label is
-    magenta, so that a stroke with the wrong label is seen.
-    """
+
+def mask_style(shape: Sequence[int]) -> dict[str, Any]:
+    """The attributes of a mask of `shape` (…, height, width) that is drawn as an outline, as wide as its photo asks."""
     return {
-        "colormap": DirectLabelColormap(color_dict={None: _MAGENTA, 0: "transparent", LESION: _CYAN}),
-        # napari computes outlines on the GUI thread, in a time that grows with the square of the width.
-        "contour": max(2, round(math.hypot(*shape[-2:]) / 1280)),
+        "colormap": FILLED["colormap"],
+        # At most 4, because napari computes outlines on the GUI thread, in a time that grows with their width squared.
+        "contour": min(4, max(2, round(math.hypot(*shape[-2:]) / 500))),
         "opacity": 0.9,
     }
 
 
-def _new_mask_layer(image: LayerImage, mask: NDArray[np.bool_], style: Mapping[str, Any]) -> Labels:
+def _new_mask_layer(image: LayerImage, mask: NDArray[np.bool_]) -> Labels:
     """The mask itself for a photo; for a stack an empty one, whose planes are written as undoable edits."""
     source = image.layer
     return Labels(
@@ -267,7 +302,7 @@ def _new_mask_layer(image: LayerImage, mask: NDArray[np.bool_], style: Mapping[s
         affine=source.affine.affine_matrix,
         units=source.units,
         axis_labels=source.axis_labels,
-        **style,
+        **FILLED,
     )
 
 

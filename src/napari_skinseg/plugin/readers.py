@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..pixels.mask import read_mask
-from .layers import KEY, LESION, fingerprint, mask_style
+from .layers import FILLED, KEY, LESION, fingerprint
 from .writers import sidecar_of
 
 SUFFIX = "_segmentation.png"
@@ -22,14 +22,14 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | 
 
 
 def read_mask_layer(path: str) -> list[LayerData]:
-    """One Labels layer of 0 and 1, drawn as an outline, with the provenance that was saved beside the file.
+    """One Labels layer of 0 and 1 with the provenance that was saved beside the file.
 
     Raises:
         BadInput: the file is damaged or holds no mask.
     """
     mask = read_mask(path)
     facts = {**_provenance(path), "written": {"": [fingerprint(mask)]}}
-    options = {"name": Path(path).stem, "metadata": {KEY: facts}, **mask_style(mask.shape)}
+    options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED}
     return [(mask.astype(np.uint8) * np.uint8(LESION), options, "labels")]
 
 

@@ -1,9 +1,10 @@
 """What is said about one mask: the confidence in words and colour, and the figures a person looks for first."""
 
+import re
 from collections.abc import Mapping
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QFrame, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout
 
 from ..pixels.measure import NOTE, Value, three_digits
 from ..segment import Verdict
@@ -12,12 +13,27 @@ _COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "
 """White text is legible on each, in napari's dark and light themes."""
 
 
-def wrapping_text() -> QLabel:
-    """A label for sentences: it wraps, and can be copied from."""
-    label = QLabel()
-    label.setWordWrap(True)
-    label.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
-    return label
+class WrappingText(QLabel):
+    """A label for sentences: it wraps, even within a long file name, never widens its dock, and can be copied from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def setText(self, text: str) -> None:  # noqa: N802, the name is Qt's
+        """Show `text`; words of more than 24 letters may break anywhere."""
+        super().setText(re.sub(r"\S{25,}", lambda word: "\u200b".join(word[0]), text))
+
+    def text(self) -> str:
+        """What was set, without the places to break."""
+        return str(super().text()).replace("\u200b", "")
+
+
+def wrapping_text() -> WrappingText:
+    """A label for sentences."""
+    return WrappingText()
 
 
 class ResultCard(QFrame):
@@ -25,25 +41,18 @@ class ResultCard(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verdict = wrapping_text()
-        self.area, self.diameter, self.remarks = wrapping_text(), wrapping_text(), wrapping_text()
-        self._figures = QWidget()
-        form = QFormLayout(self._figures)
-        form.setContentsMargins(0, 0, 0, 0)
-        form.addRow("Area", self.area)
-        form.addRow("Longest diameter", self.diameter)
-        form.addRow(self.remarks)
-        self._figures.setToolTip(f"{NOTE} All measurements are in the mask layer's features table.")
+        self.verdict, self.figures = wrapping_text(), wrapping_text()
+        self.figures.setToolTip(f"{NOTE} All measurements are in the mask layer's features table.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
-        layout.addWidget(self._figures)
+        layout.addWidget(self.figures)
         self.clear()
 
     def clear(self) -> None:
         """Say nothing."""
         self.hide()
-        self._figures.hide()
+        self.figures.setText("")
 
     def show_verdict(self, words: str, verdict: Verdict, tooltip: str) -> None:
         """Say how good the mask is expected to be; earlier figures go."""
@@ -52,18 +61,24 @@ class ResultCard(QFrame):
         self.verdict.setStyleSheet(
             f"QLabel {{ background: {_COLOURS[verdict]}; color: white; border-radius: 4px; padding: 6px; }}"
         )
-        self._figures.hide()
+        self.figures.setText("")
         self.show()
 
     def show_figures(self, values: Mapping[str, Value]) -> None:
         """Show the lesion's size; millimetres only where the scale of the layer gave them."""
-        self.area.setText(_sizes(values, ("area_px", "px"), ("area_percent", "% of the photo"), ("area_mm2", "mm²")))
-        self.diameter.setText(_sizes(values, ("longest_diameter_px", "px"), ("longest_diameter_mm", "mm")))
-        remarks = str(values["flags"] or "")
-        self.remarks.setText(remarks[:1].upper() + remarks[1:])
-        self.remarks.setVisible(bool(remarks))
-        self._figures.setVisible(values["area_px"] is not None)
+        area = _sizes(values, ("area_mm2", "mm²"), ("area_px", "px"), ("area_percent", "% of photo"))
+        diameter = _sizes(values, ("longest_diameter_mm", "mm"), ("longest_diameter_px", "px"))
+        remarks = str(values["flags"] or "") if area else ""
+        lines = [area and f"Area: {area}", diameter and f"Longest diameter: {diameter}"]
+        lines.append(remarks and f"{remarks[0].upper()}{remarks[1:]}.")
+        self.figures.setText("\n".join(line for line in lines if line))
 
 
 def _sizes(values: Mapping[str, Value], *columns: tuple[str, str]) -> str:
-    return " · ".join(f"{three_digits(values[name])} {unit}" for name, unit in columns if values[name] is not None)
+    return " · ".join(f"{_grouped(values[name])} {unit}" for name, unit in columns if values[name] is not None)
+
+
+def _grouped(value: Value) -> str:
+    """Three significant digits, whole thousands set apart by a narrow space."""
+    text = three_digits(value)
+    return f"{int(text):,}".replace(",", "\u202f") if text.isdigit() else text

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from ..pixels.phantom import phantom
-from .layers import mask_style
+from .layers import FILLED, KEY
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -45,5 +45,5 @@ def no_lesion() -> list[LayerData]:
 
 def _sample(name: str, seed: int, *artefacts: str) -> list[LayerData]:
     made = phantom(seed, _SHAPE, artefacts)
-    truth = {"name": f"{name}_truth", **mask_style(made.mask.shape)}
+    truth = {"name": f"{name}_truth", "metadata": {KEY: {"photo": name, "seed": seed}}, "visible": False, **FILLED}
     return [(made.image, {"name": name, "rgb": True}, "image"), (made.mask.astype(np.uint8), truth, "labels")]

@@ -30,6 +30,7 @@ class SegmentForm(QWidget):
         super().__init__()
         # magicgui's chooser holds layer objects and shows their present names.
         self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
+        self.photo.native.setPlaceholderText("Open a photo first")
         self.photo.native.setToolTip("The photo to segment; of a stack, the plane that is shown.")
         self.model = QComboBox()
         self.device = wrapping_text()
@@ -38,7 +39,7 @@ class SegmentForm(QWidget):
         self.keep_probability.setToolTip("Also add the network's probability of lesion, pixel by pixel, as a layer.")
         self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.all_button = _button("Segment all open photos", "Outline the lesion in every photo that is open.")
+        self.all_button = _button("Segment all open images", "Outline the lesion in every photo that is open.")
         self.cancel_button = _button("Cancel", "Stop; masks that are done stay.")
         self.progress = QProgressBar()
         self.message = wrapping_text()
@@ -55,7 +56,7 @@ class SegmentForm(QWidget):
         """Show one message below the buttons instead of the last one; an empty one hides it."""
         self.message.setText(text)
         # Orange and bold, legible on dark and light; red and green are the verdict's.
-        self.message.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }" if is_problem else "")
+        self.message.setStyleSheet("QLabel { color: #d96a00; font-weight: bold; }" if is_problem else "")
         self.message.setVisible(bool(text))
 
     def ask_below(self, text: str) -> None:
@@ -84,12 +85,11 @@ class SegmentForm(QWidget):
         self.say(event.message)
 
     def _lay_out(self) -> None:
-        self.device.setEnabled(False)
         choices = QFormLayout()
         choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        choices.addRow("Photo", self.photo.native)
+        choices.addRow("Image", self.photo.native)
         choices.addRow("Model", self.model)
-        choices.addRow("", self.device)
+        choices.addRow(self.device)
         for box in (self.photo.native, self.model):
             # A long file name must not widen the whole dock.
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)

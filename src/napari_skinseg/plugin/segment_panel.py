@@ -232,7 +232,9 @@ class SegmentPanel(SegmentForm):
         return not bridge.is_edited(mask, image) or self._agreed.get(image.key) == bridge.mask_state(mask, image)
 
     def _offer_to_replace(self, mask: Labels) -> None:
-        self.ask_below(f"You changed {mask.name} by hand, so it stays as it is.")
+        self.ask_below(
+            f"You changed {mask.name} by hand, so it stays as it is. What is said below is of the model's mask."
+        )
 
     # What is chosen
 
@@ -303,6 +305,7 @@ class SegmentPanel(SegmentForm):
         events = self._viewer.layers.events
         for change in (events.inserted, events.removed, events.reordered, events.renamed):
             change.connect(self._on_layers)
+        events.inserted.connect(self._on_inserted)
         events.removed.connect(self._on_removed)
         self._viewer.layers.selection.events.active.connect(self._on_active)
         self._viewer.dims.events.point.connect(self._on_photo)
@@ -310,6 +313,9 @@ class SegmentPanel(SegmentForm):
 
     def _on_layers(self) -> None:
         self.photo.reset_choices()
+
+    def _on_inserted(self, event: Any) -> None:
+        bridge.draw_as_outline(event.value)
 
     def _on_removed(self, event: Any) -> None:
         self._kept.drop_layer(event.value)

@@ -1,6 +1,6 @@
 """The dock widget: one tab per step of the work."""
 
-from qtpy.QtCore import QSize
+from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from .segment_panel import SegmentPanel
@@ -23,6 +23,9 @@ class SkinSegWidget(QWidget):
             scroll.setWidget(panel)
             scroll.setWidgetResizable(True)
             scroll.setFrameShape(QFrame.Shape.NoFrame)
+            # Never scroll sideways: the dock cannot be made narrower than what is in it.
+            scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+            scroll.setMinimumWidth(panel.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
             self.tabs.addTab(scroll, panel.title)
         note = QLabel("Research tool, not a medical device.")
         note.setEnabled(False)

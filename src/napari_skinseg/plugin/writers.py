@@ -20,14 +20,18 @@ def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[s
     """Write one Labels layer; every label but 0 is lesion. The PNG first, so that a sidecar never lies alone.
 
     Raises:
-        BadInput: the layer is not one flat mask, or the place cannot be written to.
+        OSError: the layer is not one flat mask, or the place cannot be written to; with our sentence. From a
+            `ValueError`, as `BadInput` is one, napari concludes that there is no such writer, and drops the sentence.
     """
     name = attributes.get("name", "The mask")
     if attributes.get("multiscale") or np.ndim(data) != 2:
-        raise BadInput(f"{name} is not one flat mask [height, width]; save the plane of one photo at a time.")
+        raise OSError(f"{name} is not one flat mask [height, width]; save the plane of one photo at a time.")
     mask = np.asarray(data) != 0
-    write_mask(path, mask)
-    write_json(sidecar_of(path), {KEY: _facts(mask, attributes)})
+    try:
+        write_mask(path, mask)
+        write_json(sidecar_of(path), {KEY: _facts(mask, attributes)})
+    except BadInput as error:
+        raise OSError(str(error)) from error
     return [path]
 
 

@@ -1,0 +1,100 @@
+"""Workers report to the GUI thread, stop when asked, and never raise."""
+
+import threading
+
+import pytest
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.events import check
+from napari_skinseg.plugin.background import Background, Latest
+
+
+@pytest.fixture
+def background(qtbot):
+    background = Background()
+    yield background
+    background.close()
+    QApplication.processEvents()
+
+
+def until_cancelled(report, cancel):
+    report("at work")
+    cancel.wait(20)
+    check(cancel)
+
+
+def test_reports_and_outcome_arrive_on_the_gui_thread_in_order(qtbot, background):
+    came = []
+
+    def work(report, cancel):
+        assert threading.current_thread() is not threading.main_thread()
+        report(1)
+        report(2)
+        return 3
+
+    def take(item):
+        came.append((item, threading.current_thread() is threading.main_thread()))
+
+    background.start("work", work, lambda outcome: take(outcome.result), take)
+    qtbot.waitUntil(lambda: len(came) == 3)
+    assert came == [(1, True), (2, True), (3, True)]
+    assert not background.is_busy
+
+
+def test_a_cancelled_job_ends_as_cancelled(qtbot, background):
+    ends, reports = [], []
+    job = background.start("work", until_cancelled, ends.append, reports.append)
+    qtbot.waitUntil(lambda: bool(reports))
+    job.cancel()
+    qtbot.waitUntil(lambda: bool(ends))
+    assert [end.state for end in ends] == ["cancelled"]
+
+
+def test_what_work_raises_is_an_outcome_not_a_traceback(qtbot, background, capsys):
+    ends = []
+
+    def work(report, cancel):
+        raise BadInput("arm is no photo; choose another.")
+
+    background.start("work", work, ends.append)
+    qtbot.waitUntil(lambda: bool(ends))
+    assert ends[0].state == "failed"
+    assert str(ends[0].error) == "arm is no photo; choose another."
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_close_waits_until_the_threads_are_left_and_delivers_nothing(qtbot, background):
+    ends, reports = [], []
+    job = background.start("work", until_cancelled, ends.append, reports.append)
+    qtbot.waitUntil(lambda: bool(reports))
+    background.close()
+    assert job.wait(0)
+    QApplication.processEvents()
+    assert ends == []
+
+
+def test_napari_stops_a_job_when_its_window_closes(qtbot, make_napari_viewer):
+    viewer = make_napari_viewer()
+    background = Background()
+    reports = []
+    job = background.start("segmenting arm", until_cancelled, lambda outcome: None, reports.append)
+    qtbot.waitUntil(lambda: bool(reports))
+    viewer.close()
+    assert job.wait(5)
+
+
+def test_of_many_requests_only_the_newest_waits(qtbot, background):
+    done, free = [], threading.Event()
+
+    def first(report, cancel):
+        free.wait(20)
+        return 0
+
+    latest = Latest(background, "work", lambda outcome: done.append(outcome.result))
+    latest.ask(first)
+    for number in range(1, 6):
+        latest.ask(lambda report, cancel, number=number: number)
+    free.set()
+    qtbot.waitUntil(lambda: not background.is_busy)
+    assert done == [0, 5]

@@ -1,0 +1,79 @@
+"""What napari learns of the plugin, and what opening it costs."""
+
+import subprocess
+import sys
+
+import pytest
+from napari.settings import get_plugin_settings
+from npe2 import PluginManifest
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.plugin.session import preferred_device, preferred_model
+
+
+def test_the_manifest_is_valid_and_every_command_exists():
+    manifest = PluginManifest.from_distribution("napari-skinseg")
+    manifest.validate_imports()
+    titles = [command.title for command in manifest.contributions.commands]
+    assert len(set(titles)) == len(titles)
+    assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == ["napari-skinseg.open"]
+
+
+def test_importing_the_plugin_loads_neither_torch_nor_monai():
+    modules = ["widget", "readers", "writers", "samples"]
+    code = (
+        f"import sys, importlib\n[importlib.import_module('napari_skinseg.plugin.' + name) for name in {modules}]\n"
+        "print([name for name in ('torch', 'monai', 'ignite') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture
+def preferences(plugin_settings, npe2pm):
+    npe2pm.register(PluginManifest.from_distribution("napari-skinseg"))
+    return get_plugin_settings("napari-skinseg").segment
+
+
+def test_preferences_are_read_and_have_defaults(preferences):
+    assert preferred_model() == ""
+    assert preferred_device() == "auto"
+    preferences.model, preferences.device = "lesion-unet", "cpu"
+    assert preferred_model() == "lesion-unet"
+    assert preferred_device() == "cpu"
+
+
+def test_a_preferred_model_that_is_not_here_is_named(qtbot, preferences):
+    from napari.components import ViewerModel
+
+    from napari_skinseg.plugin.widget import SkinSegWidget
+
+    preferences.model = "gone"
+    widget = SkinSegWidget(ViewerModel())
+    qtbot.addWidget(widget)
+    panel = widget.panels[0]
+    assert "The model gone cannot be used here" in panel.message.text()
+    assert panel.model.currentText()
+    widget.session.close()
+
+
+def test_the_widget_shows_its_device_in_words_without_being_asked(qtbot, viewer, panel, settled):
+    panel.window().show()
+    qtbot.waitUntil(lambda: "CPU" in panel.device.text() or "GPU" in panel.device.text(), timeout=60_000)
+
+
+def test_closing_the_widget_stops_its_run(qtbot, make_napari_viewer_proxy, spot):
+    viewer = make_napari_viewer_proxy()
+    for number in range(5):
+        viewer.add_image(spot(60, 80 + number, 30, (120, 160))[0], rgb=True)
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    background, panel = widget.session.background, widget.panels[0]
+    panel.segment_all()
+    assert background.is_busy
+    dock.destroyOnClose()
+    del dock, panel
+    widget.deleteLater()
+    del widget
+    qtbot.waitUntil(lambda: not background.is_busy, timeout=20_000)
+    QApplication.processEvents()
+    assert len(viewer.layers) <= 10
