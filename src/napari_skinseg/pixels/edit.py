@@ -21,7 +21,7 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def smooth_border(mask: NDArray[np.bool_], strength: float = 0.004) -> NDArray[np.bool_]:
-    """The mask without notches and spikes narrower than about twice `strength`, a fraction of the frame's diagonal.
+    """The mask without notches and spikes narrower than about `strength`, a fraction of the frame's diagonal.
 
     A lesion too small for it stays as it is.
 

@@ -1,0 +1,58 @@
+"""One change of a whole mask: worked out beside the GUI, written in pieces so that the window never stalls."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from napari.layers import Labels
+from numpy.typing import NDArray
+from qtpy.QtCore import QEventLoop
+from qtpy.QtWidgets import QApplication
+
+from ..pixels.mask import bounding_box
+from .layers import LESION
+
+Piece = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]
+"""Rows, columns and new labels of the pixels of one tile that change."""
+
+_TILE = 128
+_WITHOUT_INPUT = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
+
+
+def pieces_of(
+    labels: NDArray[np.integer], change: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
+) -> tuple[list[Piece], bool]:
+    """What `change` does to the lesion in `labels` `[H, W]`, and whether any lesion is left. For workers.
+
+    Only the lesion's own label and bare ground change: what a person marked with another label stays.
+    """
+    lesion = labels == LESION
+    after = change(lesion)
+    differs = (after != lesion) & (lesion | (labels == 0))
+    box = bounding_box(differs, margin=0)
+    pieces = []
+    if box is not None:
+        tops, lefts = (range(side.start, side.stop, _TILE) for side in box)
+        for top in tops:
+            for left in lefts:
+                rows, columns = np.nonzero(differs[top : top + _TILE, left : left + _TILE])
+                if rows.size:
+                    where = rows + top, columns + left
+                    pieces.append((*where, after[where].astype(np.uint8)))
+    return pieces, bool(after.any())
+
+
+def write_pieces(layer: Labels, pieces: list[Piece]) -> None:
+    """Write `pieces` into the 2D `layer` as one step of its undo history. For the GUI thread.
+
+    napari draws outlines in Python on the GUI thread, about a second for the border of a large lesion on 12 megapixels.
+    So it is given a tile at a time, and the window is drawn in between. Clicks and keys wait until the end: no stroke
+    and no Ctrl+Z comes in the midst of the step.
+    """
+    drawn = time.perf_counter()
+    with layer.block_history():
+        for rows, columns, values in pieces:
+            layer.data_setitem((rows, columns), values)
+            if time.perf_counter() - drawn > 0.015:
+                QApplication.processEvents(_WITHOUT_INPUT)
+                drawn = time.perf_counter()
