@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tomllib
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import npe2
@@ -21,11 +22,19 @@ FACES = ["napari_skinseg", "napari_skinseg.cli"] + [
 
 
 @pytest.fixture(scope="session")
-def wheel(tmp_path_factory) -> Path:
+def wheel(tmp_path_factory) -> Iterator[tuple[zipfile.ZipFile, set[str]]]:
+    """A wheel built from this tree, and the files of the package as they were when it was built."""
     out = tmp_path_factory.mktemp("wheel")
+    files = {
+        path.relative_to(PACKAGE.parent).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts and not path.name.startswith(".")
+    }
     command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(out), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return next(out.glob("*.whl"))
+    built = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert built.returncode == 0, built.stdout + built.stderr
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as archive:
+        yield archive, files
 
 
 def test_importing_the_faces_loads_neither_torch_nor_monai():
@@ -75,16 +84,16 @@ def test_napari_finds_the_plugin_where_the_package_is_installed():
 
 
 def test_the_wheel_holds_the_code_the_manifest_and_the_models_and_no_tests(wheel):
-    with zipfile.ZipFile(wheel) as archive:
-        names = archive.namelist()
-        (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
-    code = {path.relative_to(PACKAGE.parent).as_posix() for path in PACKAGE.rglob("*.py")}
-    models = {
-        path.relative_to(PACKAGE.parent).as_posix() for path in (PACKAGE / "weights").rglob("*") if path.is_file()
-    }
-    assert code <= set(names)
-    assert {"napari_skinseg/napari.yaml", "napari_skinseg/py.typed"} <= set(names)
-    assert models <= set(names)
-    assert "napari_skinseg/weights/lesion-unet/models/model.safetensors" in models, "the bundled model is not there"
+    archive, files = wheel
+    names = set(archive.namelist())
+    (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))
+    assert files - names == set(), "every file of the package is in its wheel"
+    assert {
+        "napari_skinseg/napari.yaml",
+        "napari_skinseg/py.typed",
+        "napari_skinseg/weights/lesion-unet/configs/metadata.json",
+        "napari_skinseg/weights/lesion-unet/models/model.safetensors",
+        "napari_skinseg/weights/lesion-unet/docs/README.md",
+    } <= names
     assert "Classifier: Framework :: napari" in metadata
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
