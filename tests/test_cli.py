@@ -105,7 +105,6 @@ def test_nothing_but_failures_costs_exit_code_2(run, spot_finder, tmp_path):
         (("segment", "PHOTO", "--colour"), "--colour"),
         (("evaluate", "nowhere"), "nowhere"),
         (("train", "nowhere", "--out", "run"), "nowhere"),
-        (("train", "PHOTO", "--out", "run", "--splits", "s.csv", "--validation", "PHOTO"), "--validation"),
         (("models", "info", "nobody"), "nobody"),
         (("fly",), "fly"),
     ],

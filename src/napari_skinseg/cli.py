@@ -214,11 +214,10 @@ def train(
         out: Folder of the run; the new model appears in it under its name.
         splits: CSV file that puts each photo into train, val or another split; when neither this nor --validation is
             given, a tenth each is set aside as val and test, lesion by lesion, and written to splits.csv in the run.
-        validation: Folders of other photos with masks, which choose the best pass; instead of a split file.
+        validation: Folders of the photos with masks that choose the best pass: all of them, or with --splits those that
+            it puts into val.
     """
     options.validate()
-    if splits is not None and validation:
-        raise BadInput("Both --splits and --validation were given; each says which photos choose the best pass.")
     if splits is None and not validation:
         splits = _own_splits(folders, output_folder(out), output)
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
