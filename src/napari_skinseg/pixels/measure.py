@@ -14,12 +14,22 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
 from ..errors import BadInput
+from .crop import Crop, crop_around, difference, draw, lab
+from .measure_extra import (
+    BORDER_COLUMNS,
+    EXPERIMENTAL_COLUMNS,
+    SKIN_COLUMNS,
+    Value,
+    abruptness,
+    six_colours,
+    skin_tone,
+)  # fmt: skip
 from .metrics import bounding_box
-from .valid import dark_field, foreign, shrink, shrink_mask
+from .valid import dark_field, shrink_mask
+
+__all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "three_digits"]
 
 NOTE = "Measurement only, not a diagnosis."
-
-Value = float | int | bool | str | None
 
 _SIZES = {
     "perimeter": "length of the outline (Crofton, 4 directions)",
@@ -62,17 +72,19 @@ COLUMNS: dict[str, str] = {
     "skin_ring_px": "skin pixels around the lesion that it is compared with [px]",
     "contrast": "colour difference of lesion median and skin median [ΔE2000]",
     "contrast_l": "lightness of the skin minus lightness of the lesion [L*]",
+    **BORDER_COLUMNS,
+    **SKIN_COLUMNS,
 }
 """Every key of `measure`, in order, with what it means and its unit."""
 
 _SHAPE_SIDE = 256  # px; folding a lesion needs no finer outline
-_COLOUR_SIDE = 800  # px; larger crops are averaged down before colour is read
-_COLOUR_PIXELS = 20_000  # pixels drawn evenly for colour statistics
 _SMALL = 100  # px of area; less is a staircase and has no shape
 _ROUND = 0.95  # minor/major above which the direction of the axes means little
 
 
-def measure(rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None = None) -> dict[str, Value]:
+def measure(
+    rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None = None, *, experimental: bool = False
+) -> dict[str, Value]:
     """Measure the largest piece of a mask, holes filled, on the photo it was drawn on.
 
     Colour is read from at most 20,000 evenly drawn pixels; crops of more than 800 px are averaged down for it first.
@@ -81,9 +93,11 @@ def measure(rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None 
         rgb: uint8 `[H, W, 3]` at the photo's own resolution, taken as sRGB.
         mask: `[H, W]`, lesion = True or non-zero.
         mm_per_px: the scale, if it is known; without it every millimetre column is `None`.
+        experimental: also the six colours, `EXPERIMENTAL_COLUMNS`.
 
     Returns:
-        The keys of `COLUMNS` in their order. An empty mask gives `None` throughout and says so in `flags`.
+        The keys of `COLUMNS` (and perhaps `EXPERIMENTAL_COLUMNS`) in their order. An empty mask gives `None` throughout
+        and says so in `flags`.
 
     Raises:
         BadInput: image and mask do not fit each other, or the scale is not a positive number.
@@ -97,7 +111,7 @@ def measure(rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None 
         )
     if mm_per_px is not None and not (np.isfinite(mm_per_px) and mm_per_px > 0):
         raise BadInput(f"The scale {mm_per_px} is not a positive number; give millimetres per pixel, or leave it out.")
-    found: dict[str, Value] = dict.fromkeys(COLUMNS)
+    found: dict[str, Value] = dict.fromkeys([*COLUMNS, *(EXPERIMENTAL_COLUMNS if experimental else ())])
     if not lesion.any():
         return found | {"flags": "no lesion in the mask"}
     flags = []
@@ -127,8 +141,15 @@ def measure(rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None 
         if shape["minor_axis"] > _ROUND * shape["major_axis"]:
             flags.append("nearly round, so the direction of its axes means little")
 
-    colour, colour_flags = _colour(rgb, whole, lesion | whole, field, shape["equivalent_diameter"], symmetric=not cut)
-    found |= colour
+    crop = crop_around(rgb, whole, lesion | whole, field, shape["equivalent_diameter"])
+    colour, colour_flags = _colour(crop, symmetric=not cut)
+    found |= colour | skin_tone(crop)
+    if shape["area"] >= _SMALL:
+        border, border_flags = abruptness(crop, mm_per_px)
+        found |= border
+        colour_flags += border_flags
+    if experimental:
+        found |= six_colours(crop)
     found["flags"] = "; ".join(flags + colour_flags)
     return found
 
@@ -291,52 +312,29 @@ def _direction(points: NDArray[np.float64]) -> float:
     return float(0.5 * np.arctan2(-2 * (rows * columns).mean(), (columns**2).mean() - (rows**2).mean()))
 
 
-def _colour(
-    rgb: NDArray[np.uint8],
-    lesion: NDArray[np.bool_],
-    every_piece: NDArray[np.bool_],
-    field: NDArray[np.bool_],
-    diameter: float,
-    *,
-    symmetric: bool,
-) -> tuple[dict[str, Value], list[str]]:
-    """Colour of the lesion, of the skin ring round it, and the difference (CIELAB, D65; CIEDE2000, Sharma 2005)."""
-    gap, width = max(3.0, 0.02 * diameter), max(10.0, 0.15 * diameter)
-    box = tuple(
-        slice(max(0, side.start - int(gap + width) - 2), min(size, side.stop + int(gap + width) + 2))
-        for side, size in zip(bounding_box(lesion), lesion.shape, strict=True)
-    )
-    factor = -(-max(side.stop - side.start for side in box) // _COLOUR_SIDE)
-    photo, inside = shrink(np.ascontiguousarray(rgb[box]), factor), shrink_mask(lesion[box], factor)
-    bad = foreign(photo, inside, float(np.hypot(*lesion.shape)) / factor) | shrink_mask(field[box], factor)
-    valid = inside & ~bad
-    found: dict[str, Value] = {"valid_fraction": float(valid.sum() / inside.sum())}
+def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]]:
+    """Colour of the lesion, of the skin ring round it, and the difference."""
+    valid = crop.valid
+    found: dict[str, Value] = {"valid_fraction": float(valid.sum() / crop.inside.sum())}
     if valid.sum() < 20:
         return found, ["hardly a pixel of the lesion is free of hair, glare and ink, so colour is not measured"]
 
-    pixels = _draw(np.argwhere(valid))
-    colours = photo[tuple(pixels.T)]
-    lab = _lab(colours)
-    for name, values in zip(_CHANNELS, [*colours.T, *lab.T], strict=True):
+    pixels = draw(np.argwhere(valid))
+    colours = crop.photo[tuple(pixels.T)]
+    in_lab = lab(colours)
+    for name, values in zip(_CHANNELS, [*colours.T, *in_lab.T], strict=True):
         found |= {
             f"{name}_{statistic.__name__.replace('std', 'sd')}": float(statistic(values)) for statistic in _STATISTICS
         }
-    median = np.median(lab, axis=0)
-    found["variegation"] = float(_difference(lab, np.broadcast_to(median, lab.shape)).mean())
+    median = np.median(in_lab, axis=0)
+    found["variegation"] = float(difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
     if symmetric:
-        found |= _colour_asymmetry(photo, inside, valid, pixels)
-
-    distance = np.asarray(ndimage.distance_transform_edt(~inside)) * factor
-    ring = (distance > gap) & (distance <= gap + width)
-    skin = ring & ~bad & ~shrink_mask(every_piece[box], factor)
-    skin_px = int(skin.sum()) * factor**2
-    found["skin_ring_px"] = skin_px
-    # The whole ring, frame or no frame, has about the area of a band along the outline of a disc (Steiner's formula).
-    expected = np.pi * width * (diameter + 2 * gap + width)
-    if skin_px < 500 or skin_px < 0.3 * expected:
-        return found, ["too little skin in sight around the lesion, so contrast is not measured"]
-    around = np.median(_lab(photo[tuple(_draw(np.argwhere(skin)).T)]), axis=0)
-    return found | {"contrast": float(_difference(median, around)), "contrast_l": float(around[0] - median[0])}, []
+        found |= _colour_asymmetry(crop.photo, crop.inside, valid, pixels)
+    found["skin_ring_px"] = crop.skin_px
+    if not crop.enough_skin:
+        return found, ["too little skin in sight around the lesion, so contrast and skin tone are not measured"]
+    around = np.median(lab(crop.photo[tuple(draw(np.argwhere(crop.skin)).T)]), axis=0)
+    return found | {"contrast": float(difference(median, around)), "contrast_l": float(around[0] - median[0])}, []
 
 
 _STATISTICS: tuple[Callable[[NDArray[Any]], Any], ...] = (np.mean, np.median, np.std)
@@ -354,25 +352,6 @@ def _colour_asymmetry(
         within = np.flatnonzero(np.all((partners >= 0) & (partners < valid.shape), axis=1))
         within = within[valid[tuple(partners[within].T)]]
         if within.size:
-            pair = (_lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
-            found[f"colour_asymmetry_{name}"] = float(_difference(*pair).mean())
+            pair = (lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
+            found[f"colour_asymmetry_{name}"] = float(difference(*pair).mean())
     return found
-
-
-def _draw(pixels: NDArray[np.int_]) -> NDArray[np.int_]:
-    """At most 20,000 of the pixels, evenly: the same ones every time."""
-    if len(pixels) <= _COLOUR_PIXELS:
-        return pixels
-    return pixels[np.linspace(0, len(pixels) - 1, _COLOUR_PIXELS).astype(int)]
-
-
-def _lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
-    from skimage.color import rgb2lab
-
-    return np.asarray(rgb2lab(colours), dtype=np.float64)
-
-
-def _difference(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
-    from skimage.color import deltaE_ciede2000
-
-    return np.asarray(deltaE_ciede2000(a, b))

@@ -1,0 +1,147 @@
+"""Measures beyond shape and colour averages: how abruptly the border ends, the skin's tone, and six named colours."""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from .crop import Crop, difference, draw, lab
+
+SECTORS = 8
+_NAMES = ("white", "red", "light_brown", "dark_brown", "blue_grey", "black")
+
+BORDER_COLUMNS: dict[str, str] = {
+    **{
+        f"abruptness_{sector + 1}": "how steeply lightness rises outwards across the border, "
+        f"{45 * sector}-{45 * (sector + 1)}° counter-clockwise from the right [L* per % of the equivalent diameter]"
+        for sector in range(SECTORS)
+    },
+    "abruptness_mean": "mean over the segments that could be measured [L* per % of the equivalent diameter]",
+    "abruptness_mm_mean": "the same over half a millimetre to either side [L*/mm]",
+}
+SKIN_COLUMNS: dict[str, str] = {
+    "ita_deg": "apparent skin tone in this image: individual typology angle of the skin around [°]",
+    "skin_tone": "apparent skin tone in this image, not a Fitzpatrick type [very light … dark]",
+}
+EXPERIMENTAL_COLUMNS: dict[str, str] = {
+    **{f"colour_{name}": f"EXPERIMENTAL share of the lesion that is {name.replace('_', ' ')} [0-1]" for name in _NAMES},
+    "colour_unclassified": "EXPERIMENTAL share of the lesion that is none of the six colours [0-1]",
+    "colour_count": "EXPERIMENTAL number of the six colours with at least 5 % of the lesion [count]",
+}
+"""The six colours of the ABCD rule, by the nearest of our own prototypes; what they find depends on the camera."""
+
+_HALF_WIDTH = 0.05  # of the equivalent diameter, to either side of the border
+_HALF_WIDTH_MM = 0.5
+_LEAST_VALID = 0.6  # of a profile's samples, and half of a segment's profiles
+
+# Upper bounds of the angle, as coded in derm_ita after Del Bino; other published tables differ below 10 degrees.
+_TONES = ((-30, "dark"), (10, "brown"), (28, "tan"), (41, "intermediate"), (55, "light"), (np.inf, "very light"))
+
+_PROTOTYPES = np.array(
+    [[88, 2, 4], [47, 45, 24], [58, 16, 27], [34, 15, 18], [50, -1, -7], [14, 3, 3]], dtype=float
+)  # CIELAB, in the order of the names
+_REJECTION = 20.0  # ΔE2000 from the nearest prototype beyond which a pixel is none of the six
+_PRESENT = 0.05
+
+Value = float | int | bool | str | None
+
+
+def abruptness(crop: Crop, mm_per_px: float | None = None) -> tuple[dict[str, Value], list[str]]:
+    """The rise of L* along outward normals, by 45° segments about the centroid, and what to know about it.
+
+    Each normal's slope is fitted by least squares over 5 % of the diameter to either side; a segment has the median of
+    its slopes. The eight segments are those of the ABCD rule (Nachbar 1994); the slope replaces its yes or no, because
+    published cut-offs belong to one magnification. A segment on the frame, or under hair, is not measured.
+    """
+    found: dict[str, Value] = dict.fromkeys(BORDER_COLUMNS)
+    points, normals, sectors = _border(crop.inside)
+    per_percent = crop.diameter / crop.factor / 100  # pixels of the crop in a per cent of the diameter
+    slopes = _slopes(crop, points, normals, _HALF_WIDTH * crop.diameter / crop.factor) * per_percent
+    values = [_of_segment(slopes[sectors == sector]) for sector in range(SECTORS)]
+    found |= {f"abruptness_{sector + 1}": value for sector, value in enumerate(values)}
+    measured = [value for value in values if value is not None]
+    if measured:
+        found["abruptness_mean"] = float(np.mean(measured))
+    if mm_per_px is not None:
+        pixel = mm_per_px * crop.factor
+        if _HALF_WIDTH_MM / pixel >= 2:
+            slopes = _slopes(crop, points, normals, _HALF_WIDTH_MM / pixel) / pixel
+            by_mm = [_of_segment(slopes[sectors == sector]) for sector in range(SECTORS)]
+            of_mm = [value for value in by_mm if value is not None]
+            found["abruptness_mm_mean"] = float(np.mean(of_mm)) if of_mm else None
+    missing = SECTORS - len(measured)
+    return found, [f"abruptness is not measured in {missing} of {SECTORS} border segments"] if missing else []
+
+
+def skin_tone(crop: Crop) -> dict[str, Value]:
+    """Individual typology angle atan2(L* - 50, b*) of the skin ring's median, without values beyond 1 SD of the mean.
+
+    The angle after Chardon 1991, on the segmented skin as arXiv 2504.04494 found steadier under changing light. Of raw
+    pixels only: colour correction would shift it by construction.
+    """
+    if not crop.enough_skin:
+        return dict.fromkeys(SKIN_COLUMNS)
+    around = lab(crop.photo[tuple(draw(np.argwhere(crop.skin)).T)])[:, [0, 2]]
+    usual = (np.abs(around - around.mean(axis=0)) <= around.std(axis=0) + 1e-9).all(axis=1)
+    lightness, yellow = np.median(around[usual] if usual.any() else around, axis=0)
+    angle = float(np.degrees(np.arctan2(lightness - 50, yellow)))
+    return {"ita_deg": angle, "skin_tone": next(name for bound, name in _TONES if angle <= bound)}
+
+
+def six_colours(crop: Crop) -> dict[str, Value]:
+    """Shares of white, red, light brown, dark brown, blue-grey and black in the lesion; see `EXPERIMENTAL_COLUMNS`."""
+    valid = np.argwhere(crop.valid)
+    if len(valid) < 20:
+        return dict.fromkeys(EXPERIMENTAL_COLUMNS)
+    colours = lab(crop.photo[tuple(draw(valid).T)])
+    distances = np.stack([difference(colours, np.broadcast_to(one, colours.shape)) for one in _PROTOTYPES])
+    nearest = np.where(distances.min(axis=0) <= _REJECTION, distances.argmin(axis=0), len(_NAMES))
+    shares = np.bincount(nearest, minlength=len(_NAMES) + 1) / len(nearest)
+    found: dict[str, Value] = {f"colour_{name}": float(share) for name, share in zip(_NAMES, shares, strict=False)}
+    found["colour_unclassified"] = float(shares[-1])
+    found["colour_count"] = int((shares[:-1] >= _PRESENT).sum())
+    return found
+
+
+def _border(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """The border pixels `[N, 2]`, each with outward normal `[N, 2]` and 45° segment about the centroid `[N]`."""
+    padded = np.pad(inside, 2)  # what is beyond the frame is not lesion, and will not be sampled
+    depth = np.asarray(ndimage.gaussian_filter(_depth(padded), 2))
+    edge = np.argwhere(padded & ~np.asarray(ndimage.binary_erosion(padded)))
+    normals = -np.stack([slope[tuple(edge.T)] for slope in np.gradient(depth)], axis=1)
+    lengths = np.linalg.norm(normals, axis=1)
+    edge, normals = edge[lengths > 1e-6], normals[lengths > 1e-6] / lengths[lengths > 1e-6, None]
+    points = edge - 2.0
+    offset = points - np.argwhere(inside).mean(axis=0)
+    angle = np.degrees(np.arctan2(-offset[:, 0], offset[:, 1])) % 360
+    return points, normals, (angle // (360 / SECTORS)).astype(int)
+
+
+def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: float) -> NDArray[np.float64]:
+    """L* per pixel outwards at each point, NaN where too little of its profile shows skin or lesion."""
+    half = max(2, round(reach))
+    steps = np.linspace(-reach, reach, 2 * half + 1) + 0.5  # the border is half a pixel outside a border pixel's centre
+    near = np.abs(_depth(crop.inside)) <= reach + 3
+    lightness = np.zeros(crop.inside.shape)
+    lightness[near] = lab(crop.photo[near])[:, 0]
+    at = np.moveaxis(points[:, None] + steps[None, :, None] * normals[:, None], -1, 0)
+    values = ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
+    # Beyond the frame counts as bad: nothing is known of it.
+    ok = ndimage.map_coordinates(crop.bad.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
+    weight = ok.astype(float)
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1)
+    x = steps - (weight * steps).sum(axis=1, keepdims=True) / total
+    y = values - (weight * values).sum(axis=1, keepdims=True) / total
+    slopes = (weight * x * y).sum(axis=1) / np.maximum((weight * x * x).sum(axis=1), 1e-9)
+    return np.where(ok.mean(axis=1) >= _LEAST_VALID, slopes, np.nan)
+
+
+def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Distance to the border in pixels, positive inside."""
+    return np.asarray(ndimage.distance_transform_edt(inside)) - np.asarray(ndimage.distance_transform_edt(~inside))
+
+
+def _of_segment(slopes: NDArray[np.float64]) -> float | None:
+    known = slopes[np.isfinite(slopes)]
+    return float(np.median(known)) if len(known) >= max(3, 0.5 * len(slopes)) else None
