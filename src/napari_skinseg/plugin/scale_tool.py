@@ -83,7 +83,7 @@ class ScaleTool(QWidget):
             ndim=2,
             name="↔ ruler",
             edge_color=_YELLOW,
-            edge_width=max(1.0, math.hypot(*_shape(image)) / 800),
+            edge_width=max(1.0, math.hypot(*_shape(image)) / 500),
             scale=image.scale,
             translate=image.translate,
             rotate=image.rotate,
