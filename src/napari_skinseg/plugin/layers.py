@@ -230,8 +230,12 @@ def show_mask(
         layers.insert(layers.index(image.layer) + 1, layer)
         draw_as_outline(layer)  # once it is in place: else napari computes the outline twice
     if in_place_of is not None and in_place_of.layer is layer:
+        contour, layer.contour = layer.contour, 0  # else napari computes the outline for the step back, too
         in_place_of.take_back()
-    changed = _write(layer, image, mask)
+        changed = _write(layer, image, mask)
+        layer.contour = contour
+    else:
+        changed = _write(layer, image, mask)
     written = dict(layer.metadata[KEY].get("written", {}))
     # Every state we wrote stays on the list, so that Ctrl+Z back to an earlier prediction is no edit by a person.
     written[_plane_name(image)] = [*written.get(_plane_name(image), [])[-99:], fingerprint(mask)]
