@@ -97,7 +97,10 @@ class Project(ProjectWork):
         try:
             store = Store(folder, guard=lock.check)
             repairs = repair(store, MaskFiles(folder), reader)
-            store.backup()
+            try:
+                store.backup()
+            except BadInput as error:  # a disk too full for a second index still has room for masks
+                repairs = (*repairs, f"The index was not backed up: {error}")
         except BaseException:
             if store is not None:
                 store.close()

@@ -23,7 +23,8 @@ class Photo:
 
     Attributes:
         id: name of its files, unique.
-        path: where it is; `relative` is the same from the project folder, with forward slashes.
+        project: the project's folder.
+        relative: where the photo is from there, with forward slashes; `path` is the same as a path.
         state: "missing" if it was not found by the last scan, "replaced" if another picture took its name.
         mask_sha256: of the mask that a person drew or accepted, in the file `mask_path`; empty if there is none.
         dice: agreement of the model's mask with the person's; None without both.
@@ -38,14 +39,13 @@ class Photo:
     """
 
     id: str
-    path: Path
+    project: Path
     relative: str
     shape: tuple[int, int]
     state: str
     status: Status
     note: str
     mask_sha256: str
-    mask_path: Path
     dice: float | None
     model: str
     model_version: str
@@ -67,10 +67,22 @@ class Photo:
     sha256: str
     predicted_file: str
 
+    # Paths are made when asked for: ten thousand of them cost half a second, and a table needs none.
+
+    @property
+    def path(self) -> Path:
+        """Where the photo is."""
+        return self.project / self.relative
+
+    @property
+    def mask_path(self) -> Path:
+        """Where the person's mask is, if there is one."""
+        return self.project / "masks" / f"{self.id}_segmentation.png"
+
     @property
     def name(self) -> str:
         """The file's name."""
-        return self.path.name
+        return self.relative.rpartition("/")[2]
 
     @property
     def has_mask(self) -> bool:
@@ -111,19 +123,18 @@ class Decision:
     takes_back: int | None
 
 
-def photo_of(row: sqlite3.Row, folder: Path, masks: Path) -> Photo:
+def photo_of(row: sqlite3.Row, folder: Path) -> Photo:
     """The `Photo` of a row of the table `photos`."""
     line = json.loads(row["scale_line"]) if row["scale_line"] else None
     return Photo(
         id=row["id"],
-        path=folder / row["path"],
+        project=folder,
         relative=row["path"],
         shape=(row["height"], row["width"]),
         state=row["state"],
         status=row["status"],
         note=row["note"],
         mask_sha256=row["mask_sha256"],
-        mask_path=masks / f"{row['id']}_segmentation.png",
         dice=row["dice"],
         model=row["model"],
         model_version=row["model_version"],

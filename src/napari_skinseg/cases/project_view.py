@@ -37,21 +37,21 @@ class ProjectView:
         row = self._store.one("SELECT * FROM photos WHERE id = ?", photo)
         if row is None:
             raise BadInput(f"{photo} is not in the project {self.folder}; scan its folder first.")
-        return photo_of(row, self.folder, self._files.masks)
+        return photo_of(row, self.folder)
 
     def photos(self, *statuses: Status, replaced: bool = False) -> list[Photo]:
         """Photos in file order, all or of the given statuses; with `replaced` also those whose picture is gone."""
         marks = ", ".join("?" * len(statuses))
         where = [*(["state != 'replaced'"] if not replaced else []), *([f"status IN ({marks})"] if statuses else [])]
         sql = f"SELECT * FROM photos {'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY path, number"  # noqa: S608
-        return [photo_of(row, self.folder, self._files.masks) for row in self._store.rows(sql, *statuses)]
+        return [photo_of(row, self.folder) for row in self._store.rows(sql, *statuses)]
 
     def find(self, path: str | Path) -> Photo | None:
         """The photo at `path`, None if the project does not have it."""
         path = Path(path).expanduser()
         relative = relative_path(path.parent.resolve() / path.name, self.folder)
         row = self._store.one("SELECT * FROM photos WHERE path = ? AND state != 'replaced'", relative)
-        return photo_of(row, self.folder, self._files.masks) if row else None
+        return photo_of(row, self.folder) if row else None
 
     def counts(self) -> dict[str, int]:
         """Number of photos by status, and "total" and "reviewed"."""

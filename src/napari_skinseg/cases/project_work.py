@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..errors import BadInput
 from ..pixels.mask import read_mask
 from ..pixels.metrics import dice
+from ..pixels.ruler import RulerLine
 from .project_rows import Line, Photo, Status, mask_columns, now, set_fact, update, write_log
 from .project_scan import is_drawn
 from .project_schema import STATUSES
@@ -20,8 +21,6 @@ from .review_queue import doubt
 
 LEAST_MM = 5.0
 """Shortest line that may set a scale: on a shorter one the pixel at each end weighs too much."""
-
-_LEAST_PX = 20.0
 
 
 class ProjectWork(ProjectView):
@@ -126,16 +125,14 @@ class ProjectWork(ProjectView):
         Raises:
             BadInput: the line is under 5 mm or hardly any pixels long.
         """
-        pixels = math.dist(*line)
         if not (math.isfinite(mm) and mm >= LEAST_MM):
             raise BadInput(
                 f"The line stands for {mm:g} mm; draw one of at least {LEAST_MM:g} mm, shorter ones mislead."
             )
-        if not pixels >= 20:
-            raise BadInput(f"The line is {pixels:.0f} pixels long; draw it from one tick of the ruler to a far one.")
+        ruler = RulerLine(line, mm)
         scale = json.dumps([*line, mm])
         with self._store.write() as connection:
-            update(connection, self.photo(photo).id, mm_per_px=mm / pixels, scale_line=scale, scale_from="")
+            update(connection, self.photo(photo).id, mm_per_px=ruler.mm_per_px, scale_line=scale, scale_from="")
         return self.photo(photo)
 
     def clear_scale(self, photo: str) -> Photo:
