@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from napari_skinseg import cli
+from napari_skinseg.cases.project import Project
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import dice
 
@@ -105,6 +106,7 @@ def test_nothing_but_failures_costs_exit_code_2(run, spot_finder, tmp_path):
         (("segment", "PHOTO", "--colour"), "--colour"),
         (("evaluate", "nowhere"), "nowhere"),
         (("train", "nowhere", "--out", "run"), "nowhere"),
+        (("export", "nowhere", "--out", "shared"), "nowhere"),
         (("models", "info", "nobody"), "nobody"),
         (("fly",), "fly"),
     ],
@@ -162,6 +164,17 @@ def test_evaluate_prints_dice_and_writes_both_reports(run, labelled, spot_finder
     assert (tmp_path / "report" / "evaluation.csv").exists()
     code, text, _ = run("evaluate", labelled, "--model", spot_finder, "--json")
     assert json.loads(text)["summary"]["dice"]["mean"] > 0.9
+
+
+def test_export_gives_the_masks_of_a_project_even_while_it_is_open(run, photos, tmp_path):
+    with Project.open(tmp_path / "review", create=True) as project:
+        project.scan(tmp_path / "photos")
+        for path, truth in photos.items():
+            project.accept(project.find(path).id, truth)
+        code, out, _ = run("export", tmp_path / "review", "--out", tmp_path / "shared")
+    assert code == 0
+    assert f"3 masks in {tmp_path / 'shared'}" in out
+    assert len(list((tmp_path / "shared" / "masks").iterdir())) == 3
 
 
 def test_train_leaves_a_model_that_segment_takes(run, labelled, photos, tmp_path):

@@ -17,13 +17,15 @@ from cyclopts import App, CycloptsError, Parameter
 from .batch import BatchOptions, BatchOutcome, segment_files
 from .cases.dataset import Case, apply_splits, find_cases
 from .cases.preflight import check_cases
+from .cases.project import Project
 from .cases.splits import divide, write_splits
+from .cli_models import Output, models
 from .demo import open_in_napari, print_table, write_samples
 from .errors import BadInput, Cancelled
 from .evaluate import EvaluateOptions
 from .evaluate import evaluate as run_evaluation
+from .export import ExportOptions, export_project
 from .files import output_folder
-from .models import store
 from .pixels.image import find_images
 from .pixels.mask import CleanUp, read_mask
 from .pixels.metrics import FAILURE_JACCARD, dice
@@ -33,19 +35,6 @@ from .train import TrainOptions
 from .train import train as run_training
 
 DONE, SOME_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-
-
-@dataclass(frozen=True)
-class Output:
-    """What is printed.
-
-    Attributes:
-        quiet: Print errors only.
-        json: Print the result as one JSON document on standard output.
-    """
-
-    quiet: bool = False
-    json: bool = False
 
 
 @dataclass(frozen=True)
@@ -62,7 +51,7 @@ class With:
 
 
 # Fields become flags of their own (--threshold), not of their group (--segment.threshold).
-for _options in (BatchOptions, CleanUp, EvaluateOptions, Output, SegmentOptions, TrainOptions, With):
+for _options in (BatchOptions, CleanUp, EvaluateOptions, ExportOptions, SegmentOptions, TrainOptions, With):
     Parameter(name="*")(_options)
 
 app = App(
@@ -72,7 +61,6 @@ app = App(
     result_action="return_value",
     suppress_keyboard_interrupt=False,
 )
-models = App(name="models", help="List, inspect, share and choose models.")
 app.command(models)
 
 
@@ -235,84 +223,37 @@ def train(
     return INTERRUPTED if outcome.cancelled else DONE
 
 
-@models.command(name="list")
-def list_models(*, output: Output = Output()) -> None:
-    """List the models on this computer; a star marks the default."""
-    default = store.default_name()
-    found = store.list_models()
+@app.command
+def export(
+    project: Path,
+    /,
+    *,
+    out: Path,
+    options: ExportOptions = ExportOptions(),
+    output: Output = Output(),
+) -> int:
+    """Export a reviewed project: masks, overlays, one table, COCO files and a folder that train takes.
+
+    Args:
+        project: Folder of the project; it is only read, and may be open in napari meanwhile.
+        out: New or empty folder, or one of an earlier export.
+    """
+    options.validate()
+    with (
+        Project.open(project, read_only=True) as opened,
+        interruptible() as cancel,
+        progress(output.quiet) as on_event,
+    ):
+        outcome = export_project(opened, out, options, on_event, cancel)
+    for _, sentence in outcome.failed:
+        say(sentence)
     if output.json:
-        print_json([{**_about(model), "default": model.name == default} for model in found])
-        return
-    if not found:
-        say("There is no model on this computer; add one: napari-skinseg models add FILE")
-    for model in found:
-        text = model.problem or (model.spec.description if model.spec else "")
-        print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
-
-
-@models.command
-def info(model: str | None = None, /, *, output: Output = Output()) -> None:
-    """Show what a model is, what it was trained on and how well it does.
-
-    Args:
-        model: Name or folder; the default model when not given.
-    """
-    about = _about(store.find(model or store.default_name()))
-    if output.json:
-        print_json(about)
-        return
-    for name, value in about.items():
-        if value is None:
-            continue
-        lines = value.items() if isinstance(value, dict) else [("", value)]
-        for key, line in lines:
-            print(f"{name} {key}".strip().replace("_", " ") + f": {line}")
-
-
-@models.command
-def add(source: Path, /, *, name: str | None = None) -> None:
-    """Add a model, from its folder or a zip made by `export`, after checking that it is sound.
-
-    Args:
-        source: Folder or zip.
-        name: What to call it; its own name when not given.
-    """
-    added = store.add(source, name)
-    print(f"{added.name} was added: {added.folder}")
-
-
-@models.command
-def export(model: str, target: Path, /) -> None:
-    """Pack a model into one zip to share.
-
-    Args:
-        model: Name or folder.
-        target: Zip to write, or folder to write it to.
-    """
-    print(store.export(model, target))
-
-
-@models.command
-def remove(model: str, /) -> None:
-    """Delete one of your own models.
-
-    Args:
-        model: Name.
-    """
-    store.remove(model)
-    print(f"{model} was removed.")
-
-
-@models.command
-def default(model: str | None = None, /) -> None:
-    """Show which model is used when none is named, or choose it.
-
-    Args:
-        model: Name of the model to use from now on.
-    """
-    if model is not None:
-        store.set_default(model)
-    print(store.default_name())
+        print_json(asdict(outcome))
+    elif not output.quiet:
+        print(f"{len(outcome.done)} masks in {outcome.folder}. {outcome.blind.in_words()}".rstrip())
+    if outcome.cancelled:
+        return INTERRUPTED
+    return SOME_FAILED if outcome.failed else DONE
 
 
 def _own_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
@@ -381,13 +322,6 @@ def _as_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
         "cancelled": outcome.cancelled,
         "done": [asdict(result) for result in outcome.done],
         "failed": [{"file": path, "error": sentence} for path, sentence in outcome.failed],
-    }
-
-
-def _about(model: store.StoredModel) -> dict[str, Any]:
-    spec = asdict(model.spec) if model.spec else {}
-    return {"name": model.name, "origin": model.origin, "folder": model.folder, "problem": model.problem} | {
-        key: value for key, value in spec.items() if key != "name"
     }
 
 
