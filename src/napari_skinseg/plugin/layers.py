@@ -97,7 +97,7 @@ def image_from_layer(layer: Layer | None, point: Sequence[float]) -> LayerImage:
         kind = type(layer).__name__.lower()
         raise BadInput(f"{layer.name} is a {kind} layer; choose the image layer that holds the photo.")
     if not is_photo(layer):
-        raise BadInput(f"{layer.name} is a probability made by napari-skinseg; choose the photo itself.")
+        raise BadInput(f"{layer.name} belongs to napari-skinseg; choose a photo of your own.")
     data = layer.data[0] if layer.multiscale else layer.data
     leading = layer.ndim - 2
     if leading and not layer.rgb:
@@ -109,8 +109,12 @@ def image_from_layer(layer: Layer | None, point: Sequence[float]) -> LayerImage:
 
 
 def is_photo(layer: Layer) -> bool:
-    """Whether `layer` is offered as a photo: any Image layer but our own probabilities."""
-    return isinstance(layer, Image) and "probability_of" not in layer.metadata.get(KEY, {})
+    """Whether `layer` is offered as a photo: any Image layer but our own probabilities and the one under review.
+
+    That one shows another photo every few seconds, so nothing that is known about a layer is true of it for long.
+    """
+    facts = layer.metadata.get(KEY, {})
+    return isinstance(layer, Image) and "probability_of" not in facts and "reviewed" not in facts
 
 
 def photo_of(layers: Iterable[Layer], layer: Layer | None) -> Layer | None:

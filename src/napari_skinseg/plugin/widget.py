@@ -3,10 +3,11 @@
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from .review_panel import ReviewPanel
 from .segment_panel import SegmentPanel
 from .session import Session
 
-PANELS = (SegmentPanel,)
+PANELS = (SegmentPanel, ReviewPanel)
 """The steps, in order: QWidgets made from a `Session`, with a `title`. A new step is one module and one entry here."""
 
 

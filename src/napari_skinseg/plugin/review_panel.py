@@ -1,0 +1,382 @@
+"""The Review tab: a folder of photos, gone through one by one, every mask saved by itself."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Labels
+from qtpy.QtCore import QEvent, QObject
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import QApplication, QFileDialog, QMainWindow, QMessageBox
+
+from ..cases.project import Photo, Project, ProjectDamaged, ProjectInUse
+from ..errors import BadInput
+from ..events import Event
+from . import layers as bridge
+from .background import Job, Outcome
+from .review_form import ReviewForm
+from .review_list import FILTERS, ReviewList
+from .review_menu import ReviewMenu, usable_model
+from .review_open import How, Listing, NoPlace, Opened, listed, may_be_gone, open_folder
+from .review_walk import Walk
+from .session import Session, tell_failure
+
+
+class ReviewPanel(ReviewForm):
+    """Opens and closes projects, has workers run, and hands the photos to a `Walk`."""
+
+    title = "Review"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session, self._viewer = session, session.viewer
+        self.walk = Walk(session, self)
+        self.project: Project | None = None
+        self._read_only = False
+        self._job: Job | None = None
+        self._opened: list[Project] = []  # by workers; closed even if nobody takes them
+        self._window: QMainWindow | None = None
+        self._menu = ReviewMenu(self)
+        self._connect()
+
+    # The project
+
+    def open_folder(self, folder: Path, how: How | None = None) -> None:
+        """Open the project of a folder of photos, or make it."""
+        if self._job is None:
+            self.close_project(lambda: self._open(folder, how or How()))
+
+    def close_project(self, then: Callable[[], None] = lambda: None) -> None:
+        """Save and close; stays open if the saving fails."""
+        project = self.project
+        if project is None:
+            then()
+            return
+
+        def close() -> None:
+            self.project = None
+            self.photos.load(None)
+            self.thumbnails.clear()
+            self.show_counts(None)
+            self.show_project(False, may_edit=False)
+            self.say("")
+            self.predict_button.setEnabled(False)
+            self.walk.writes.ask("closing the project", project.close, lambda outcome: then())
+
+        self.cancel()
+        self.walk.stop(close)
+
+    def cancel(self) -> None:
+        """Stop what runs; what is done stays."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def predict_all(self) -> None:
+        """Have the model draw every photo that it has not seen yet."""
+        if self.photos.list is None or self._job is not None:
+            return
+        waiting = self.photos.list.to_predict()
+        if waiting:
+            self.show_running("Predicting %v of %m")
+            self._job = self.walk.ahead.predict_all(waiting, self._on_report, self._on_predicted)
+        else:
+            self.say("The model has seen every photo.")
+
+    def list_again(self, *, keep_order: bool = True, then: str = "", go_first: bool = False) -> None:
+        """Take the project's photos anew, in the present order or in one that follows what is known by now."""
+        project = self.project
+        if project is None:
+            return
+        order = self._menu.order
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(tell_failure(outcome.error, "Reading the project"), is_problem=True)
+            elif outcome.state == "done" and self.project is project:
+                self._list(outcome.result, keep_order=keep_order)
+                if go_first:
+                    self.walk.go_first()
+                if then:
+                    self.say(then)
+
+        self._session.background.start("listing photos", lambda report, cancel: listed(project, order), on_end)
+
+    def ask_project(self, title: str, work: Callable[[Project], Any], then: Callable[[Any], None]) -> None:
+        """Have something else written to the project, in its turn."""
+        project = self.project
+        if project is None or self._read_only:
+            return
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(tell_failure(outcome.error, title), is_problem=True)
+            elif self.project is project:
+                then(outcome.result)
+
+        self.walk.writes.ask(title, lambda: work(project), on_end)
+
+    def add_current_layer(self) -> None:
+        """Take the photo of the chosen layer into the project, with the mask that was drawn on it."""
+        active = self._viewer.layers.selection.active
+        layer = bridge.photo_of(self._viewer.layers, active)
+        path = None if layer is None or layer.source.path is None else Path(layer.source.path)
+        if layer is None or path is None or not path.is_file():
+            name = "No layer" if active is None else active.name
+            self.say(f"{name} is no photo from a file; choose the layer of one, or save it first.", is_problem=True)
+            return
+        if self.project is None:
+            self.say("Open a folder first: the one to keep the photo's mask in.", is_problem=True)
+            return
+        image = bridge.image_from_layer(layer, self._viewer.dims.point)
+        mask_layer = bridge.find_mask(self._viewer.layers, image)
+        drawn = isinstance(mask_layer, Labels) and bridge.is_edited(mask_layer, image)
+        mask = mask_layer.data != 0 if mask_layer is not None and drawn else None
+
+        def work(project: Project) -> Photo:
+            outcome = project.add([path])
+            if outcome.unreadable:
+                raise BadInput(outcome.unreadable[0][1])
+            photo = project.find(path)
+            assert photo is not None
+            return photo if mask is None or photo.has_mask else project.save_mask(photo.id, mask)
+
+        def added(photo: Photo) -> None:
+            assert self.photos.list is not None
+            self.photos.add(photo)
+            self.show_counts(self.photos.list.counts())
+            self.say(f"{photo.name} is in the project.")
+            self.walk.go(photo.id)
+
+        self.ask_project(f"Adding {path.name}", work, added)
+
+    # Qt
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Have the keys, and an eye on the window: it must not close before all is saved."""
+        super().showEvent(event)
+        self.walk.watch(True)
+        window = self.parentWidget()
+        while window is not None and not isinstance(window, QMainWindow):
+            window = window.parentWidget()
+        if window is not None and window is not self._window:
+            self._window = window
+            window.installEventFilter(self)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Save, and give the keys back: they hold only while they are seen."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self.walk.saver.save()
+            self.walk.watch(False)
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Save before the window closes, and keep it open if that fails, unless the person gives the mask up."""
+        if watched is self._window and event.type() == QEvent.Type.Close:
+            while sentence := self.walk.saver.finish():
+                buttons = QMessageBox.StandardButton
+                answer = QMessageBox.critical(
+                    self, "NOT SAVED", f"{sentence}\n\nThe last strokes are not on disk.",
+                    buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
+                )  # fmt: skip
+                if answer == buttons.Save:
+                    self._save_elsewhere()
+                elif answer == buttons.Discard:
+                    break
+                elif answer != buttons.Retry:
+                    event.ignore()
+                    return True
+            self._window = None
+        return False
+
+    # Opening
+
+    def _open(self, folder: Path, how: How) -> None:
+        self.say("")
+        self.ask("", {})
+        self.show_running(f"Opening {folder.name}…")
+        order = self._menu.order
+
+        def work(report: Callable[[Any], None], cancel: Any) -> Listing | None:
+            return open_folder(folder, how, order, report, cancel, self._opened)
+
+        def on_end(outcome: Outcome) -> None:
+            self._end_job()
+            if outcome.error is not None:
+                self._ask_how(folder, how, outcome.error)
+            elif outcome.state == "cancelled":
+                self.list_again(then="Cancelled; the photos found by then are listed.")
+            elif outcome.result is not None:
+                self._list(outcome.result, keep_order=True)
+
+        self._job = self._session.background.start(f"opening {folder.name}", work, on_end, self._on_report)
+
+    def _ask_how(self, folder: Path, how: How, error: Exception) -> None:
+        """Say why a project was not opened, and offer what can be done about it."""
+        answers: dict[str, Callable[[], object]] = {}
+        if isinstance(error, ProjectInUse):
+            answers["Open read-only"] = lambda: self.open_folder(folder, How(read_only=True, place=how.place))
+            if may_be_gone(error.owner):
+                answers["Take it over"] = lambda: self.open_folder(folder, How(take_over=True, place=how.place))
+        elif isinstance(error, ProjectDamaged) and error.backup is not None:
+            answers["Restore the backup"] = lambda: self.open_folder(folder, How(restore=True, place=how.place))
+        elif isinstance(error, NoPlace):
+            answers["Choose a folder for the masks…"] = lambda: self._choose_place(folder)
+        if answers:
+            self.ask(str(error), {**answers, "Leave it": lambda: None})
+        else:
+            self.say(tell_failure(error, f"Opening {folder.name}"), is_problem=True)
+
+    def _on_report(self, item: Any) -> None:
+        if isinstance(item, Opened):
+            self._take_project(item)
+        elif isinstance(item, Event):
+            self.show_progress(item)
+        elif isinstance(item, Photo):
+            self.walk.refresh(item)
+        else:
+            self.say(item, is_problem=True)
+
+    def _take_project(self, opened: Opened) -> None:
+        self.project, self._read_only = opened.project, opened.read_only
+        self.show_running("Looking for photos: %v of %m")
+        news = list(opened.news)
+        if opened.is_new:
+            news.append(f"Masks and decisions are kept in {opened.project.folder}; the photos are not changed.")
+        if opened.read_only:
+            news.append("Read only: you can look, and nothing is written.")
+        self.say("\n".join(news))
+        self.show_project(True, may_edit=not opened.read_only)
+        self._menu.use_model("" if opened.read_only else usable_model())
+        if opened.listing.photos:
+            self._list(opened.listing, keep_order=False)
+
+    def _list(self, listing: Listing, *, keep_order: bool) -> None:
+        """Show photos; where some were shown before, what is in hand stays, and news do not get lost."""
+        assert self.project is not None
+        old, wanted = self.photos.list, FILTERS[self.filter.currentIndex()]
+        queue = listing.queue
+        if old is not None and keep_order:
+            queue = old.queue.with_more([item.photo for item in queue.items])
+        new = ReviewList(listing.photos, queue)
+        if old is not None:
+            new.learn_from(old)
+        new.show(wanted)
+        self.photos.load(new)
+        self.show_counts(new.counts())
+        self.predict_button.setEnabled(bool(self._menu.model) and not self._read_only)
+        if old is None:
+            self.walk.start(self.project, listing.last, may_edit=not self._read_only)
+        else:
+            self.table.point_at(self.walk.photo)
+
+    def _on_predicted(self, outcome: Outcome) -> None:
+        self._end_job()
+        if outcome.error is not None:
+            self.say(tell_failure(outcome.error, "Predicting"), is_problem=True)
+        elif outcome.state == "cancelled":
+            self.say("Cancelled; what the model drew by then stays.")
+        elif self.walk.has_decided:
+            self.say("The model has seen every photo. More > Order sorts them anew.")
+        else:
+            self.list_again(
+                keep_order=False, then="The model has seen every photo; the least certain come first.", go_first=True
+            )
+
+    def _end_job(self) -> None:
+        self._job = None
+        self.show_running("")
+
+    # Dialogs
+
+    def _choose_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
+        if folder:
+            self.open_folder(Path(folder))
+
+    def _choose_place(self, folder: Path) -> None:
+        place = QFileDialog.getExistingDirectory(self, "An empty folder for masks and decisions")
+        if place:
+            self.open_folder(folder, How(place=Path(place)))
+
+    def _save_elsewhere(self) -> None:
+        photo = self.walk.desk.photo
+        stem = photo.path.stem if photo is not None else "mask"
+        path, _ = QFileDialog.getSaveFileName(self, "Save this mask", f"{stem}_segmentation.png", "PNG (*.png)")
+        if path:
+            self.walk.saver.save_elsewhere(Path(path))
+
+    # Wiring
+
+    def _connect(self) -> None:
+        walk = self.walk
+        self.open_button.clicked.connect(self._choose_folder)
+        self.predict_button.clicked.connect(self.predict_all)
+        self.predict_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.filter.activated.connect(self._on_filter)
+        self.table.chosen.connect(walk.go)
+        walk.saver.told.connect(self.show_state)
+        self.retry_button.clicked.connect(walk.saver.retry)
+        self.elsewhere_button.clicked.connect(self._save_elsewhere)
+        for button, action in (
+            (self.accept_button, walk.accept),
+            (self.skip_button, walk.skip),
+            (self.issue_button, walk.open_issue),
+            (self.previous_button, walk.previous),
+            (self.next_button, walk.next),
+            (self.back_button, walk.take_back),
+            (self.model_button, walk.model_mask),
+        ):
+            button.clicked.connect(lambda _=False, action=action: action())
+        self.note.returnPressed.connect(self._on_note)
+        self.hide_button.pressed.connect(lambda: walk.look.hold(True))
+        self.hide_button.released.connect(lambda: walk.look.hold(False))
+        for mode, button in self.look.items():
+            button.clicked.connect(lambda _=False, mode=mode: walk.set_look(mode))
+        self.model_outline.toggled.connect(walk.look.show_model)
+        self.tools.scale.scale_set.connect(self._on_scale)
+        self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
+        application = QApplication.instance()
+        shut = _Shutter(walk, self._opened)
+        # Not methods of this widget: when it is destroyed, its own methods are gone.
+        self.destroyed.connect(shut)
+        if application is not None:
+            application.aboutToQuit.connect(shut)
+
+    def _on_filter(self, index: int) -> None:
+        self.photos.filter(FILTERS[index])
+        self.table.point_at(self.walk.photo)
+
+    def _on_note(self) -> None:
+        note = self.note.text()
+        self.note.close_field()
+        self.walk.issue(note)
+
+    def _on_scale(self, mm_per_px: float, line: Any, uncertainty: float) -> None:
+        photo = self.walk.desk.photo
+        if photo is not None:
+            (top, left), (bottom, right) = line
+            mm = mm_per_px * ((bottom - top) ** 2 + (right - left) ** 2) ** 0.5
+            self.ask_project(
+                "Keeping the scale", lambda project: project.set_scale(photo.id, line, mm), self.walk.learn
+            )
+
+    def _on_scale_cleared(self) -> None:
+        photo = self.walk.desk.photo
+        if photo is not None:
+            self.ask_project("Clearing the scale", lambda project: project.clear_scale(photo.id), self.walk.learn)
+
+
+class _Shutter:
+    """Saves and closes whatever is left when the widget has gone."""
+
+    def __init__(self, walk: Walk, projects: list[Project]) -> None:
+        self._walk, self._projects = walk, projects
+
+    def __call__(self) -> None:
+        with suppress(RuntimeError):  # at the very end Qt may have deleted all; the closing window has saved before
+            self._walk.shut()
+        for project in self._projects:
+            project.close()
+        self._projects.clear()
