@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from napari_skinseg.batch import BatchOptions, segment_files
+from napari_skinseg.cases.dataset import find_cases
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.image import find_images, read_image
 from napari_skinseg.pixels.mask import read_mask, write_mask
@@ -195,3 +196,12 @@ def test_photos_given_through_a_parent_folder_still_land_below_the_output_folder
     outcome = segment_files(winding, out, segmenter)
     assert len(outcome.done) == 2
     assert all(out in result.mask.resolve().parents for result in outcome.done)
+
+
+def test_masks_that_a_model_drew_are_no_truth_until_a_person_changes_them(photos, spot_finder, tmp_path):
+    out = tmp_path / "photos" / "results"
+    segment_files(list(photos), out, Segmenter(spot_finder))
+    assert [case.mask for case in find_cases(tmp_path / "photos")] == [None, None, None]
+    corrected = out / "north" / "b_segmentation.png"
+    write_mask(corrected, ~read_mask(corrected))
+    assert [case.mask for case in find_cases(tmp_path / "photos") if case.mask] == [corrected]

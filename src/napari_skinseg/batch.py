@@ -27,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .cases.dataset import RECORDS
 from .errors import BadInput, Cancelled
 from .events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
 from .files import atomic, output_folder, write_json, write_text
@@ -36,7 +37,6 @@ from .pixels.measure import COLUMNS, NOTE, measure
 from .segment import Segmenter, SegmentOptions
 
 TABLE = "measurements.csv"
-RECORDS = "segmentations.json"
 
 _PIXELS_AT_ONCE = 24_000_000
 """Large photos go through by fewer at a time than the batch size, so that memory holds out."""

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -191,7 +191,7 @@ def train(
     *,
     out: Path,
     splits: Path | None = None,
-    validation: list[Path] | None = None,
+    validation: Annotated[list[Path] | None, Parameter(consume_multiple=True)] = None,
     options: TrainOptions = TrainOptions(),
     output: Output = Output(),
 ) -> int:

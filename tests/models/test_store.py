@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -287,3 +288,11 @@ def test_listing_needs_neither_torch_nor_a_writable_home(tiny, home):
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.split()[0] == "['tiny']"
+
+
+def test_a_refused_model_is_named_as_the_person_gave_it(spot_finder, tmp_path):
+    shutil.copytree(spot_finder, tmp_path / "given")
+    (tmp_path / "given" / "models" / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BadInput, match="given") as refused:
+        store.add(tmp_path / "given")
+    assert ".adding-" not in str(refused.value)

@@ -8,6 +8,8 @@ nearest to it.
 
 import csv
 import filecmp
+import hashlib
+import json
 import os
 import re
 from collections import defaultdict
@@ -34,6 +36,9 @@ _SOURCE_COLUMNS = ("dataset", "source")
 
 EXPORT_MARK = "skinseg-export.json"
 """A folder below the one searched that holds this file was written by an export: its photos are copies, and skipped."""
+
+RECORDS = "segmentations.json"
+"""What `batch` leaves beside the masks that a model drew; one that nobody changed since is no truth, and skipped."""
 
 
 @dataclass(frozen=True)
@@ -173,6 +178,7 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
     """All image files below `root` as photos and masks, each by id."""
     photos: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
+    drawn: set[Path] = set()
     for folder, subfolders, names in os.walk(root):
         here = Path(folder)
         subfolders[:] = sorted(
@@ -180,6 +186,8 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
             for name in subfolders
             if not name.startswith((".", "__MACOSX")) and not (here / name / EXPORT_MARK).exists()
         )
+        if RECORDS in names:
+            drawn.update(_drawn_by_a_model(here))
         holds_masks = _holds_masks(here.relative_to(root))
         for name in sorted(names):
             stem, dot, suffix = name.rpartition(".")
@@ -192,7 +200,22 @@ def _sort_files(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]
                 masks[stem].append(here / name)
             else:
                 photos[stem].append(here / name)
+    if drawn:
+        truths = {name: [path for path in paths if path not in drawn] for name, paths in masks.items()}
+        masks = defaultdict(list, {name: paths for name, paths in truths.items() if paths})
     return {name: _distinct(paths) for name, paths in photos.items()}, masks
+
+
+def _drawn_by_a_model(folder: Path) -> Iterator[Path]:
+    """The masks below `folder` that are, byte for byte, what a model drew: comparing with them would flatter it."""
+    try:
+        records = json.loads((folder / RECORDS).read_text(encoding="utf-8"))["masks"]
+        known = {folder / name: record["mask_sha256"] for name, record in records.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return  # somebody else's file of that name
+    for path, digest in known.items():
+        if path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == digest:
+            yield path
 
 
 def _holds_masks(folder: Path) -> bool:

@@ -118,6 +118,9 @@ def add(source: str | Path, name: str | None = None) -> StoredModel:
             write_text(output_folder((staging / bundle.CARD).parent) / bundle.CARD.name, bundle.card_of(spec))
         staging.chmod(0o755)  # mkdtemp makes it private, but a shared machine's models are for everyone
         staging.rename(models / name)
+    except BadInput as error:
+        # The person knows the file they gave, not the folder it was checked in.
+        raise BadInput(str(error).replace(str(staging), str(source))) from error
     except OSError as error:
         raise BadInput(f"{source} could not be added ({error.strerror or error}); nothing was changed.") from error
     finally:
