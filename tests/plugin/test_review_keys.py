@@ -40,7 +40,12 @@ def tab(make_napari_viewer, qtbot, tmp_path, spot) -> Iterator[object]:
 def settle(qtbot, panel):
     def is_settled():
         walk = panel.walk
-        busy = panel._session.background.is_busy or walk.writes.is_busy or walk.saver._timer.isActive()
+        busy = (
+            panel._session.background.is_busy
+            or walk.writes.is_busy
+            or walk.saver._timer.isActive()
+            or walk._soon.isActive()
+        )
         return not busy and not walk._is_leaving and panel._job is None
 
     for _ in range(3):

@@ -57,7 +57,12 @@ def settle(qtbot):
 
     def is_settled(panel) -> bool:
         walk = panel.walk
-        busy = panel._session.background.is_busy or walk.writes.is_busy or walk.saver._timer.isActive()
+        busy = (
+            panel._session.background.is_busy
+            or walk.writes.is_busy
+            or walk.saver._timer.isActive()
+            or walk._soon.isActive()
+        )
         return not busy and not walk._is_leaving and panel._job is None
 
     def wait(panel, timeout: int = 60_000) -> None:
@@ -121,7 +126,7 @@ def test_a_folder_becomes_a_project_and_the_photos_stay_as_they_are(opened, fold
     assert opened._viewer.layers.selection.active == opened.walk.desk.labels
 
 
-def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, truths):
+def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, truths, tmp_path):
     paint(opened)
     drawn = opened.walk.desk.mask()
     paint(opened, (100, 150))
@@ -149,6 +154,10 @@ def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, t
     assert dice(mask, truths[1]) > 0.9
     go_to(opened, settle, "photo_0.png")
     np.testing.assert_array_equal(opened.walk.desk.mask(), drawn)
+    opened._menu.export(tmp_path / "export")
+    settle(opened)
+    assert f"2 masks are in {tmp_path / 'export'}" in opened.message.text()
+    np.testing.assert_array_equal(read_mask(tmp_path / "export/masks/photo_0_segmentation.png"), drawn)
 
 
 def test_a_stroke_is_on_disk_a_second_later_without_anybody_asking(qtbot, opened, folder):
@@ -557,7 +566,7 @@ def test_photos_that_were_moved_are_found_again(opened, folder, tmp_path, settle
     shutil.move(folder / "photo_2.png", elsewhere / "renamed.png")
     opened._menu.find_moved(elsewhere)
     settle(opened)
-    assert "1 photos were found again" in opened.message.text()
+    assert "1 of the missing photos" in opened.message.text()
     opened.walk.ahead.forget(opened.photos.list.shown[2])
     go_to(opened, settle, "renamed.png")
     assert in_hand(opened) == "renamed.png"
@@ -616,3 +625,20 @@ def test_ten_thousand_photos_are_shown_by_touching_those_in_view(opened, settle)
 def test_the_segment_tab_leaves_the_photo_under_review_alone(opened):
     segment = opened.widget.panels[0]
     assert len(segment.photo.choices) == 0
+
+
+def test_a_stroke_under_way_ends_with_its_photo(qtbot, opened, settle):
+    layer = opened.walk.desk.labels
+    before = [opened.walk.ahead.get(one).mask.copy() for one in opened.photos.list.shown[:2]]
+    layer._begin_stroke()  # the mouse button is down
+    paint(opened)
+    opened.walk.next()
+    settle(opened)
+    layer._commit_stroke()  # and comes up
+    assert in_hand(opened) == "photo_1.png"
+    layer.undo()
+    np.testing.assert_array_equal(opened.walk.desk.mask(), before[1])
+    opened.walk.previous()
+    settle(opened)
+    assert opened.walk.desk.mask()[10, 10]
+    assert (opened.walk.desk.mask() != before[0]).any()

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from ..cases.project import Photo, Project
 from ..errors import BadInput
 from ..events import CancelToken, Event, check
-from .background import Job, Outcome, Report
+from .background import Outcome, Report, Work
 from .session import Session, preferred_device
 
 Mask = NDArray[np.bool_]
@@ -92,10 +92,8 @@ class Ahead:
         with self._lock:
             self._ready.pop(photo, None)
 
-    def predict_all(
-        self, photos: Sequence[str], on_report: Callable[[Event | Photo | str], None], on_end: Callable[[Outcome], None]
-    ) -> Job:
-        """Have the model draw these photos: reports an `Event` before each, then its `Photo` or why it failed."""
+    def prediction_of(self, photos: Sequence[str]) -> Work:
+        """The work of having the model draw these photos: reports an `Event` before each, then its `Photo` or why."""
         project, model = self._project, self._model
         assert project is not None
 
@@ -112,7 +110,7 @@ class Ahead:
                 except BadInput as error:
                     report(str(error))
 
-        return self._session.background.start(f"predicting {len(photos)} photos", work, on_end, on_report)
+        return work
 
     def _work(self, report: Report, cancel: CancelToken) -> None:
         for project, ready in self._tasks(cancel):

@@ -45,7 +45,7 @@ class Desk(QObject):
         self.image: Image | None = None
         self.labels: Labels | None = None
         self._shown_as = 0  # fingerprint of the mask as it was put here
-        self._is_ours = False
+        self._is_ours = self._is_frozen = self._is_touched = False
         self._tool: Any = "paint"
         self._hidden: list[Any] = []
         viewer.layers.events.removed.connect(self._on_removed)
@@ -80,7 +80,8 @@ class Desk(QObject):
                 keep_zoom = False
             else:
                 keep_zoom = keep_zoom and self.image.data.shape == ready.rgb.shape
-                self.freeze()
+                if self._is_touched:
+                    self.freeze()
                 self.image.data = ready.rgb
                 self.labels.data = mask
             self._equip(ready.photo, may_edit)
@@ -103,14 +104,16 @@ class Desk(QObject):
     def put_away(self) -> Ready | None:
         """Have no photo in hand until the next is here, and return this one as it is now, for coming back to it."""
         left = None if self.ready is None else replace(self.ready, mask=self.mask())
-        self.freeze()
         self.ready = None
         return left
 
     def freeze(self) -> None:
-        """Keep the brush off a photo that was left, while the next one is on its way."""
+        """Keep the brush off a photo that was left, while the next one is on its way.
+
+        This is what makes napari forget the undo history, and a stroke that is under way; assigning data does not.
+        """
         if self.labels is not None and self.labels.editable:
-            self._tool = self.labels.mode
+            self._tool, self._is_frozen = self.labels.mode, True
             self.labels.editable = False
 
     def clear(self) -> None:
@@ -164,11 +167,12 @@ class Desk(QObject):
         image, labels = self.image, self.labels
         assert image is not None
         assert labels is not None
-        # Switching this off is what makes napari forget the undo history; assigning data alone does not.
-        labels.editable = False
-        if may_edit:
-            labels.editable = True
-            labels.mode = self._tool
+        if not may_edit:
+            self.freeze()
+        elif self._is_frozen:
+            labels.editable, labels.mode = True, self._tool
+            self._is_frozen = False
+        self._is_touched = False
         image.name, labels.name = f"{_PREFIX}{photo.path.stem}", f"{_PREFIX}{photo.path.stem}_segmentation"
         labels.selected_label = LESION
         labels.metadata = {KEY: {"photo": photo.name, "reviewed": photo.id}}
@@ -181,8 +185,10 @@ class Desk(QObject):
 
     def _tell(self, emit: Callable[[], None]) -> Callable[[Any], None]:
         def tell(event: Any) -> None:
-            if not self._is_ours and self.ready is not None:
-                emit()
+            if not self._is_ours:
+                self._is_touched = True
+                if self.ready is not None:
+                    emit()
 
         return tell
 

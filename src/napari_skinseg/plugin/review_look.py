@@ -34,10 +34,17 @@ class Look:
         viewer: whose layers these are.
         background: where the difference is worked out.
         show_filled: draws the mask itself filled or as an outline.
+        on_mode: told how it is drawn from now on.
     """
 
-    def __init__(self, viewer: Any, background: Background, show_filled: Callable[[bool], None]) -> None:
-        self._viewer, self._show_filled = viewer, show_filled
+    def __init__(
+        self,
+        viewer: Any,
+        background: Background,
+        show_filled: Callable[[bool], None],
+        on_mode: Callable[[Mode], None],
+    ) -> None:
+        self._viewer, self._show_filled, self._on_mode = viewer, show_filled, on_mode
         self._labels: Labels | None = None
         self._prediction: NDArray[np.bool_] | None = None
         self._layer: Labels | None = None
@@ -53,10 +60,15 @@ class Look:
         self.refresh()
 
     def set_mode(self, mode: Mode) -> None:
-        """Choose how the mask is drawn."""
-        self.mode = mode
-        self._show_filled(mode == "filled")
+        """Choose how the mask is drawn; a difference needs something to differ from."""
+        self.mode = "outline" if mode == "difference" and self._prediction is None else mode
+        self._show_filled(self.mode == "filled")
+        self._on_mode(self.mode)
         self.refresh()
+
+    def cycle(self) -> None:
+        """Outline, filled, difference, and again."""
+        self.set_mode(MODES[(MODES.index(self.mode) + 1) % len(MODES)])
 
     def show_model(self, shows: bool) -> None:
         """Draw the model's own outline beneath the mask, or not."""

@@ -7,8 +7,11 @@ from qtpy.QtGui import QAction, QActionGroup
 from qtpy.QtWidgets import QFileDialog
 
 from ..cases.project import Order
+from ..events import CancelToken
+from ..export import ExportOutcome, export_project
 from ..models import store
-from .session import preferred_model
+from .background import Outcome, Report
+from .session import preferred_model, tell_failure
 
 if TYPE_CHECKING:
     from .review_panel import ReviewPanel
@@ -67,6 +70,11 @@ class ReviewMenu:
             self._spread_scale,
         )
         menu.addSeparator()
+        self.export_action = self._action(
+            "Export…",
+            "Masks, overlays, a table with measurements, COCO files, and a folder to train with.",
+            self._export,
+        )
         self.close = self._action("Close project", "Save and close.", lambda: panel.close_project())
         menu.aboutToShow.connect(self._enable)
 
@@ -110,7 +118,7 @@ class ReviewMenu:
         photos = self._panel.photos.list
         is_open = self._panel.project is not None and photos is not None
         self.orders.setEnabled(is_open)
-        for action in (self.blind, self.add_layer, self.relink, self.close):
+        for action in (self.blind, self.add_layer, self.relink, self.export_action, self.close):
             action.setEnabled(is_open)
         photo = self._panel.walk.desk.photo
         self.spread.setEnabled(photo is not None and photo.mm_per_px is not None)
@@ -138,12 +146,46 @@ class ReviewMenu:
 
     def find_moved(self, folder: Path) -> None:
         """Look below `folder` for photos that are missing."""
-        panel = self._panel
-        panel.ask_project(
-            "Finding moved photos",
-            lambda project: project.relink(folder),
-            lambda outcome: panel.list_again(then=f"{len(outcome.relinked):,} photos were found again."),
+        panel, project = self._panel, self._panel.project
+        if project is None:
+            return
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                panel.say(tell_failure(outcome.error, "Finding moved photos"), is_problem=True)
+            else:
+                found = 0 if outcome.result is None else len(outcome.result.relinked)
+                panel.list_again(then=f"{found:,} of the missing photos found again.")
+
+        panel.run_long(
+            "Looking for photos: %v of %m", lambda report, cancel: project.relink(folder, report, cancel), on_end
         )
+
+    def _export(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self._panel, "An empty folder for the export")
+        if folder:
+            self.export(Path(folder))
+
+    def export(self, folder: Path) -> None:
+        """Write masks, overlays, a table, COCO files and a training folder, once the mask in hand is saved."""
+        panel, project = self._panel, self._panel.project
+        if project is None:
+            return
+
+        def work(report: Report, cancel: CancelToken) -> ExportOutcome:
+            return export_project(project, folder, None, report, cancel)
+
+        panel.walk.saver.save(lambda: panel.run_long("Exporting %v of %m", work, self._on_exported))
+
+    def _on_exported(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self._panel.say(tell_failure(outcome.error, "Exporting"), is_problem=True)
+            return
+        done: ExportOutcome = outcome.result
+        sentences = [f"{len(done.done):,} masks are in {done.folder}."]
+        sentences += ["Stopped; the rest is missing."] * done.cancelled
+        sentences += [sentence for _, sentence in done.failed[:3]]
+        self._panel.say(" ".join([*sentences, done.blind.in_words()]).strip(), is_problem=bool(done.failed))
 
     def _spread_scale(self) -> None:
         panel, photo = self._panel, self._panel.walk.desk.photo

@@ -14,7 +14,7 @@ from ..cases.project import Photo, Project, ProjectDamaged, ProjectInUse
 from ..errors import BadInput
 from ..events import Event
 from . import layers as bridge
-from .background import Job, Outcome
+from .background import Job, Outcome, Work
 from .review_form import ReviewForm
 from .review_list import FILTERS, ReviewList
 from .review_menu import ReviewMenu, usable_model
@@ -74,14 +74,25 @@ class ReviewPanel(ReviewForm):
 
     def predict_all(self) -> None:
         """Have the model draw every photo that it has not seen yet."""
-        if self.photos.list is None or self._job is not None:
-            return
-        waiting = self.photos.list.to_predict()
+        waiting = [] if self.photos.list is None else self.photos.list.to_predict()
         if waiting:
-            self.show_running("Predicting %v of %m")
-            self._job = self.walk.ahead.predict_all(waiting, self._on_report, self._on_predicted)
+            self.run_long("Predicting %v of %m", self.walk.ahead.prediction_of(waiting), self._on_predicted)
         else:
             self.say("The model has seen every photo.")
+
+    def run_long(self, title: str, work: Work, on_end: Callable[[Outcome], None]) -> None:
+        """Have one long thing done, with its progress and a button that stops it; `on_end` says how it ended."""
+        if self._job is not None:
+            return
+        self.say("")
+        self.show_running(title)
+
+        def ended(outcome: Outcome) -> None:
+            self._job = None
+            self.show_running("")
+            on_end(outcome)
+
+        self._job = self._session.background.start(title.split(":")[0].lower(), work, ended, self._on_report)
 
     def list_again(self, *, keep_order: bool = True, then: str = "", go_first: bool = False) -> None:
         """Take the project's photos anew, in the present order or in one that follows what is known by now."""
@@ -192,16 +203,13 @@ class ReviewPanel(ReviewForm):
     # Opening
 
     def _open(self, folder: Path, how: How) -> None:
-        self.say("")
         self.ask("", {})
-        self.show_running(f"Opening {folder.name}…")
         order = self._menu.order
 
         def work(report: Callable[[Any], None], cancel: Any) -> Listing | None:
             return open_folder(folder, how, order, report, cancel, self._opened)
 
         def on_end(outcome: Outcome) -> None:
-            self._end_job()
             if outcome.error is not None:
                 self._ask_how(folder, how, outcome.error)
             elif outcome.state == "cancelled":
@@ -209,7 +217,7 @@ class ReviewPanel(ReviewForm):
             elif outcome.result is not None:
                 self._list(outcome.result, keep_order=True)
 
-        self._job = self._session.background.start(f"opening {folder.name}", work, on_end, self._on_report)
+        self.run_long(f"Opening {folder.name}…", work, on_end)
 
     def _ask_how(self, folder: Path, how: How, error: Exception) -> None:
         """Say why a project was not opened, and offer what can be done about it."""
@@ -271,7 +279,6 @@ class ReviewPanel(ReviewForm):
             self.table.point_at(self.walk.photo)
 
     def _on_predicted(self, outcome: Outcome) -> None:
-        self._end_job()
         if outcome.error is not None:
             self.say(tell_failure(outcome.error, "Predicting"), is_problem=True)
         elif outcome.state == "cancelled":
@@ -282,10 +289,6 @@ class ReviewPanel(ReviewForm):
             self.list_again(
                 keep_order=False, then="The model has seen every photo; the least certain come first.", go_first=True
             )
-
-    def _end_job(self) -> None:
-        self._job = None
-        self.show_running("")
 
     # Dialogs
 
@@ -333,7 +336,7 @@ class ReviewPanel(ReviewForm):
         self.hide_button.pressed.connect(lambda: walk.look.hold(True))
         self.hide_button.released.connect(lambda: walk.look.hold(False))
         for mode, button in self.look.items():
-            button.clicked.connect(lambda _=False, mode=mode: walk.set_look(mode))
+            button.clicked.connect(lambda _=False, mode=mode: walk.look.set_mode(mode))
         self.model_outline.toggled.connect(walk.look.show_model)
         self.tools.scale.scale_set.connect(self._on_scale)
         self.tools.scale.scale_cleared.connect(self._on_scale_cleared)

@@ -1,7 +1,8 @@
 """From photo to photo: showing, leaving, deciding, taking back. Nobody leaves a photo whose mask is not on disk."""
 
 from collections.abc import Callable
-from typing import Any
+
+from qtpy.QtCore import QTimer
 
 from ..cases.project import Photo, Project, Status
 from .background import Outcome
@@ -10,10 +11,12 @@ from .review_desk import Desk
 from .review_form import ReviewForm
 from .review_keys import Bindings
 from .review_list import ReviewList
-from .review_look import MODES, Look
+from .review_look import Look
 from .review_saver import Saver
 from .review_writes import Writes
 from .session import Session, tell_failure
+
+_SOON = 50  # ms; what is done for later waits until what is wanted now has been drawn
 
 
 class Walk:
@@ -29,7 +32,7 @@ class Walk:
         self.writes = Writes(session.background)
         self.desk = Desk(session.viewer)
         self.saver = Saver(self.desk, self.writes)
-        self.look = Look(session.viewer, session.background, form.tools.show_filled)
+        self.look = Look(session.viewer, session.background, form.tools.show_filled, form.show_look)
         self.ahead = Ahead(session, self._on_ready)
         self.has_decided = self.keeps_zoom = False
         self._project: Project | None = None
@@ -37,6 +40,8 @@ class Walk:
         self._target: str | None = None
         self._visited: list[str] = []
         self._word = ""  # what to say once the next photo is shown
+        self._soon = QTimer(singleShot=True, interval=_SOON)
+        self._soon.timeout.connect(self._look_ahead)
         self._is_leaving = self._is_shut = self._is_watched = False
         actions: dict[str, Callable[[], object]] = {
             "accept": self.accept,
@@ -46,7 +51,7 @@ class Walk:
             "previous": self.previous,
             "take back": self.take_back,
             "next alike": self.next_alike,
-            "look": self.cycle_look,
+            "look": self.look.cycle,
             "model": self.model_mask,
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
@@ -82,6 +87,8 @@ class Walk:
         """Save, take the layers away and go on with `then`; stays if the saving fails."""
 
         def put_away() -> None:
+            if self._soon.isActive():
+                self._look_ahead()
             self._forget_photo()
             self.ahead.open(None)
             self.look.remove()
@@ -99,6 +106,7 @@ class Walk:
             self.saver.blockSignals(True)
             self.saver.finish()
             self._is_shut = True
+            self._soon.stop()
             self._bindings.release()
 
     def watch(self, watched: bool) -> None:
@@ -214,18 +222,6 @@ class Walk:
 
     # What is seen
 
-    def cycle_look(self) -> None:
-        """Outline, filled, difference, and again."""
-        self.set_look(MODES[(MODES.index(self.look.mode) + 1) % len(MODES)])
-
-    def set_look(self, mode: Any) -> None:
-        """Choose how the mask is drawn."""
-        if mode == "difference" and (self.desk.ready is None or self.desk.ready.prediction is None):
-            mode = "outline"
-        if mode != self.look.mode:
-            self.look.set_mode(mode)
-        self._form.show_look(mode)
-
     def model_mask(self) -> None:
         """Put the model's own mask back, as one step that Ctrl+Z takes back."""
         ready = self.desk.ready
@@ -270,9 +266,11 @@ class Walk:
             ready = None
         if ready is not None:
             self._put(ready)
+            self._soon.start()
         elif self._list is not None:
+            self.desk.freeze()
             self._form.name.setText(f"Opening {self._list[photo].name}…")
-        self._want()
+            self._want()
 
     def _show_anew(self, photo: str) -> None:
         self.desk.put_away()
@@ -292,9 +290,15 @@ class Walk:
         self.look.take(self.desk.labels, ready.prediction)
         self._bind()
         form.show_photo(ready, may_edit=self._may_edit)
-        project, photo = self._project, ready.photo
-        if self._may_edit and project is not None:
+        self._soon.start()
+
+    def _look_ahead(self) -> None:
+        """Once the photo is drawn: note that it was looked at, and get the next ones ready."""
+        self._soon.stop()
+        project, photo = self._project, self.desk.photo
+        if self._may_edit and project is not None and photo is not None:
             self.writes.ask(f"visiting {photo.name}", lambda: project.visit(photo.id), self._on_visited)
+        self._want()
 
     def _on_visited(self, outcome: Outcome) -> None:
         if outcome.error is not None and not self._is_shut:

@@ -1,0 +1,224 @@
+"""How fluent a review is with many photos, against opening, painting and saving by hand in napari, in one run.
+
+    xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/review.py [--photos N] [--quick]
+
+The real widget in a real window, with the default model. All photos are phantoms of 600x450, each file another one: a
+few are drawn, and saved again with a pixel changed. The peer is napari's own cycle for the same photo: open the file,
+add a Labels layer, paint, save it (as TIFF, because napari cannot save labels as PNG), remove both.
+"""
+
+import gc
+import itertools
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import napari
+import numpy as np
+import psutil
+from cyclopts import App
+from PIL import Image
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.pixels.phantom import phantom
+
+SHAPE = (450, 600)
+DRAWN = 12
+Row = tuple[str, str, str]
+
+app = App(help="Opening, Next, memory and stalls of the Review tab.")
+
+
+@app.default
+def main(*, photos: int = 10_000, quick: bool = False) -> None:
+    """Print the table; `quick` takes 60 photos and few repeats, to see that it works."""
+    photos, steps, seconds = (60, 40, 5.0) if quick else (photos, 500, 60.0)
+    busy = _load()
+    with tempfile.TemporaryDirectory() as folder:
+        gallery = _gallery(Path(folder) / "photos", photos)
+        bench = Bench()
+        peer = bench.by_hand(sorted(gallery.glob("*.jpg"))[: 5 if quick else 30])
+        rows: list[Row] = [(f"open {photos:,} photos, first time (scan)", _s(bench.open(gallery)), "-")]
+        bench.close()
+        again = bench.open(gallery, until_photo=True)
+        rows.append(("open again, until the first photo is there", _s(again), "-"))
+        bench.settle()
+        latencies = bench.walk(min(steps, photos - 2))
+        rows.append(("Next, photo got ready: median", _ms(statistics.median(latencies)), "-"))
+        rows.append(("Next, photo got ready: 95th percentile", _ms(_p95(latencies)), "-"))
+        corrected = bench.correct(20 if quick else 100)
+        rows.append(
+            (
+                "paint, Next, and all of it on disk: median",
+                _ms(statistics.median(corrected)),
+                _ms(statistics.median(peer)),
+            )
+        )
+        rows.append((f"memory gained over {steps} Next", f"{bench.growth(steps):+.0f} MB", "-"))
+        rows.append(("longest stall of the window while predicting ahead", _ms(bench.stall(seconds)), "-"))
+        rows.append(("the same, nothing running", _ms(bench.stall(seconds, predict=False)), "-"))
+        bench.end()
+    print(f"{_machine()}{busy}\n")
+    print(f"| measure{' (quick run: too few repeats to quote)' * quick} | napari-skinseg | napari by hand |")
+    print("|---|--:|--:|")
+    for row in rows:
+        print("| " + " | ".join(row) + " |")
+
+
+class Bench:
+    """The widget in a window, its Review tab in front."""
+
+    def __init__(self) -> None:
+        self.viewer = napari.Viewer()
+        self.viewer.window.resize(1366, 768)
+        _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-skinseg")
+        (self.tab,) = (panel for panel in self.widget.panels if panel.title == "Review")
+        self.widget.tabs.setCurrentIndex(self.widget.panels.index(self.tab))
+
+    def open(self, folder: Path, *, until_photo: bool = False) -> float:
+        start = time.perf_counter()
+        self.tab.open_folder(folder)
+        self._until(lambda: self.tab.walk.desk.photo is not None if until_photo else self._is_idle())
+        return time.perf_counter() - start
+
+    def close(self) -> None:
+        self.tab.close_project()
+        self._until(self._is_idle)
+
+    def walk(self, steps: int) -> list[float]:
+        """Seconds from *Next* to the next photo and its mask drawn, each got ready before."""
+        taken = []
+        for _ in range(steps):
+            self.settle()
+            start = time.perf_counter()
+            self.tab.walk.next()
+            QApplication.processEvents()  # draws
+            taken.append(time.perf_counter() - start)
+            assert self.tab.walk.desk.photo is not None
+        return taken
+
+    def correct(self, steps: int) -> list[float]:
+        """Seconds from a stroke to the next photo drawn, the stroke on disk."""
+        taken = []
+        for step in range(steps):
+            self.settle()
+            start = time.perf_counter()
+            before = self.tab.walk.photo
+            self.tab.walk.desk.labels.paint((20 + step, 20), 1)
+            self.tab.walk.next()
+            self._until(lambda: self.tab.walk.desk.photo is not None and self.tab.walk.photo != before)  # noqa: B023
+            QApplication.processEvents()
+            taken.append(time.perf_counter() - start)
+        return taken
+
+    def by_hand(self, files: list[Path]) -> list[float]:
+        """Seconds of napari's own cycle, without the person's way through its dialogs."""
+        viewer, taken = self.viewer, []
+        for file in files:
+            start = time.perf_counter()
+            viewer.open(file, plugin="napari")
+            labels = viewer.add_labels(np.zeros(SHAPE, np.uint8))
+            labels.paint((20, 20), 1)
+            labels.save(str(file.with_suffix(".tif")), plugin="napari")
+            viewer.layers.clear()
+            QApplication.processEvents()
+            taken.append(time.perf_counter() - start)
+        for file in files:
+            file.with_suffix(".tif").unlink()
+        return taken
+
+    def growth(self, steps: int) -> float:
+        """Megabytes of memory gained over `steps` *Next*, the first few not counted."""
+        process = psutil.Process()
+        self.walk(20)
+        gc.collect()
+        before = process.memory_info().rss
+        self.walk(steps)
+        gc.collect()
+        return (process.memory_info().rss - before) / 2**20
+
+    def stall(self, seconds: float, *, predict: bool = True) -> float:
+        """Longest time between two beats of a timer that is due every 5 ms, while the model draws photo after photo."""
+        self.settle()
+        beats: list[float] = []
+        timer = QTimer(interval=5)
+        timer.timeout.connect(lambda: beats.append(time.perf_counter()))
+        if predict:
+            self.tab.predict_all()
+        timer.start()
+        self._until(lambda: bool(beats) and beats[-1] - beats[0] > seconds, seconds + 60)
+        timer.stop()
+        self.tab.cancel()
+        self.settle()
+        return max(later - earlier for earlier, later in itertools.pairwise(beats))
+
+    def settle(self) -> None:
+        """Wait until all that is wanted ahead is there."""
+        self._until(self._is_idle)
+
+    def end(self) -> None:
+        self.close()
+        self.widget.session.close()
+        self.viewer.close()
+
+    def _is_idle(self) -> bool:
+        walk = self.tab.walk
+        busy = (
+            self.widget.session.background.is_busy
+            or walk.writes.is_busy
+            or walk.saver._timer.isActive()
+            or walk._soon.isActive()
+        )
+        return not busy and self.tab._job is None
+
+    def _until(self, is_so: Callable[[], Any], seconds: float = 3600.0) -> None:
+        end = time.perf_counter() + seconds
+        while not is_so():
+            QApplication.processEvents()
+            time.sleep(0.001)
+            if time.perf_counter() > end:
+                raise TimeoutError(f"still not so after {seconds:.0f} s: {self.tab.message.text()}")
+
+
+def _gallery(folder: Path, number: int) -> Path:
+    folder.mkdir()
+    drawn = [phantom(seed, SHAPE, ("hair",) if seed % 2 else ()).image for seed in range(DRAWN)]
+    for index in range(number):
+        pixels = drawn[index % DRAWN]
+        pixels[:8, :8] = np.random.default_rng(index).integers(0, 255, 3, dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"photo_{index:05d}.jpg", quality=90)
+    return folder
+
+
+def _p95(values: list[float]) -> float:
+    return float(np.percentile(values, 95))
+
+
+def _s(seconds: float) -> str:
+    return f"{seconds:.2f} s"
+
+
+def _ms(seconds: float) -> str:
+    return f"{1000 * seconds:.0f} ms"
+
+
+def _machine() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
+    return f"{cpu}, {os.cpu_count()} cores, napari {napari.__version__}, Python {platform.python_version()}"
+
+
+def _load() -> str:
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    return f" (load {load:.1f} at the start: the machine was busy, do not quote these figures)" if load > 0.5 else ""
+
+
+if __name__ == "__main__":
+    app()
