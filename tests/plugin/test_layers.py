@@ -159,5 +159,5 @@ def test_a_probability_is_made_once_and_is_no_photo():
     assert bridge.show_probability(viewer.layers, image, 1 - probability) is layer
     np.testing.assert_array_equal(layer.data, 1 - probability)
     assert not bridge.is_photo(layer)
-    with pytest.raises(BadInput, match="choose the photo itself"):
+    with pytest.raises(BadInput, match="choose a photo of your own"):
         bridge.image_from_layer(layer, viewer.dims.point)
