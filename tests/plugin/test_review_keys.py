@@ -55,7 +55,7 @@ def settle(qtbot, panel):
 
 def strike(qtbot, panel, key, modifiers=Qt.KeyboardModifier.NoModifier):
     """A key as it comes from the keyboard to the window, which hands it on to the viewer."""
-    qtbot.keyClick(panel._window, key, modifiers)
+    qtbot.keyClick(panel._door.window, key, modifiers)
     settle(qtbot, panel)
 
 
@@ -97,7 +97,7 @@ def test_an_issue_takes_its_note_from_the_keyboard_and_gives_the_keys_back(qtbot
 
 
 def test_h_hides_while_held_and_a_tap_hides_until_the_next(qtbot, tab):
-    window, layer = tab._window, tab.walk.desk.labels
+    window, layer = tab._door.window, tab.walk.desk.labels
     qtbot.keyPress(window, Qt.Key.Key_H)
     assert not layer.visible
     qtbot.wait(400)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from PIL import Image
-from qtpy.QtCore import Qt
-from qtpy.QtGui import QShowEvent
-from qtpy.QtWidgets import QApplication
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtGui import QCloseEvent, QShowEvent
+from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_skinseg.cases.project import Project
 from napari_skinseg.pixels.mask import read_mask
@@ -527,12 +527,39 @@ def test_closing_the_window_saves_the_last_stroke(opened, folder, settle):
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
 
 
+@pytest.mark.parametrize(("answer", "closes"), [("Cancel", False), ("Discard", True)])
+def test_a_window_with_something_not_saved_asks_before_it_closes(opened, folder, settle, answer, closes):
+    masks = folder / "skinseg-review" / "masks"
+    masks.rename(folder / "away")
+    masks.write_text("in the way")
+    paint(opened)
+    opened.showEvent(QShowEvent())
+    asked = []
+
+    def press_it():
+        box = QApplication.activeModalWidget()
+        if box is None:
+            QTimer.singleShot(20, press_it)
+        else:
+            asked.append(box.text())
+            box.button(getattr(QMessageBox.StandardButton, answer)).click()
+
+    QTimer.singleShot(0, press_it)
+    event = QCloseEvent()
+    stopped = opened._door.eventFilter(opened._door.window, event)
+    assert "The last strokes are not on disk" in asked[0]
+    assert stopped != closes
+    assert event.isAccepted() == closes
+    masks.unlink()
+    (folder / "away").rename(masks)
+
+
 def test_a_widget_that_goes_saves_the_last_stroke_and_gives_the_lock_back(opened, folder, settle):
-    from napari_skinseg.plugin.review_panel import _Shutter
+    from napari_skinseg.plugin.review_door import Shutter
 
     paint(opened)
     drawn = opened.walk.desk.mask()
-    _Shutter(opened.walk, opened._opened)()  # what `destroyed` calls
+    Shutter(opened.walk, opened._opened)()  # what `destroyed` calls
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
     assert not (folder / "skinseg-review" / "skinseg-project.lock").exists()
 
@@ -642,3 +669,23 @@ def test_a_stroke_under_way_ends_with_its_photo(qtbot, opened, settle):
     settle(opened)
     assert opened.walk.desk.mask()[10, 10]
     assert (opened.walk.desk.mask() != before[0]).any()
+
+
+def test_closing_the_dock_saves_and_gives_the_project_back(make_napari_viewer_proxy, qtbot, folder, settle):
+    viewer = make_napari_viewer_proxy()
+    dock, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    (panel,) = (panel for panel in widget.panels if panel.title == "Review")
+    panel.open_folder(folder)
+    settle(panel)
+    paint(panel)
+    drawn = panel.walk.desk.mask()
+    lock = folder / "skinseg-review" / "skinseg-project.lock"
+    assert lock.exists()
+    panel.showEvent(QShowEvent())  # as when the window is on the screen
+    viewer.window.remove_dock_widget(dock)
+    QApplication.processEvents()
+    settle(panel)
+    assert not lock.exists()
+    assert len(viewer.layers) == 0
+    assert not viewer.keymap
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)

@@ -16,7 +16,6 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QPushButton,
     QSizePolicy,
-    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -49,7 +48,7 @@ class ReviewForm(QWidget):
         )
         self.menu = QMenu(self)
         self.menu.setToolTipsVisible(True)
-        self.more = QToolButton()
+        self.more = _button("More", "Model, order, blind sample, moved photos, scale, export, closing…")
         self.predict_button = _button("Predict all", "Have the model outline every photo that it has not seen yet.")
         self.cancel_button = _button("Cancel", "Stop; what is done stays.")
         self.progress = QProgressBar()
@@ -130,6 +129,8 @@ class ReviewForm(QWidget):
     def show_state(self, state: SaveState) -> None:
         """Say whether the mask in hand is on disk."""
         failed = state.kind == "failed"
+        if state.kind in ("saved", "elsewhere") and not self.retry_button.isHidden():
+            self.say("")  # what was said of the failure is over
         self.saved.setText(state.text)
         self.saved.setStyleSheet(_FAILED if failed else _PROBLEM if state.kind == "elsewhere" else "")
         self.saved.setToolTip(state.sentence or "Every change is saved by itself, and read back.")
@@ -180,11 +181,7 @@ class ReviewForm(QWidget):
         action()
 
     def _dress(self) -> None:
-        self.more.setText("More")
-        self.more.setToolTip("Model, order, blind sample, moved photos, scale, closing…")
         self.more.setMenu(self.menu)
-        self.more.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
-        self.more.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.filter.addItems([wanted.capitalize() for wanted in FILTERS])
         self.accept_button.setStyleSheet("QPushButton { font-weight: bold; }")
         for button in (*self.look.values(), self.model_outline):
@@ -219,7 +216,7 @@ class ReviewForm(QWidget):
         layout = QVBoxLayout(self)
         layout.setSpacing(4)
         layout.setContentsMargins(6, 6, 6, 4)
-        layout.addLayout(_row((self.open_button, 2), (self.predict_button, 2), (self.more, 0)))
+        layout.addLayout(_row((self.open_button, 4), (self.predict_button, 4), (self.more, 3)))
         layout.addLayout(_row((self.progress, 3), (self.cancel_button, 1)))
         layout.addWidget(self.message)
         layout.addWidget(self.question)

@@ -1,20 +1,19 @@
 """The Review tab: a folder of photos, gone through one by one, every mask saved by itself."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from napari.layers import Labels
-from qtpy.QtCore import QEvent, QObject
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QFileDialog, QMainWindow, QMessageBox
+from qtpy.QtWidgets import QFileDialog
 
 from ..cases.project import Photo, Project, ProjectDamaged, ProjectInUse
 from ..errors import BadInput
 from ..events import Event
 from . import layers as bridge
 from .background import Job, Outcome, Work
+from .review_door import Door, Shutter, close_at_end
 from .review_form import ReviewForm
 from .review_list import FILTERS, ReviewList
 from .review_menu import ReviewMenu, usable_model
@@ -36,7 +35,7 @@ class ReviewPanel(ReviewForm):
         self._read_only = False
         self._job: Job | None = None
         self._opened: list[Project] = []  # by workers; closed even if nobody takes them
-        self._window: QMainWindow | None = None
+        self._door = Door(self, self.walk.saver.finish, self._save_elsewhere, self.close_project)
         self._menu = ReviewMenu(self)
         self._connect()
 
@@ -164,15 +163,10 @@ class ReviewPanel(ReviewForm):
     # Qt
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Have the keys, and an eye on the window: it must not close before all is saved."""
+        """Have the keys, and an eye on the window: neither it nor the dock must close before all is saved."""
         super().showEvent(event)
         self.walk.watch(True)
-        window = self.parentWidget()
-        while window is not None and not isinstance(window, QMainWindow):
-            window = window.parentWidget()
-        if window is not None and window is not self._window:
-            self._window = window
-            window.installEventFilter(self)
+        self._door.watch()
 
     def hideEvent(self, event: QHideEvent) -> None:
         """Save, and give the keys back: they hold only while they are seen."""
@@ -180,25 +174,6 @@ class ReviewPanel(ReviewForm):
         if not event.spontaneous():
             self.walk.saver.save()
             self.walk.watch(False)
-
-    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Save before the window closes, and keep it open if that fails, unless the person gives the mask up."""
-        if watched is self._window and event.type() == QEvent.Type.Close:
-            while sentence := self.walk.saver.finish():
-                buttons = QMessageBox.StandardButton
-                answer = QMessageBox.critical(
-                    self, "NOT SAVED", f"{sentence}\n\nThe last strokes are not on disk.",
-                    buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
-                )  # fmt: skip
-                if answer == buttons.Save:
-                    self._save_elsewhere()
-                elif answer == buttons.Discard:
-                    break
-                elif answer != buttons.Retry:
-                    event.ignore()
-                    return True
-            self._window = None
-        return False
 
     # Opening
 
@@ -340,12 +315,7 @@ class ReviewPanel(ReviewForm):
         self.model_outline.toggled.connect(walk.look.show_model)
         self.tools.scale.scale_set.connect(self._on_scale)
         self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
-        application = QApplication.instance()
-        shut = _Shutter(walk, self._opened)
-        # Not methods of this widget: when it is destroyed, its own methods are gone.
-        self.destroyed.connect(shut)
-        if application is not None:
-            application.aboutToQuit.connect(shut)
+        close_at_end(self, Shutter(walk, self._opened))
 
     def _on_filter(self, index: int) -> None:
         self.photos.filter(FILTERS[index])
@@ -369,17 +339,3 @@ class ReviewPanel(ReviewForm):
         photo = self.walk.desk.photo
         if photo is not None:
             self.ask_project("Clearing the scale", lambda project: project.clear_scale(photo.id), self.walk.learn)
-
-
-class _Shutter:
-    """Saves and closes whatever is left when the widget has gone."""
-
-    def __init__(self, walk: Walk, projects: list[Project]) -> None:
-        self._walk, self._projects = walk, projects
-
-    def __call__(self) -> None:
-        with suppress(RuntimeError):  # at the very end Qt may have deleted all; the closing window has saved before
-            self._walk.shut()
-        for project in self._projects:
-            project.close()
-        self._projects.clear()
