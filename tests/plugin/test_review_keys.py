@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Points, Shapes
+from napari.settings import get_plugin_settings
 from napari.utils.key_bindings import coerce_keybinding
+from npe2 import PluginManifest
 from PIL import Image as PillowImage
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
@@ -183,6 +185,34 @@ def test_no_key_is_a_default_of_napari():
     assert not taken & {str(coerce_keybinding(key.binding)) for key in KEYS}
 
 
+@pytest.fixture
+def preferences(plugin_settings, npe2pm):
+    npe2pm.register(PluginManifest.from_distribution("napari-skinseg"))
+    return get_plugin_settings("napari-skinseg").review
+
+
+def test_every_key_is_a_preference_with_the_same_default(preferences):
+    assert {key.preference: key.binding for key in KEYS} == dict(preferences)
+    assert review_keys.chosen() == {key.action: key for key in KEYS}
+
+
+def test_a_key_can_be_chosen_and_what_is_none_stays_ours(preferences):
+    preferences.accept, preferences.skip = "Shift-K", "no key at all"
+    keys = review_keys.chosen()
+    assert keys["accept"].binding == "Shift-K"
+    assert keys["skip"].binding == "Q"
+    assert "<b>⇧K</b>&nbsp;accept" in review_keys.strip(keys.values())
+    pressed = []
+    layer = Labels(np.zeros((4, 4), int))
+    actions = dict.fromkeys(keys, lambda: pressed.append(True))
+    bindings = review_keys.Bindings(keys, actions, lambda down: None)
+    bindings.bind(layer)
+    layer.keymap[coerce_keybinding("Shift-K")](layer)
+    assert pressed
+    bindings.release()
+    assert not layer.keymap
+
+
 def test_the_strip_names_every_key():
-    strip = review_keys.strip()
+    strip = review_keys.strip(KEYS)
     assert all(f"<b>{key.shown}</b>" in strip for key in KEYS)

@@ -27,6 +27,7 @@ class Desk(QObject):
     Attributes:
         ready: the photo in hand as it was put here, with what the project said of it last; None if there is none.
         image, labels: its layers; None before the first photo and after the last.
+        shown_as: `state` of the mask as it was put here.
     """
 
     changed = Signal()
@@ -44,7 +45,7 @@ class Desk(QObject):
         self.ready: Ready | None = None
         self.image: Image | None = None
         self.labels: Labels | None = None
-        self._shown_as = 0  # fingerprint of the mask as it was put here
+        self.shown_as = 0
         self._is_ours = self._is_frozen = self._is_touched = False
         self._tool: Any = "paint"
         self._hidden: list[Any] = []
@@ -63,7 +64,7 @@ class Desk(QObject):
     @property
     def is_untouched(self) -> bool:
         """Whether the mask is as it was put here."""
-        return self.state == self._shown_as
+        return self.state == self.shown_as
 
     def mask(self) -> NDArray[np.bool_]:
         """The mask as it is now, bool `[H, W]`, a copy."""
@@ -87,7 +88,7 @@ class Desk(QObject):
             self._equip(ready.photo, may_edit)
         finally:
             self._is_ours = False
-        self.ready, self._shown_as = ready, fingerprint(mask)
+        self.ready, self.shown_as = ready, fingerprint(mask)
         if not keep_zoom:
             self._viewer.reset_view(layers=[self.image])
 

@@ -21,7 +21,7 @@ from qtpy.QtWidgets import (
 )
 
 from ..events import Event
-from . import review_keys as keys
+from . import review_keys
 from .correct_tools import CorrectTools
 from .result_card import wrapping_text
 from .review_ahead import Ready
@@ -41,6 +41,7 @@ class ReviewForm(QWidget):
 
     def __init__(self, session: Session) -> None:
         super().__init__()
+        self.keys = review_keys.chosen()
         self.open_button = _button(
             "Open folder…",
             "A folder of photos, or a project. Masks and decisions are kept in its sub-folder skinseg-review;\n"
@@ -63,17 +64,23 @@ class ReviewForm(QWidget):
         self.name, self.saved = QLabel(), QLabel()
         self.retry_button = _button("Retry", "Save again.")
         self.elsewhere_button = _button("Save elsewhere…", "Write this mask to a file of your choice.")
-        self.accept_button = _key_button("Accept", "accept", "The mask is right: approve it and go on.")
-        self.skip_button = _key_button("Skip", "skip", "Leave this photo out and go on.")
-        self.issue_button = _key_button("Issue…", "issue", "Something is wrong with this photo: note what, and go on.")
-        self.previous_button = _key_button("◀ Previous", "previous", "Back to the photo looked at before.")
-        self.next_button = _key_button("Next ▶", "next", "On to the next photo of the table, deciding nothing.")
-        self.back_button = _key_button("Take back", "take back", "Undo the last decision.")
+        self.accept_button = self._key_button("Accept", "accept", "The mask is right: approve it and go on.")
+        self.skip_button = self._key_button("Skip", "skip", "Leave this photo out and go on.")
+        self.issue_button = self._key_button(
+            "Issue…", "issue", "Something is wrong with this photo: note what, and go on."
+        )
+        self.previous_button = self._key_button("◀ Previous", "previous", "Back to the photo looked at before.")
+        self.next_button = self._key_button("Next ▶", "next", "On to the next photo of the table, deciding nothing.")
+        self.back_button = self._key_button("Take back", "take back", "Undo the last decision.")
         self.note = _Note()
-        self.hide_button = _key_button("Hide", "hide", "Hide the mask while held; a click hides it until the next.")
-        self.look = {mode: _key_button(mode.capitalize(), "look", _LOOKS[mode]) for mode in MODES}
+        self.hide_button = self._key_button(
+            "Hide", "hide", "Hide the mask while held; a click hides it until the next."
+        )
+        self.look = {mode: self._key_button(mode.capitalize(), "look", _LOOKS[mode]) for mode in MODES}
         self.model_outline = _button("Model’s line", "Show the model's own outline, yellow, beneath the mask.")
-        self.model_button = _key_button("Model’s mask", "model", "Put the model's own mask back. Ctrl+Z undoes it.")
+        self.model_button = self._key_button(
+            "Model’s mask", "model", "Put the model's own mask back. Ctrl+Z undoes it."
+        )
         self.tools = CorrectTools(session)
         self.strip = QLabel()
         self.strip.setWordWrap(True)
@@ -176,6 +183,9 @@ class ReviewForm(QWidget):
         parts = [f"{counts[status]:,} {status}" for status in ("accepted", "corrected", "skipped", "issue")]
         self.say(f"All {counts['all']:,} photos are reviewed: {', '.join(parts)}. The masks are in {folder / 'masks'}.")
 
+    def _key_button(self, text: str, action: str, tooltip: str) -> QPushButton:
+        return _button(text, f"{tooltip} ({self.keys[action].shown})")
+
     def _answer(self, action: Callable[[], object]) -> None:
         self.ask("", {})
         action()
@@ -190,7 +200,7 @@ class ReviewForm(QWidget):
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.name.setMinimumWidth(40)
         self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.strip.setText(keys.strip())
+        self.strip.setText(review_keys.strip(self.keys.values()))
         self.strip.setStyleSheet("QLabel { font-size: 11px; }")
         self.setStyleSheet("QPushButton { padding: 3px 2px; }")
         self.strip.setToolTip("These keys hold while this tab is shown. napari's own keys work as ever.")
@@ -275,10 +285,6 @@ def _button(text: str, tooltip: str) -> QPushButton:
     # As wide as its column: a long word must not widen the whole dock.
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return button
-
-
-def _key_button(text: str, action: str, tooltip: str) -> QPushButton:
-    return _button(text, f"{tooltip} ({keys.shown(action)})")
 
 
 def _chooser(tooltip: str) -> QComboBox:

@@ -1,7 +1,12 @@
 """The keys of review. None is a default of any napari layer or viewer, and they hold only while reviewing."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
+
+from napari.settings import get_plugin_settings
+from napari.utils.key_bindings import coerce_keybinding
+
+from .session import PLUGIN
 
 
 class Key(NamedTuple):
@@ -10,43 +15,52 @@ class Key(NamedTuple):
     Attributes:
         action: name of what is done.
         binding: as napari spells it.
-        shown: as a person reads it.
         words: what the strip says.
     """
 
     action: str
     binding: str
-    shown: str
     words: str
+
+    @property
+    def shown(self) -> str:
+        """As a person reads it."""
+        return self.binding.replace("Shift-", "⇧")
+
+    @property
+    def preference(self) -> str:
+        """What it is called in the manifest, where a person can choose another."""
+        return self.action.replace(" ", "_")
 
 
 KEYS = (
-    Key("accept", "W", "W", "accept"),
-    Key("skip", "Q", "Q", "skip"),
-    Key("issue", "U", "U", "issue"),
-    Key("next", "N", "N", "next"),
-    Key("previous", "Shift-N", "⇧N", "previous"),
-    Key("take back", "Shift-W", "⇧W", "take back"),
-    Key("next alike", "Shift-J", "⇧J", "next alike"),
-    Key("hide", "H", "H", "hide"),
-    Key("look", "G", "G", "look"),
-    Key("model", "J", "J", "model’s mask"),
-    Key("smaller", ",", ",", ""),
-    Key("larger", ".", ".", "brush"),
+    Key("accept", "W", "accept"),
+    Key("skip", "Q", "skip"),
+    Key("issue", "U", "issue"),
+    Key("next", "N", "next"),
+    Key("previous", "Shift-N", "previous"),
+    Key("take back", "Shift-W", "take back"),
+    Key("next alike", "Shift-J", "next alike"),
+    Key("hide", "H", "hide"),
+    Key("look", "G", "look"),
+    Key("model", "J", "model’s mask"),
+    Key("smaller", ",", ""),
+    Key("larger", ".", "brush"),
 )
 
 NAPARI_KEYS = (("P", "paint"), ("E", "erase"), ("F", "fill"), ("Ctrl+Z", "undo"), ("Space", "pan"))
 """napari's own, that a person needs here; the strip reminds of them."""
 
 
-def shown(action: str) -> str:
-    """The key of an action, for a tooltip."""
-    return next(key.shown for key in KEYS if key.action == action)
+def chosen() -> dict[str, Key]:
+    """The keys by their actions, as napari's preferences have them; ours where what is there is no key."""
+    wished = get_plugin_settings(PLUGIN).review
+    return {key.action: key._replace(binding=_binding(getattr(wished, key.preference), key.binding)) for key in KEYS}
 
 
-def strip() -> str:
+def strip(keys: Iterable[Key]) -> str:
     """All keys in one paragraph of rich text."""
-    pairs = [(key.shown, key.words) for key in KEYS] + list(NAPARI_KEYS)
+    pairs = [(key.shown, key.words) for key in keys] + list(NAPARI_KEYS)
     texts = (f"<b>{key}</b>&nbsp;{words.replace(' ', '&nbsp;')}" for key, words in pairs)
     return "&nbsp;· ".join(texts).replace("</b>&nbsp;&nbsp;·", "</b>")
 
@@ -55,15 +69,17 @@ class Bindings:
     """Holds the keys on whatever has a keymap: the layer in hand first, because layer keys beat viewer keys.
 
     Args:
+        keys: by their actions.
         actions: what to call, by the name of the action.
         hold: called with True when the key of "hide" goes down, with False when it comes up.
     """
 
-    def __init__(self, actions: Mapping[str, Callable[[], object]], hold: Callable[[bool], None]) -> None:
+    def __init__(
+        self, keys: Mapping[str, Key], actions: Mapping[str, Callable[[], object]], hold: Callable[[bool], None]
+    ) -> None:
         self._calls: dict[str, Callable[[Any], Any]] = {
-            key.binding: _press(actions[key.action]) for key in KEYS if key.action != "hide"
+            key.binding: _hold(hold) if action == "hide" else _press(actions[action]) for action, key in keys.items()
         }
-        self._calls[next(key.binding for key in KEYS if key.action == "hide")] = _hold(hold)
         self._held: list[tuple[Any, dict[str, Any]]] = []
 
     def bind(self, *targets: Any) -> None:
@@ -79,6 +95,11 @@ class Bindings:
             for key, call in earlier.items():
                 target.bind_key(key, call, overwrite=True)  # None unbinds
         self._held.clear()
+
+
+def _binding(wished: str, ours: str) -> str:
+    wished = wished.strip()
+    return wished if str(coerce_keybinding(wished)).strip() else ours
 
 
 def _press(action: Callable[[], object]) -> Callable[[Any], None]:

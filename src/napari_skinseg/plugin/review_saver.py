@@ -65,7 +65,7 @@ class Saver(QObject):
     def begin(self) -> None:
         """A photo was put on the desk: from here on, changes are its."""
         self._timer.stop()
-        self._kept, self._again, self._since = self._desk.state, None, time.monotonic()
+        self._kept, self._again, self._since = self._desk.shown_as, None, time.monotonic()
         photo = self._desk.photo
         drawn = photo is not None and photo.has_mask
         self._tell(SaveState("saved", f"Saved {_when(photo.changed_at)}") if photo and drawn else SaveState("none", ""))

@@ -56,7 +56,7 @@ class Walk:
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
         }
-        self._bindings = Bindings(actions, self.look.hold)
+        self._bindings = Bindings(form.keys, actions, self.look.hold)
         self.saver.learned.connect(self.learn)
         self.desk.lost.connect(self._on_lost)
         self.desk.changed.connect(self._on_changed)
