@@ -36,6 +36,12 @@ class Ready:
     awaits_model: bool = False
     problem: str = ""
 
+    def is_current(self, now: Photo) -> bool:
+        """Whether this is what the project holds by now, as `now` says, and can be shown."""
+        then = self.photo
+        held = (now.mask_sha256, now.predicted_file, now.blind)
+        return self.rgb is not None and held == (then.mask_sha256, then.predicted_file, then.blind)
+
 
 @dataclass(frozen=True)
 class ModelChoice:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Labels
+from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog
 
@@ -20,6 +21,8 @@ from .review_menu import ReviewMenu, usable_model
 from .review_open import How, Listing, NoPlace, Opened, listed, may_be_gone, open_folder
 from .review_walk import Walk
 from .session import Session, tell_failure
+
+_POLL = 100  # ms
 
 
 class ReviewPanel(ReviewForm):
@@ -42,9 +45,12 @@ class ReviewPanel(ReviewForm):
     # The project
 
     def open_folder(self, folder: Path, how: How | None = None) -> None:
-        """Open the project of a folder of photos, or make it."""
+        """Open the project of a folder of photos, or make it; what runs is stopped first."""
         if self._job is None:
             self.close_project(lambda: self._open(folder, how or How()))
+        else:
+            self._job.cancel()
+            QTimer.singleShot(_POLL, lambda: self.open_folder(folder, how))
 
     def close_project(self, then: Callable[[], None] = lambda: None) -> None:
         """Save and close; stays open if the saving fails."""
@@ -215,6 +221,8 @@ class ReviewPanel(ReviewForm):
             self._take_project(item)
         elif isinstance(item, Event):
             self.show_progress(item)
+        elif self.project is None:
+            pass  # it was closed meanwhile
         elif isinstance(item, Photo):
             self.walk.refresh(item)
         else:

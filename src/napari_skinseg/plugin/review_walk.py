@@ -85,6 +85,9 @@ class Walk:
 
     def stop(self, then: Callable[[], None]) -> None:
         """Save, take the layers away and go on with `then`; stays if the saving fails."""
+        if self._is_leaving:
+            QTimer.singleShot(_SOON, lambda: self.stop(then))
+            return
 
         def put_away() -> None:
             if self._soon.isActive():
@@ -162,6 +165,7 @@ class Walk:
         ready = self.desk.ready
         if ready is not None and photo.id == self._target and self.desk.is_untouched and not photo.has_mask:
             self.desk.put_away()
+            self.desk.freeze()
         self._want()
 
     def learn(self, photo: Photo) -> None:
@@ -261,7 +265,7 @@ class Walk:
         self._form.note.close_field()
         self._form.table.point_at(photo)
         ready = self.ahead.get(photo)
-        if ready is not None and not self._is_current(ready):
+        if ready is not None and self._list is not None and not ready.is_current(self._list[photo]):
             self.ahead.forget(photo)
             ready = None
         if ready is not None:
@@ -321,13 +325,6 @@ class Walk:
                 self._form.show_photo(self.desk.ready, may_edit=self._may_edit)
             if ready.problem:
                 self._form.say(ready.problem, is_problem=True)
-
-    def _is_current(self, ready: Ready) -> bool:
-        """Whether what was made ready is what the project holds by now."""
-        if self._list is None or ready.rgb is None:
-            return False
-        now, then = self._list[ready.photo.id], ready.photo
-        return (now.mask_sha256, now.predicted_file, now.blind) == (then.mask_sha256, then.predicted_file, then.blind)
 
     def _want(self) -> None:
         if self._list is not None and self._target is not None:
