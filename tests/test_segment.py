@@ -8,18 +8,17 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
+from napari_skinseg.confidence import confidence_in_words, confidence_of, expected_jaccard
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.models import bundle
+from napari_skinseg.models.guidance import Click
 from napari_skinseg.pixels.image import read_image, to_rgb
 from napari_skinseg.pixels.mask import CleanUp, binarise
 from napari_skinseg.pixels.metrics import jaccard
 from napari_skinseg.segment import (
     Segmenter,
     SegmentOptions,
-    confidence_in_words,
-    confidence_of,
     enlarge,
-    expected_jaccard,
     network_input,
 )
 
@@ -99,7 +98,7 @@ def test_the_border_of_a_large_photo_has_no_steps_of_the_networks_grid(segmenter
 
 
 def test_averaging_over_mirror_images_gives_a_mirrored_answer_for_a_mirrored_image(segmenter, photo):
-    options = SegmentOptions(tta=True)
+    options = SegmentOptions(tta=True, second_look=False)
     straight = segmenter.segment(photo[0], options)
     for axis in (0, 1):
         mirrored = segmenter.segment(np.flip(photo[0], axis), options)
@@ -108,9 +107,10 @@ def test_averaging_over_mirror_images_gives_a_mirrored_answer_for_a_mirrored_ima
 
 
 def test_averaging_over_mirror_images_is_the_mean_of_four_runs(segmenter, photo):
-    averaged = segmenter.segment(photo[0], SegmentOptions(tta=True)).probability
+    averaged = segmenter.segment(photo[0], SegmentOptions(tta=True, second_look=False)).probability
     mirrors = [(), (0,), (1,), (0, 1)]
-    runs = [np.flip(segmenter.segment(np.flip(photo[0], axes)).probability, axes) for axes in mirrors]
+    once = SegmentOptions(second_look=False)
+    runs = [np.flip(segmenter.segment(np.flip(photo[0], axes), once).probability, axes) for axes in mirrors]
     assert similar(averaged, np.mean(runs, axis=0))
 
 
@@ -245,6 +245,12 @@ def test_confidence_is_put_in_words(confidence, lesion, verdict):
     assert words.endswith(".")
 
 
+def test_an_outline_that_the_model_hardly_believes_is_perhaps_no_lesion():
+    mask = np.ones((4, 4), bool)
+    assert confidence_in_words(0.3, mask) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
+    assert confidence_in_words(0.5, mask)[0].startswith("Likely wrong")
+
+
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]
 SIDES = st.integers(32, 70)
 ODD_SIDES = st.integers(0, 40)
@@ -301,3 +307,72 @@ def refusal_of(action) -> str | None:
     except BadInput as error:
         return str(error)
     return None
+
+
+def test_a_small_lesion_is_looked_at_again_and_drawn_better(segmenter, spot):
+    image, truth = spot(150, 420, 25, (450, 600))
+    once = segmenter.segment(image, SegmentOptions(second_look=False))
+    twice = segmenter.segment(image)
+    assert jaccard(twice.mask, truth) > jaccard(once.mask, truth)
+    far = np.s_[300:, :300]
+    assert np.array_equal(once.probability[far], twice.probability[far])  # outside the window nothing changes
+
+
+def test_a_large_lesion_is_looked_at_once(segmenter, spot):
+    image, _ = spot(60, 80, 50, (120, 160))
+    once, twice = (segmenter.segment(image, SegmentOptions(second_look=again)) for again in (False, True))
+    assert np.array_equal(once.probability, twice.probability)
+
+
+def test_a_photo_with_no_more_to_show_is_looked_at_once(segmenter, spot):
+    image, _ = spot(30, 60, 8, (72, 96))  # the network sees 64 x 64
+    once, twice = (segmenter.segment(image, SegmentOptions(second_look=again)) for again in (False, True))
+    assert np.array_equal(once.probability, twice.probability)
+
+
+def test_second_looks_of_a_batch_are_those_of_single_images(segmenter, spot):
+    images = [spot(150, 420, 25, (450, 600))[0], spot(60, 80, 50, (120, 160))[0], spot(70, 60, 12, (200, 240))[0]]
+    for batched, image in zip(segmenter.segment_many(images), images, strict=True):
+        assert similar(batched.probability, segmenter.segment(image).probability)
+
+
+def test_clicks_are_obeyed_whatever_the_network_says(segmenter, photo):
+    image, truth = photo
+    inside, outside = np.argwhere(truth)[len(np.argwhere(truth)) // 2], (5, 5)
+    clicks = [Click(float(inside[0]), float(inside[1]), include=False), Click(*outside, include=True)]
+    mask = segmenter.refine(image, clicks, truth).mask
+    assert not mask[tuple(inside)]
+    assert mask[outside]
+
+
+def test_a_later_click_overrules_an_earlier_one_at_the_same_place(segmenter, photo):
+    clicks = [Click(5, 5, include=True), Click(5, 5, include=False)]
+    assert not segmenter.refine(photo[0], clicks, photo[1]).mask[5, 5]
+    assert segmenter.refine(photo[0], clicks[::-1], photo[1]).mask[5, 5]
+
+
+def test_a_refiner_answers_as_one_call_does_and_leaves_the_mask_it_was_given(segmenter, photo):
+    image, truth = photo
+    before = truth.copy()
+    refiner = segmenter.refiner(image)
+    clicks = [Click(40, 50), Click(100, 20, include=False)]
+    for number in (1, 2):
+        assert np.array_equal(
+            refiner.refine(clicks[:number], truth).mask, segmenter.refine(image, clicks[:number], truth).mask
+        )
+    assert np.array_equal(truth, before)
+
+
+def test_clicks_beyond_the_frame_count_as_on_its_border(segmenter, photo):
+    mask = segmenter.refine(photo[0], [Click(-50, 1e6, include=True)], photo[1]).mask
+    assert mask[0, -1]
+
+
+def test_refining_without_a_click_is_refused(segmenter, photo):
+    with pytest.raises(BadInput, match=r"no click on eye\.png"):
+        segmenter.refine(photo[0], [], name="eye.png")
+
+
+def test_refining_the_mask_of_another_image_is_refused(segmenter, photo):
+    with pytest.raises(BadInput, match="10 x 20 pixels"):
+        segmenter.refine(photo[0], [Click(1, 1)], np.zeros((20, 10), bool))

@@ -1,5 +1,7 @@
 import csv
 import shutil
+import subprocess
+import sys
 import threading
 from dataclasses import replace
 
@@ -159,3 +161,69 @@ def test_augmentation_is_the_same_for_the_same_seed(cases):
         views.append([transform(sample)["image"].numpy() for _ in range(4)])
     np.testing.assert_array_equal(views[0], views[1])
     assert not np.array_equal(views[0][0], views[0][1])
+
+
+def test_training_goes_on_from_a_model_and_keeps_its_shape(finished, cases, tmp_path):
+    options = replace(OPTIONS, passes=1, small_first=0, start=str(finished[0].model), learning_rate=1e-9)
+    outcome = train(cases[:8], cases[8:], options, tmp_path)
+    before, after = (load(model).network.state_dict() for model in (finished[0].model, outcome.model))
+    assert all(np.allclose(before[name], after[name], atol=1e-3) for name in before)
+
+
+def test_a_start_of_another_network_is_refused(finished, cases, tmp_path):
+    with pytest.raises(BadInput, match="is a UNet, not a SegResNet"):
+        train(cases[:8], cases[8:], replace(OPTIONS, network="SegResNet", start=str(finished[0].model)), tmp_path)
+
+
+def test_plain_skin_shows_no_lesion_and_comes_as_often_as_asked(cases):
+    from napari_skinseg.augment import RandomPlainSkin, Read
+
+    samples = [Read((96, 128))(case) for case in cases]
+    never, always = RandomPlainSkin(0.0), RandomPlainSkin(1.0)
+    always.set_random_state(0)
+    assert all(never(sample)["mask"].sum() == sample["mask"].sum() for sample in samples)
+    bare = [always(sample) for sample in samples if sample["mask"].mean() < 0.15]
+    assert bare
+    assert not any(sample["mask"].any() for sample in bare)
+    assert all(sample["image"].shape == samples[0]["image"].shape for sample in bare)
+
+
+def test_guidance_of_a_batch_is_silent_for_some_and_holds_clicks_on_errors_for_others(cases):
+    import torch
+
+    from napari_skinseg.learner import Learner
+    from napari_skinseg.models.device import choose_device
+    from napari_skinseg.models.network import build
+
+    torch.manual_seed(0)
+    learner = Learner(
+        build("UNet", {"channels": [8, 16], "num_res_units": 0}), choose_device("cpu"), ((0.5,) * 3, (0.2,) * 3),
+        steps_per_pass=1, passes=1, learning_rate=1e-3, weight_decay=0, ema=0.9, clicks=0.5, seed=0,
+        on_step=lambda step, loss: None,
+    )  # fmt: skip
+    truth = torch.zeros(40, 1, 64, 64)
+    truth[:, :, 20:44, 20:44] = 1
+    channels = learner._guidance(torch.randn(40, 3, 64, 64), truth)
+    clicked = channels[:, 1:].amax(dim=(1, 2, 3)) > 0
+    assert 10 <= int(clicked.sum()) <= 30
+    assert not channels[~clicked].any()
+    included = channels[clicked, 1].bool()
+    # A click's disc reaches five pixels beyond the lesion at most, so an include click is on it.
+    wide = torch.zeros(64, 64, dtype=torch.bool)
+    wide[15:49, 15:49] = True
+    assert not (included & ~wide).any()
+
+
+def test_two_processes_learn_together_and_leave_one_model(cases, tmp_path):
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "napari_skinseg",
+        "train", str(cases[0].image.parent), "--validation", str(cases[0].image.parent), "--out", str(tmp_path),
+        "--name", "together", "--passes", "2", "--batch-size", "2", "--input-height", "64", "--input-width", "64",
+        "--small-first", "0", "--device", "cpu",
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("validation Dice") == 1  # one process speaks
+    with (tmp_path / "log.csv").open(newline="") as file:
+        assert [row["pass"] for row in csv.DictReader(file)] == ["1", "2"]
+    assert "12 to train" in read_spec(tmp_path / "together").provenance["photos"]

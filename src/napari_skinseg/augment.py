@@ -13,6 +13,7 @@ import torch
 from monai.transforms import Compose, RandomizableTransform, Transform
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
+from scipy.ndimage import binary_dilation
 from torch.nn import functional
 
 from .cases.dataset import Case
@@ -28,17 +29,18 @@ MARGIN = 1.25
 """Photos are kept this much larger than the network's input, so that a random view still has detail to show."""
 
 
-def training_transform(size: tuple[int, int], artefacts: float) -> Compose:
+def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0) -> Compose:
     """From what `Read` returns to a random training sample.
 
     Args:
         size: (height, width) of the network's input.
         artefacts: probability that a photo gets artefacts it did not have, in [0, 1].
+        plain: probability that only skin beside the lesion is shown, in [0, 1].
 
     Returns:
         A transform whose result holds "image" uint8 tensor [3, h, w] and "mask" uint8 tensor [1, h, w].
     """
-    return Compose([RandomView(size), RandomArtefacts(artefacts), RandomColour(), ToTensors()])
+    return Compose([RandomPlainSkin(plain), RandomView(size), RandomArtefacts(artefacts), RandomColour(), ToTensors()])
 
 
 class Read(Transform):
@@ -52,6 +54,33 @@ class Read(Transform):
         mask = read_mask(case.mask, image.shape[:2]) if case.mask else np.zeros(image.shape[:2], dtype=bool)
         small = Image.fromarray(mask.astype(np.uint8) * 255).resize(self.size[::-1], Image.Resampling.BOX)
         return {"image": shrink(image, self.size), "mask": np.asarray(small) >= 128}
+
+
+class RandomPlainSkin(RandomizableTransform):
+    """A piece of the photo without lesion, mirrored until it fills the frame: what "no lesion here" looks like.
+
+    A photo whose lesion leaves no free piece of a fifth of the frame's sides is left as it is.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__(prob=probability)
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        if not self._do_transform:
+            return sample
+        image, mask = sample["image"], sample["mask"]
+        height, width = mask.shape
+        # The skin right beside a lesion is often tinged, so the piece keeps clear of it.
+        near = binary_dilation(mask, iterations=max(2, height // 24))
+        for _ in range(20):
+            rows, columns = (int(side * self.R.uniform(0.2, 0.5)) for side in (height, width))
+            top, left = self.R.randint(height - rows), self.R.randint(width - columns)
+            place = np.s_[top : top + rows, left : left + columns]
+            if not near[place].any():
+                filler = ((0, height - rows), (0, width - columns), (0, 0))
+                return {"image": np.pad(image[place], filler, mode="symmetric"), "mask": np.zeros_like(mask)}
+        return sample
 
 
 class RandomView(RandomizableTransform):
@@ -81,7 +110,7 @@ class RandomView(RandomizableTransform):
         random = self.R
         calm = random.uniform() < 0.5
         angle = random.randint(4) * np.pi / 2 + (random.uniform(-0.2, 0.2) if calm else random.uniform(-np.pi, np.pi))
-        zoom = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(np.log(0.55), np.log(1.7)))
+        zoom = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(np.log(0.5), np.log(2.0)))
         stretch = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(-0.25, 0.25))
         shear = 0 if calm else random.uniform(-0.1, 0.1)
         shift = random.uniform(-0.08, 0.08, 2) if calm else random.uniform(-0.3, 0.3, 2)

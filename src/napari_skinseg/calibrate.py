@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .cases.dataset import Case
+from .confidence import expected_jaccard
 from .events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
 from .models.bundle import ModelSpec, load, write_spec
 from .pixels.image import read_image
 from .pixels.mask import CleanUp, binarise, read_mask
 from .pixels.metrics import FAILURE_JACCARD, dice, jaccard
-from .segment import Segmenter, expected_jaccard
+from .segment import Segmenter
 
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
 

@@ -1,31 +1,39 @@
 """Image in, lesion out: the one path from pixels to a mask, used by every face and every other verb.
 
-To RGB, shrink to the model's input, normalise, U-Net, probability at the image's own size, threshold, clean up.
+To RGB, shrink to the model's input, normalise, U-Net, a second and closer look where the lesion is small, probability
+at the image's own size, threshold, clean up. With clicks the same network corrects a mask (`Segmenter.refine`).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from .confidence import confidence_of
 from .errors import BadInput
 from .events import CancelToken, NeverCancelled, check
 from .models.bundle import Model, ModelSpec
 from .models.device import Runner, choose_device
-from .models.guidance import guidance
+from .models.guidance import Click, guidance
 from .models.store import load_model
 from .pixels.image import to_rgb
-from .pixels.mask import CleanUp, binarise
+from .pixels.mask import CleanUp, binarise, bounding_box, clean_mask, keep_pieces
+from .pixels.window import Window, window_around
 
 if TYPE_CHECKING:
     import torch
 
-Verdict = Literal["good", "check", "poor", "empty"]
+SECOND_LOOK = 0.5
+"""A lesion narrower than this share of the frame is looked at again, in a window of which it takes as much."""
+SHARPER = 2
+"""So many times the pixels of the network's input must a photo have, else a second look shows nothing new."""
+REFINE_SHARE = 0.8
+"""Share of the window's sides that mask and clicks take while a mask is refined."""
 
 
 @dataclass(frozen=True)
@@ -36,11 +44,13 @@ class SegmentOptions:
         threshold: Probability from which a pixel is lesion, between 0 and 1; the model's own when not given.
         tta: Average over the four mirror images (test-time augmentation): a little more accurate, four times slower.
         clean_up: What is done to the mask after the threshold.
+        second_look: Look again, and closer, at a lesion that takes little of the photo.
     """
 
     threshold: float | None = None
     tta: bool = False
     clean_up: CleanUp = field(default_factory=CleanUp)
+    second_look: bool = True
 
     def validate(self) -> None:
         """Raise `BadInput` if a value is out of its range."""
@@ -141,41 +151,191 @@ class Segmenter:
             check(cancel or NeverCancelled())
             yield from self._segment_batch(batch, options or SegmentOptions())
 
+    def refine(
+        self,
+        image: NDArray[Any],
+        clicks: Sequence[Click],
+        previous: NDArray[np.bool_] | None = None,
+        options: SegmentOptions | None = None,
+        *,
+        name: str = "image",
+    ) -> Segmentation:
+        """Correct a mask by clicks; see `Refiner.refine`. For several rounds on one image `refiner` is quicker."""
+        return self.refiner(image, name=name).refine(clicks, previous, options)
+
+    def refiner(self, image: NDArray[Any], *, name: str = "image") -> "Refiner":
+        """Get ready to correct masks of one image by clicks.
+
+        Args:
+            image: anything `pixels.image.to_rgb` takes.
+            name: what error sentences call the image.
+
+        Raises:
+            BadInput: the image cannot be used.
+        """
+        return Refiner(self, to_rgb(image, name=name), name)
+
     def close(self) -> None:
         """Give the device's memory back; the segmenter can still be used and takes it again."""
         self._runner.close()
 
     def _segment_batch(self, images: list[NDArray[np.uint8]], options: SegmentOptions) -> Iterator[Segmentation]:
-        import torch
-
         options.validate()
         threshold = self.spec.threshold if options.threshold is None else options.threshold
         start = time.perf_counter()
-        batch = torch.from_numpy(np.stack([network_input(image, self.spec) for image in images]))
+        batch = np.stack([network_input(image, self.spec) for image in images])
         prepared = time.perf_counter()
-        small = self._probability(batch, options.tta)
+        looks = [[(_whole(image), answer)] for image, answer in zip(images, self._run(batch, options.tta), strict=True)]
+        if options.second_look:
+            self._look_again(images, looks, options.tta)
         per_image = {
             "prepare": (prepared - start) / len(images),
             "network": (time.perf_counter() - prepared) / len(images),
         }
-        for image, answer in zip(images, small, strict=True):
+        for image, seen in zip(images, looks, strict=True):
             start = time.perf_counter()
-            probability = enlarge(answer, image.shape[:2])
-            mask = binarise(probability, threshold, options.clean_up)
-            confidence = confidence_of(answer.numpy(), threshold, options.clean_up, self.spec.confidence)
+            answer = self._answer(image, seen, threshold, options)
             timings = {**per_image, "finish": time.perf_counter() - start}
-            yield Segmentation(probability, mask, confidence, threshold, self.spec.name, timings)
+            yield replace(answer, timings=timings)
 
-    def _probability(self, batch: "torch.Tensor", tta: bool) -> "torch.Tensor":
-        """float32 [N, h, w] for the network's input [N, 6, h, w]."""
+    def _look_again(
+        self, images: list[NDArray[np.uint8]], looks: "list[list[tuple[Window, torch.Tensor]]]", tta: bool
+    ) -> None:
+        """Add a second look to those of `looks` whose lesion is small.
+
+        What is small is decided by the model's own threshold, so that the probability is the same for all thresholds.
+        """
+        small: list[tuple[int, Window]] = []
+        for number, (image, ((_, answer),)) in enumerate(zip(images, looks, strict=True)):
+            shape = (image.shape[0], image.shape[1])
+            found = np.argwhere(binarise(answer.numpy(), self.spec.threshold))
+            if len(found) and answer.numel() * SHARPER <= shape[0] * shape[1]:
+                window = window_around(found * np.array(shape) / np.array(answer.shape), shape, SECOND_LOOK)
+                if window != _whole(image):
+                    small.append((number, window))
+        if small:
+            batch = np.stack([network_input(images[number][window], self.spec) for number, window in small])
+            for (number, window), answer in zip(small, self._run(batch, tta), strict=True):
+                looks[number].append((window, answer))
+
+    def _answer(
+        self,
+        image: NDArray[np.uint8],
+        looks: "list[tuple[Window, torch.Tensor]]",
+        threshold: float,
+        options: SegmentOptions,
+    ) -> Segmentation:
+        """From what the network said about the whole image, and maybe about a window of it, to a mask."""
+        (_, first), *others = looks
+        probability = enlarge(first, image.shape[:2])
+        for window, answer in others:
+            part = probability[window]
+            # The window's border is where the second look knows less than the first, which saw what is outside.
+            weight = _fading(part.shape)
+            part += weight * (enlarge(answer, part.shape) - part)
+        mask = binarise(probability, threshold, options.clean_up)
+        small = at_network_size(probability, self.spec) if others else first.numpy()
+        confidence = confidence_of(small, threshold, options.clean_up, self.spec.confidence)
+        return Segmentation(probability, mask, confidence, threshold, self.spec.name, {})
+
+    def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
+        """Probability float32 [N, h, w] for the network's input [N, 6, h, w]."""
         import torch
 
+        inputs = torch.from_numpy(batch)
         if not tta:
-            return self._runner(batch).sigmoid()[:, 0]
+            return self._runner(inputs).sigmoid()[:, 0]
         mirrors: list[list[int]] = [[], [2], [3], [2, 3]]
-        answers = self._runner(torch.cat([batch.flip(mirror) for mirror in mirrors])).sigmoid().chunk(4)
+        answers = self._runner(torch.cat([inputs.flip(mirror) for mirror in mirrors])).sigmoid().chunk(4)
         turned_back = [answer.flip(mirror) for answer, mirror in zip(answers, mirrors, strict=True)]
         return torch.stack(turned_back).mean(dim=0)[:, 0]
+
+
+class Refiner:
+    """One image, ready to have its mask corrected by clicks, any number of times; made by `Segmenter.refiner`."""
+
+    def __init__(self, segmenter: Segmenter, rgb: NDArray[np.uint8], name: str) -> None:
+        self._segmenter, self._rgb, self._name = segmenter, rgb, name
+        self._shape = (rgb.shape[0], rgb.shape[1])
+        self._shrunk: tuple[Window, NDArray[np.uint8]] | None = None
+
+    def refine(
+        self,
+        clicks: Sequence[Click],
+        previous: NDArray[np.bool_] | None = None,
+        options: SegmentOptions | None = None,
+    ) -> Segmentation:
+        """Let clicks correct a mask.
+
+        The network looks at a window around mask and clicks. What it says is obeyed but at the clicks themselves, whose
+        own small discs are in the mask or out of it as the person said; a later click overrules an earlier one.
+
+        Args:
+            clicks: all clicks so far on this image, oldest first; at least one.
+            previous: bool `[H, W]`, the mask so far, whoever drew it; None for none.
+            options: see `SegmentOptions`; `tta` and `second_look` have no say here.
+
+        Raises:
+            BadInput: there is no click, or the mask has another size than the image.
+        """
+        start = time.perf_counter()
+        options = options or SegmentOptions()
+        options.validate()
+        if not clicks:
+            raise BadInput(f"There is no click on {self._name} to refine its mask by; click where the mask is wrong.")
+        if previous is not None and previous.shape != self._shape:
+            raise BadInput(
+                f"The mask to refine is {previous.shape[1]} x {previous.shape[0]} pixels, but {self._name} "
+                f"{self._shape[1]} x {self._shape[0]}; give the mask of this image."
+            )
+        before = np.zeros(self._shape, dtype=bool) if previous is None else previous
+        window = self._window(clicks, before)
+        spec = self._segmenter.spec
+        batch = self._input(clicks, before, window, spec)[None]
+        prepared = time.perf_counter()
+        answer = self._segmenter._run(batch)[0]
+        answered = time.perf_counter()
+        probability = before.astype(np.float32)
+        probability[window] = enlarge(answer, probability[window].shape)
+        threshold = spec.threshold if options.threshold is None else options.threshold
+        mask = self._obeyed(probability, threshold, clicks, options.clean_up)
+        confidence = confidence_of(answer.numpy(), threshold, options.clean_up, spec.confidence)
+        timings = {
+            "prepare": prepared - start,
+            "network": answered - prepared,
+            "finish": time.perf_counter() - answered,
+        }
+        return Segmentation(probability, mask, confidence, threshold, spec.name, timings)
+
+    def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_]) -> Window:
+        if not before.any():
+            return _whole(self._rgb)
+        box = bounding_box(before, margin=0)
+        assert box is not None
+        corners = [(box[0].start, box[1].start), (box[0].stop - 1, box[1].stop - 1)]
+        places = [(min(max(c.row, 0), self._shape[0] - 1), min(max(c.column, 0), self._shape[1] - 1)) for c in clicks]
+        return window_around(np.array([*corners, *places]), self._shape, REFINE_SHARE)
+
+    def _input(
+        self, clicks: Sequence[Click], before: NDArray[np.bool_], window: Window, spec: ModelSpec
+    ) -> NDArray[np.float32]:
+        if self._shrunk is None or self._shrunk[0] != window:
+            self._shrunk = window, shrink(self._rgb[window], spec.input_size)
+        part = Image.fromarray(before[window].astype(np.uint8) * 255)
+        small = np.asarray(part.resize(spec.input_size[::-1], Image.Resampling.BOX)) >= 128
+        inside = [replace(c, row=c.row - window[0].start, column=c.column - window[1].start) for c in clicks]
+        channels = guidance(spec.input_size, before[window].shape, inside, small.astype(np.float32))
+        return np.concatenate([_normal(self._shrunk[1], spec), channels])
+
+    def _obeyed(
+        self, probability: NDArray[np.float32], threshold: float, clicks: Sequence[Click], clean_up: CleanUp
+    ) -> NDArray[np.bool_]:
+        """The mask, with every click obeyed; pieces that a person clicked are kept however small."""
+        obeyed = _clicked(probability >= threshold, clicks)
+        mask = clean_mask(obeyed, replace(clean_up, keep="all"))
+        if clean_up.keep == "largest":
+            mask = keep_pieces(mask, [(click.row, click.column) for click in clicks if click.include])
+        return _clicked(mask, clicks)
 
 
 def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -189,9 +349,8 @@ def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """float32 `[6, h, w]` for uint8 `[H, W, 3]`: shrunk, normalised, with guidance channels that say nothing."""
-    small = shrink(rgb, spec.input_size).astype(np.float32) / 255
-    normal = (small - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
-    return np.concatenate([normal.transpose(2, 0, 1), guidance(spec.input_size, (rgb.shape[0], rgb.shape[1]))])
+    silent = guidance(spec.input_size, (rgb.shape[0], rgb.shape[1]))
+    return np.concatenate([_normal(shrink(rgb, spec.input_size), spec), silent])
 
 
 def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -202,46 +361,39 @@ def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.f
     return np.asarray(large[0, 0].numpy())
 
 
-def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """The Jaccard that `mask` would have if each pixel were lesion with its own `probability`.
-
-    Ratio of expectations: sum of p inside, over the mask's area plus the sum of p outside. In (0, 1), never 0 or 1, so
-    that its logit is finite; an empty mask scores as low as can be.
-    """
-    inside = float(probability[mask].sum())
-    union = float(mask.sum()) + float(probability[~mask].sum())
-    return float(np.clip(inside / max(union, 1e-6), 1e-4, 1 - 1e-4))
+def at_network_size(probability: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
+    """float32 `[h, w]` of a probability `[H, W]`: the size that confidence is calibrated at."""
+    return np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
 
 
-def confidence_of(
-    probability: NDArray[np.float32], threshold: float, clean_up: CleanUp, calibration: tuple[float, float]
-) -> float:
-    """The calibrated expected Jaccard of a mask, from the probability at the network's size.
-
-    `calibration` = (intercept, slope) act on the logit of `expected_jaccard`, fitted on validation photos by
-    `train.calibrate`; (0, 1) leaves it as it is.
-    """
-    expected = expected_jaccard(probability, binarise(probability, threshold, clean_up))
-    logit = calibration[0] + calibration[1] * np.log(expected / (1 - expected))
-    return float(1 / (1 + np.exp(-logit)))
+def _normal(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """float32 `[3, h, w]` for uint8 `[h, w, 3]`."""
+    normal = (small.astype(np.float32) / 255 - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
-def confidence_in_words(
-    confidence: float, mask: NDArray[np.bool_], highest: float | None = None
-) -> tuple[str, Verdict]:
-    """What to tell a person about a mask, and how loudly.
+def _whole(image: NDArray[np.uint8]) -> Window:
+    return slice(0, image.shape[0]), slice(0, image.shape[1])
 
-    Args:
-        confidence: see `Segmentation.confidence`.
-        mask: bool `[H, W]`.
-        highest: largest probability in the image, told when the mask is empty.
-    """
-    if not mask.any():
-        seen = "" if highest is None else f" (highest probability seen: {highest:.2f})"
-        return f"No lesion found{seen}. Check the photo, or lower the threshold.", "empty"
-    percent = f"{100 * confidence:.0f} %"
-    if confidence >= 0.8:
-        return f"Good: expected overlap {percent}.", "good"
-    if confidence >= 0.65:
-        return f"Check the border: expected overlap {percent}.", "check"
-    return f"Likely wrong: expected overlap {percent}. Correct it by hand.", "poor"
+
+def _fading(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """float32 `[H, W]`: 1 in the middle, falling to 0 along the outer tenth of each side."""
+    rows, columns = (
+        np.clip(np.minimum(np.arange(side) + 0.5, side - 0.5 - np.arange(side)) / (side / 10), 0, 1) for side in shape
+    )
+    return np.outer(rows, columns).astype(np.float32)
+
+
+def _clicked(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+    """A copy of the mask in which each click's own disc, a hundredth of the frame wide, is as the click says."""
+    result = mask.copy()
+    height, width = mask.shape
+    radius = max(1.0, max(height, width) / 200)
+    for click in clicks:
+        row, column = min(max(click.row, 0), height - 1), min(max(click.column, 0), width - 1)
+        window = tuple(slice(max(0, int(at - radius)), int(at + radius) + 2) for at in (row, column))
+        rows, columns = np.ogrid[window]
+        near = (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
+        part = result[window]
+        part[near[: part.shape[0], : part.shape[1]]] = click.include
+    return result

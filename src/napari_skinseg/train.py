@@ -30,7 +30,7 @@ class TrainOptions:
 
     Attributes:
         name: Name of the new model.
-        network: Network to train: UNet, SegResNet or FlexibleUNet.
+        network: Network to train: UNet, SegResNet, FlexibleUNet or AttentionUnet.
         input_height: Height in pixels that every photo is resized to.
         input_width: Width in pixels that every photo is resized to.
         passes: How often every photo is seen.
@@ -40,6 +40,9 @@ class TrainOptions:
         weight_decay: Of AdamW.
         ema: Decay per step of the averaged weights, which are what is validated and kept.
         artefacts: Probability that a photo gets artefacts drawn onto it, between 0 and 1.
+        plain: Probability that skin beside the lesion is shown alone, so that "no lesion" is learned; between 0 and 1.
+        clicks: Share of each batch that is corrected with simulated clicks, between 0 and 1.
+        start: Model (name or folder) to go on from, of the same network; random weights when not given.
         seed: Seed of everything random.
         device: auto, cuda, mps or cpu.
         workers: Processes that prepare photos; 0 prepares them in the training process.
@@ -58,6 +61,9 @@ class TrainOptions:
     weight_decay: float = 1e-2
     ema: float = 0.999
     artefacts: float = 0.5
+    plain: float = 0.04
+    clicks: float = 0.5
+    start: str | None = None
     seed: int = 0
     device: str = "auto"
     workers: int = 0
@@ -70,10 +76,17 @@ class TrainOptions:
         for name, value in positive.items():
             if not value > 0:
                 raise BadInput(f"{name} is {value}; it must be above 0.")
-        shares = {"small_first": (self.small_first, 0.5), "ema": (self.ema, 1), "artefacts": (self.artefacts, 1)}
+        shares = {
+            "small_first": (self.small_first, 0.5),
+            "artefacts": (self.artefacts, 1),
+            "plain": (self.plain, 1),
+            "clicks": (self.clicks, 1),
+        }
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between 0 and {most}.")
+        if not 0 < self.ema < 1:
+            raise BadInput(f"ema is {self.ema}; it must be above 0 (hardly averaged) and below 1, such as 0.999.")
         for name, side in {"input_height": self.input_height, "input_width": self.input_width}.items():
             if side % STRIDE or not SMALLEST <= side <= 1024:
                 raise BadInput(f"{name} is {side}; it must be a multiple of {STRIDE} from {SMALLEST} to 1024.")
@@ -117,6 +130,8 @@ def train(
 ) -> TrainOutcome:
     """Train a model; an unfinished run in `out` is taken up again.
 
+    Under torchrun all processes learn together; the first one validates, keeps the model and tells of it.
+
     Args:
         cases: photos with masks to learn from.
         validation: photos with masks that choose the best pass, the threshold and the calibration.
@@ -140,7 +155,7 @@ def train(
     try:
         for number in range(run.finished, options.passes):
             run.one_pass(number, token)
-        if run.best_dice is not None:
+        if run.first and run.best_dice is not None:
             calibrate(run.model_folder, run.validation, options.device, on_event, token)
     except Cancelled:
         pass

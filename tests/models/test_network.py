@@ -1,7 +1,9 @@
+import json
+
 import pytest
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.models.network import IN_CHANNELS, NETWORKS, build, stride
+from napari_skinseg.models.network import IN_CHANNELS, NETWORKS, build, monai_arguments, stride
 
 
 @pytest.mark.parametrize("name", NETWORKS)
@@ -33,6 +35,8 @@ def test_a_network_off_the_list_is_refused_by_name():
         ("UNet", {"channels": [16, 32.0]}),
         ("UNet", {"num_res_units": True}),
         ("UNet", {"strides": [2, 2]}),
+        ("AttentionUnet", {"channels": [16, 1]}),
+        ("AttentionUnet", {"num_res_units": 2}),
         ("SegResNet", {"init_filters": 4096}),
         ("FlexibleUNet", {"backbone": "resnet152"}),
         ("FlexibleUNet", {"decoder_channels": [16]}),
@@ -41,3 +45,24 @@ def test_a_network_off_the_list_is_refused_by_name():
 def test_arguments_outside_their_bounds_are_refused(name, arguments):
     with pytest.raises(BadInput):
         build(name, arguments)
+
+
+@pytest.mark.parametrize("channels", [(4, 8), (4, 8, 16, 32)])
+@pytest.mark.parametrize("name", ["UNet", "AttentionUnet"])
+def test_the_stride_follows_the_number_of_levels(name, channels):
+    import torch
+
+    step = stride(name, {"channels": channels})
+    assert step == 2 ** (len(channels) - 1)
+    network = build(name, {"channels": channels}).eval()
+    with torch.inference_mode():
+        assert network(torch.zeros(1, IN_CHANNELS, 3 * step, 2 * step)).shape == (1, 1, 3 * step, 2 * step)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_what_monai_is_called_with_survives_json_and_builds_the_same_network(name):
+    from monai.networks import nets
+
+    built = getattr(nets, name)(**json.loads(json.dumps(monai_arguments(name))))
+    shapes = {key: weight.shape for key, weight in build(name).state_dict().items()}
+    assert {key: weight.shape for key, weight in built.state_dict().items()} == shapes

@@ -15,6 +15,7 @@ from napari_skinseg.pixels.mask import (
     binarise,
     clean_mask,
     contours,
+    keep_pieces,
     overlay,
     read_mask,
     write_mask,
@@ -284,3 +285,15 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_mask(tmp_path / "a.png", disc())
     with pytest.raises(BadInput, match="300 x 200 pixels but its photo 300 x 201 pixels"):
         read_mask(tmp_path / "a.png", (201, 300))
+
+
+def test_the_largest_piece_and_the_clicked_ones_are_kept():
+    mask = np.zeros((20, 30), bool)
+    mask[2:10, 2:10] = True
+    mask[12:15, 20:23] = True
+    mask[17:19, 2:4] = True
+    kept = keep_pieces(mask, [(13, 21), (0, 29), (99, 99)])
+    assert kept[5, 5]
+    assert kept[13, 21]
+    assert not kept[18, 3]
+    assert not keep_pieces(np.zeros((4, 4), bool), [(1, 1)]).any()

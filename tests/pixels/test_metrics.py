@@ -107,6 +107,12 @@ def test_the_bootstrap_interval_is_that_of_the_normal_theory_and_repeats_with_it
     assert metrics.bootstrap_interval(values, seed=0) == (low, high) != metrics.bootstrap_interval(values, seed=1)
 
 
+@pytest.mark.parametrize("size", [1, 7, 500])
+def test_the_quick_way_to_resample_a_mean_draws_what_the_plain_one_does(size):
+    values = np.random.default_rng(1).random(size)
+    assert metrics.bootstrap_interval(values) == metrics.bootstrap_interval(values, lambda drawn: drawn.mean())
+
+
 def test_the_bootstrap_interval_of_another_statistic_brackets_it():
     values = np.arange(101.0)
     low, high = metrics.bootstrap_interval(values, statistic=np.median)

@@ -33,21 +33,35 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
     Raises:
         BadInput: the name or an argument is not on the list.
     """
+    checked = monai_arguments(name, arguments)
+    from monai.networks import nets
+
+    try:
+        network: torch.nn.Module = getattr(nets, name)(**checked)
+    except (TypeError, ValueError) as error:
+        raise _refused(name, error) from error
+    return network
+
+
+def monai_arguments(name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """What the class of this name in `monai.networks.nets` is to be called with, checked; plain JSON values.
+
+    Raises:
+        BadInput: the name or an argument is not on the list.
+    """
     if name not in NETWORKS:
         raise _unknown(name)
     try:
         return NETWORKS[name](**dict(arguments or {}))
-    except (TypeError, ValueError) as error:
-        if isinstance(error, BadInput):
-            raise
-        raise BadInput(f"Network {name} does not take these arguments ({error}); remove or correct them.") from error
+    except TypeError as error:
+        raise _refused(name, error) from error
 
 
 def stride(name: str, arguments: Mapping[str, Any] | None = None) -> int:
     """The factor by which the network shrinks its input at the deepest level, which must divide the input size."""
     arguments = arguments or {}
-    if name == "UNet":
-        return 2 ** (len(_unet_channels(arguments.get("channels", _UNET_CHANNELS))) - 1)
+    if name in ("UNet", "AttentionUnet"):
+        return 2 ** (len(_channels(arguments.get("channels", _UNET_CHANNELS))) - 1)
     if name == "SegResNet":
         return 2 ** (len(_segresnet_blocks(arguments.get("blocks_down", _SEGRESNET_BLOCKS))) - 1)
     if name in NETWORKS:
@@ -58,50 +72,51 @@ def stride(name: str, arguments: Mapping[str, Any] | None = None) -> int:
 _UNET_CHANNELS = (16, 32, 64, 128, 256, 384)
 _SEGRESNET_BLOCKS = (1, 2, 2, 2, 4)
 _FLEXIBLE_DECODER = (128, 64, 32, 16, 16)
+_PLANE = {"spatial_dims": 2, "in_channels": IN_CHANNELS, "out_channels": 1}
 
 
-def _unet(channels: Sequence[int] = _UNET_CHANNELS, num_res_units: int = 2) -> "torch.nn.Module":
+def _unet(channels: Sequence[int] = _UNET_CHANNELS, num_res_units: int = 2) -> dict[str, Any]:
     """MONAI `UNet` with residual units (Kerfoot et al. 2019) and instance normalisation: 5.0 M parameters."""
-    from monai.networks.nets import UNet
-
-    levels = _unet_channels(channels)
+    levels = _channels(channels)
     (units,) = _integers("num_res_units", [num_res_units], length=(1, 1), bounds=(0, 4))
-    return UNet(2, IN_CHANNELS, 1, channels=levels, strides=(2,) * (len(levels) - 1), num_res_units=units)
+    return {**_PLANE, "channels": levels, "strides": [2] * (len(levels) - 1), "num_res_units": units}
 
 
-def _segresnet(init_filters: int = 16, blocks_down: Sequence[int] = _SEGRESNET_BLOCKS) -> "torch.nn.Module":
+def _attention_unet(channels: Sequence[int] = _UNET_CHANNELS) -> dict[str, Any]:
+    """MONAI `AttentionUnet`: gates weigh its skips (Oktay et al. 2018), batch normalisation: 6.3 M parameters."""
+    levels = _channels(channels)
+    return {**_PLANE, "channels": levels, "strides": [2] * (len(levels) - 1)}
+
+
+def _segresnet(init_filters: int = 16, blocks_down: Sequence[int] = _SEGRESNET_BLOCKS) -> dict[str, Any]:
     """MONAI `SegResNet`, a residual encoder with a light decoder (Myronenko 2018): 6.3 M parameters by default."""
-    from monai.networks.nets import SegResNet
-
     (filters,) = _integers("init_filters", [init_filters], length=(1, 1), bounds=(8, 64))
     blocks = _segresnet_blocks(blocks_down)
-    return SegResNet(2, filters, IN_CHANNELS, 1, blocks_down=blocks, blocks_up=(1,) * (len(blocks) - 1))
+    return {**_PLANE, "init_filters": filters, "blocks_down": blocks, "blocks_up": [1] * (len(blocks) - 1)}
 
 
-def _flexible_unet(
-    backbone: str = "resnet10", decoder_channels: Sequence[int] = _FLEXIBLE_DECODER
-) -> "torch.nn.Module":
+def _flexible_unet(backbone: str = "resnet10", decoder_channels: Sequence[int] = _FLEXIBLE_DECODER) -> dict[str, Any]:
     """MONAI `FlexibleUNet`: a ResNet or EfficientNet encoder, never pretrained: 6.0 M parameters by default."""
-    from monai.networks.nets import FlexibleUNet
-
     if backbone not in (allowed := ("resnet10", "resnet18", "efficientnet-b0")):
         raise BadInput(f"FlexibleUNet's backbone {backbone!r} is not known; use one of {', '.join(allowed)}.")
     decoder = _integers("decoder_channels", decoder_channels, length=(5, 5), bounds=(1, 512))
-    return FlexibleUNet(IN_CHANNELS, 1, backbone, spatial_dims=2, decoder_channels=decoder, pretrained=False)
+    return {**_PLANE, "backbone": backbone, "decoder_channels": decoder, "pretrained": False}
 
 
-NETWORKS: dict[str, Callable[..., "torch.nn.Module"]] = {
+NETWORKS: dict[str, Callable[..., dict[str, Any]]] = {
     "UNet": _unet,
+    "AttentionUnet": _attention_unet,
     "SegResNet": _segresnet,
     "FlexibleUNet": _flexible_unet,
 }
+"""By the name of MONAI's class: a function from a model's arguments, which it checks, to those of the class."""
 
 
-def _unet_channels(values: Any) -> tuple[int, ...]:
-    return _integers("channels", values, length=(2, 8), bounds=(1, 512))
+def _channels(values: Any) -> list[int]:
+    return _integers("channels", values, length=(2, 8), bounds=(2, 512))
 
 
-def _segresnet_blocks(values: Any) -> tuple[int, ...]:
+def _segresnet_blocks(values: Any) -> list[int]:
     return _integers("blocks_down", values, length=(2, 7), bounds=(1, 8))
 
 
@@ -109,7 +124,11 @@ def _unknown(name: str) -> BadInput:
     return BadInput(f"Network {name[:80]!r} is not one this version knows; use one of {', '.join(NETWORKS)}.")
 
 
-def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[int, int]) -> tuple[int, ...]:
+def _refused(name: str, error: Exception) -> BadInput:
+    return BadInput(f"Network {name} does not take these arguments ({error}); remove or correct them.")
+
+
+def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[int, int]) -> list[int]:
     good = (
         isinstance(values, (list, tuple))
         and length[0] <= len(values) <= length[1]
@@ -118,4 +137,4 @@ def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[
     if not good:
         takes = f"{length[0]} to {length[1]} whole numbers from {bounds[0]} to {bounds[1]}"
         raise BadInput(f"Network argument {name} is {repr(values)[:80]}; it takes {takes}.")
-    return tuple(values)
+    return list(values)

@@ -5,6 +5,7 @@ work is done inside the lesion's bounding box, and blurs are Pillow's, whose cos
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -75,6 +76,27 @@ def clean_mask(mask: NDArray[np.bool_], clean_up: CleanUp = CleanUp()) -> NDArra
         cleaned = _tidy(part, clean_up, min_pixels)
     result[window] = cleaned
     return result
+
+
+def keep_pieces(mask: NDArray[np.bool_], places: Sequence[tuple[float, float]]) -> NDArray[np.bool_]:
+    """A new mask of the largest piece of `mask` `[H, W]`, and of those pieces that hold one of the places.
+
+    Args:
+        mask: bool `[H, W]`.
+        places: rows and columns in pixels; those outside the frame are taken to its border.
+    """
+    labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
+    if count == 0:
+        return mask.copy()
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    wanted = np.arange(sizes.size) == sizes.argmax()
+    for place in places:
+        row, column = (int(np.clip(round(at), 0, side - 1)) for at, side in zip(place, mask.shape, strict=True))
+        wanted[labels[row, column]] = True
+    wanted[0] = False
+    kept: NDArray[np.bool_] = wanted[labels]
+    return kept
 
 
 def contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:

@@ -162,7 +162,12 @@ def bootstrap_interval(
     if len(data) == 0:
         raise BadInput("The list of values is empty, so it has no interval; measure at least one image.")
     rng = np.random.default_rng(seed)
-    resampled = [float(statistic(data[rng.integers(0, len(data), len(data))])) for _ in range(n)]
+    if statistic is np.mean and data.ndim == 1:  # the same resamples, many at once: tens of times faster on few values
+        at_once = max(1, 200_000 // len(data))
+        sizes = [min(at_once, n - start) for start in range(0, n, at_once)]
+        resampled = np.concatenate([data[rng.integers(0, len(data), (size, len(data)))].mean(axis=1) for size in sizes])
+    else:
+        resampled = np.array([float(statistic(data[rng.integers(0, len(data), len(data))])) for _ in range(n)])
     low, high = np.percentile(resampled, [2.5, 97.5])
     return float(low), float(high)
 
