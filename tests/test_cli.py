@@ -157,13 +157,26 @@ def test_a_model_is_added_chosen_shared_and_removed(run, spot_finder, tmp_path):
     assert "BSD-3-Clause" in run("models", "info", "again")[1]
 
 
-def test_evaluate_prints_dice_and_writes_both_reports(run, labelled, spot_finder, tmp_path):
+def test_evaluate_prints_dice_and_writes_table_summary_and_report(run, labelled, spot_finder, tmp_path):
     code, text, _ = run("evaluate", labelled, "--model", spot_finder, "--out", tmp_path / "report")
     assert code == 0
     assert "Dice" in text
-    assert (tmp_path / "report" / "evaluation.csv").exists()
+    assert {path.suffix for path in (tmp_path / "report").iterdir()} == {".csv", ".json", ".html"}
     code, text, _ = run("evaluate", labelled, "--model", spot_finder, "--json")
     assert json.loads(text)["summary"]["dice"]["mean"] > 0.9
+
+
+def test_evaluate_takes_several_models_side_by_side_and_simulates_clicks(run, labelled, spot_finder):
+    both = ("evaluate", labelled, "--models", spot_finder, spot_finder)
+    code, text, messages = run(*both, "--clicks", 1, "--json")
+    assert code == 0, messages
+    document = json.loads(text)
+    assert len(document["models"]) == 2
+    assert document["differences"][0]["figures"]["dice"]["mean"] == 0
+    assert all(len(one["clicks"]["nothing_centre"]["jaccard"]) == 2 for one in document["models"].values())
+    code, _, messages = run(*both, "--model", spot_finder)
+    assert code == 2
+    assert "give one of the two" in messages
 
 
 def test_export_gives_the_masks_of_a_project_even_while_it_is_open(run, photos, tmp_path):

@@ -11,9 +11,10 @@ import pytest
 from PIL import Image
 
 from napari_skinseg.cases.dataset import Case
+from napari_skinseg.click_curves import CURVES
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.evaluate import EvaluateOptions, evaluate
-from napari_skinseg.models import bundle
+from napari_skinseg.evaluate import EvaluateOptions, evaluate, evaluate_many
+from napari_skinseg.models import bundle, network
 from napari_skinseg.pixels.mask import CleanUp, read_mask, write_mask
 from napari_skinseg.pixels.metrics import agreement, dice
 from napari_skinseg.segment import Segmenter, SegmentOptions
@@ -116,7 +117,11 @@ def test_the_table_and_the_report_can_be_read_back(spot_finder, cases, tmp_path)
     write_mask(cases[0].mask, np.zeros_like(read_mask(cases[0].mask)))
     evaluation = evaluate(spot_finder, cases, QUICK)
     evaluation.write(tmp_path / "out")
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["evaluation.csv", "evaluation.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "evaluation.csv",
+        "evaluation.html",
+        "evaluation.json",
+    ]
     with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["id"] for row in rows] == [case.id for case in cases]
@@ -178,9 +183,114 @@ def test_the_batch_size_does_not_change_the_figures(spot_finder, cases):
     assert one.summary.jaccard.mean == pytest.approx(many.summary.jaccard.mean, abs=1e-3)
 
 
+@pytest.fixture
+def bare_case(bare_photo) -> Case:
+    """A photo of ground on which the person found nothing."""
+    mask = bare_photo.with_name("bare_segmentation.png")
+    write_mask(mask, np.zeros((100, 120), dtype=bool))
+    return Case("bare", bare_photo, mask, source="north")
+
+
+@pytest.fixture
+def untrained(spot_finder, tmp_path) -> Path:
+    """A model of the spot finder's build that has learned nothing."""
+    import torch
+
+    torch.manual_seed(0)
+    spec = replace(bundle.load(spot_finder).spec, name="untrained")
+    return bundle.save(tmp_path / "untrained", spec, network.build(spec.network, spec.network_arguments))
+
+
+def test_a_photo_rightly_left_empty_is_told_apart_from_outlines(spot_finder, cases, bare_case):
+    evaluation = evaluate(spot_finder, [*cases, bare_case], QUICK)
+    assert evaluation.results[3].found_fraction == 0
+    assert (evaluation.detection.without_lesion, evaluation.detection.left_empty.mean) == (1, 1.0)
+    assert (evaluation.detection.with_lesion, evaluation.detection.missed.mean) == (3, 0.0)
+    assert evaluation.strata["lesion's share of the frame"]["no lesion"].dice.mean == 1
+    assert "rightly left empty" in evaluation.to_text()
+
+
+def test_a_lesion_cut_by_the_frame_is_known_as_such(spot_finder, cases, spot, tmp_path):
+    image, truth = spot(60, 155, 30, (120, 160))
+    Image.fromarray(image).save(tmp_path / "cut.png")
+    write_mask(tmp_path / "cut_segmentation.png", truth)
+    cut = Case("cut", tmp_path / "cut.png", tmp_path / "cut_segmentation.png", source="north")
+    evaluation = evaluate(spot_finder, [*cases, cut], QUICK)
+    assert [result.touches_edge for result in evaluation.results] == [False, False, False, True]
+    assert evaluation.strata["frame's edge"]["touches the edge"].photos == 1
+    assert "touches the edge" in evaluation.to_text()
+
+
+def test_clicks_start_from_the_mask_that_was_scored_and_reach_table_and_report(spot_finder, cases, bare_case, tmp_path):
+    evaluation = evaluate(spot_finder, [bare_case, *cases], replace(QUICK, clicks=2))
+    assert list(evaluation.clicks) == list(CURVES)
+    assert evaluation.results[0].clicks == {}, "where there is no lesion, nobody clicks on one"
+    for result in evaluation.results[1:]:
+        assert result.clicks["automatic_centre"][0] == result.agreement.jaccard
+        assert result.clicks["nothing_jittered"][0] == 0
+    curve = evaluation.clicks["automatic_jittered"]
+    assert (curve.photos, len(curve.jaccard)) == (3, 3)
+    assert "Mean clicks to a Jaccard" in evaluation.to_text()
+    assert "up to 2" in evaluation.header["clicks"]
+    evaluation.to_csv(tmp_path / "table.csv")
+    with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
+        bare, *rows = csv.DictReader(file)
+    assert bare["nothing_centre_2"] == ""
+    assert float(rows[0]["nothing_centre_2"]) == pytest.approx(
+        evaluation.results[1].clicks["nothing_centre"][2], abs=1e-5
+    )
+    assert json.loads(json.dumps(evaluation.to_json()))["clicks"]["nothing_centre"]["to"][0]["goal"] == 0.85
+
+
+def test_the_batch_size_does_not_move_a_jittered_click(spot_finder, cases):
+    one, many = (evaluate(spot_finder, cases, replace(QUICK, clicks=1, batch_size=size)).results for size in (1, 3))
+    for a, b in zip(one, many, strict=True):
+        assert a.clicks["nothing_jittered"] == pytest.approx(b.clicks["nothing_jittered"], abs=1e-3)
+
+
+def test_several_models_are_compared_on_the_same_photos(spot_finder, untrained, cases, tmp_path):
+    broken = replace(cases[0], image=tmp_path / "gone.png")
+    events = []
+    comparison = evaluate_many([spot_finder, untrained, spot_finder], [broken, *cases], QUICK, events.append)
+    good, bad, _ = comparison.evaluations
+    assert good.summary == evaluate(spot_finder, cases, QUICK).summary
+    assert bad.header["model"] == "untrained 0.1.0"
+    assert len(set(comparison.names)) == 3
+    assert comparison.names[1] == "untrained 0.1.0"
+    worse, same = comparison.differences
+    assert worse["dice"].mean == pytest.approx(bad.summary.dice.mean - good.summary.dice.mean)
+    assert worse["dice"].high < 0
+    assert (same["dice"].mean, same["dice"].low, same["dice"].high) == (0, 0, 0)
+    assert comparison.left_out == good.left_out == bad.left_out
+    assert [(event.done, event.total) for event in events] == [(n, 12) for n in range(1, 13)]
+
+
+def test_a_comparison_is_written_for_people_and_for_programs(spot_finder, untrained, cases, tmp_path):
+    comparison = evaluate_many([spot_finder, untrained], cases, replace(QUICK, clicks=1))
+    comparison.write(tmp_path / "out")
+    with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["model"] for row in rows] == ["spot-finder 0.1.0"] * 3 + ["untrained 0.1.0"] * 3
+    document = json.loads((tmp_path / "out" / "evaluation.json").read_text(encoding="utf-8"))
+    assert list(document["models"]) == list(comparison.names)
+    (difference,) = document["differences"]
+    assert (difference["model"], difference["minus"]) == ("untrained 0.1.0", "spot-finder 0.1.0")
+    assert difference["figures"]["dice"]["mean"] == comparison.differences[0]["dice"].mean
+    text = comparison.to_text()
+    for words in ("untrained 0.1.0 minus spot-finder 0.1.0", "told apart", "Dice by dataset", "to 0.90", "sha256"):
+        assert words in text
+
+
+def test_a_comparison_needs_a_model(cases):
+    with pytest.raises(BadInput, match="no model to evaluate"):
+        evaluate_many([], cases, QUICK)
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        EvaluateOptions(clicks=-1),
+        EvaluateOptions(clicks=21),
         EvaluateOptions(batch_size=0),
         EvaluateOptions(bootstrap=3),
         EvaluateOptions(seed=-1),

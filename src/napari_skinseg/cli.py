@@ -19,11 +19,12 @@ from .cases.dataset import Case, apply_splits, find_cases
 from .cases.preflight import check_cases
 from .cases.project import Project
 from .cases.splits import divide, write_splits
+from .cli_finetune import finetune
 from .cli_models import Output, models
 from .demo import open_in_napari, print_table, write_samples
 from .errors import BadInput, Cancelled
-from .evaluate import EvaluateOptions
-from .evaluate import evaluate as run_evaluation
+from .evaluate import EvaluateOptions, evaluate_many
+from .evaluation import REPORT
 from .export import ExportOptions, export_project
 from .files import output_folder
 from .pixels.image import find_images
@@ -62,6 +63,7 @@ app = App(
     suppress_keyboard_interrupt=False,
 )
 app.command(models)
+app.command(finetune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -154,6 +156,7 @@ def evaluate(
     *,
     splits: Path | None = None,
     split: str = "test",
+    several: Annotated[list[str] | None, Parameter(name="--models", consume_multiple=True, negative="")] = None,
     out: Path | None = None,
     using: With = With(),
     options: EvaluateOptions = EvaluateOptions(),
@@ -165,23 +168,31 @@ def evaluate(
         folders: Folders of photos with masks.
         splits: CSV file that puts each photo into a split; all photos are used when not given.
         split: Split to use.
-        out: Folder for the per-image table (CSV) and the summary (JSON).
+        several: Names or folders of models to compare on the same photos, the others with the first; in place of
+            --model.
+        out: Folder for the per-image table (CSV), the summary (JSON) and a report with plots and the worst photos
+            (HTML), to be kept on this computer.
     """
     options.validate()
+    if several and using.model is not None:
+        raise BadInput("--model names one model and --models several; give one of the two.")
     cases = _cases(folders, splits, split)
     if out is not None:
         output_folder(out)
-    segmenter = Segmenter(using.model, using.device, say)
-    say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
+    segmenters = [Segmenter(name, using.device, say) for name in several or (using.model,)]
+    for segmenter in segmenters:
+        say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
     with interruptible() as cancel, progress(output.quiet) as on_event:
-        evaluation = run_evaluation(segmenter, cases, options, on_event, cancel)
+        comparison = evaluate_many(segmenters, cases, options, on_event, cancel)
+    found = comparison if len(segmenters) > 1 else comparison.evaluations[0]
     if out is not None:
-        evaluation.write(out)
+        found.write(out)
+        say(f"Report, with photos, so keep it on this computer: {out / REPORT}", quiet=output.quiet)
     if output.json:
-        print_json(evaluation.to_json())
+        print_json(found.to_json())
     elif not output.quiet:
-        print(evaluation.to_text())
-    return SOME_FAILED if evaluation.left_out else DONE
+        print(found.to_text())
+    return SOME_FAILED if found.left_out else DONE
 
 
 @app.command
@@ -206,6 +217,8 @@ def train(
             it puts into val.
     """
     options.validate()
+    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes only the first one speaks
+        output = Output(quiet=True)
     if splits is None and not validation:
         splits = _own_splits(folders, output_folder(out), output)
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:

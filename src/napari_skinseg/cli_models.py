@@ -2,12 +2,20 @@
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
 
-from .models import store
+from .models import convert, store
 from .terminal import print_json, say
+
+Kind = Literal["zip", "bundle", "torchscript", "onnx"]
+_EXPORTS = {
+    "zip": store.export,
+    "bundle": convert.to_monai_bundle,
+    "torchscript": convert.to_torchscript,
+    "onnx": convert.to_onnx,
+}
 
 models = App(name="models", help="List, inspect, share and choose models.")
 
@@ -73,14 +81,15 @@ def add(source: Path, /, *, name: str | None = None) -> None:
 
 
 @models.command
-def export(model: str, target: Path, /) -> None:
-    """Pack a model into one zip to share.
+def export(model: str, target: Path = Path(), /, *, kind: Annotated[Kind, Parameter(name="--format")] = "zip") -> None:
+    """Pack a model into one zip to share, or write it in a format of other programs.
 
     Args:
         model: Name or folder.
-        target: Zip to write, or folder to write it to.
+        target: File (of a bundle, folder) to write, or folder to write it to; the current folder when not given.
+        kind: zip, which `add` takes; bundle, a MONAI bundle that MONAI runs; torchscript; or onnx.
     """
-    print(store.export(model, target))
+    print(_EXPORTS[kind](model, target))
 
 
 @models.command
