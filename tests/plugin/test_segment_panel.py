@@ -363,8 +363,9 @@ def test_every_option_of_the_command_line_has_its_field(panel):
     from napari_skinseg.pixels.mask import CleanUp
     from napari_skinseg.segment import SegmentOptions
 
-    assert {field.name for field in fields(SegmentOptions)} == {"threshold", "tta", "clean_up"}
+    assert {field.name for field in fields(SegmentOptions)} == {"threshold", "tta", "clean_up", "second_look"}
     assert set(panel.options.clean_up) == {field.name for field in fields(CleanUp)}
     assert panel.options.value() == SegmentOptions(threshold=0.5)
-    for widget in (panel.options.threshold, panel.options.tta, *panel.options.clean_up.values()):
+    switches = (panel.options.tta, panel.options.second_look, *panel.options.clean_up.values())
+    for widget in (panel.options.threshold, *switches):
         assert widget.toolTip()

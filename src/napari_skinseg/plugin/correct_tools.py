@@ -1,4 +1,4 @@
-"""Tools for the mask in hand: whole-mask edits, the brush's size, and the photo's scale."""
+"""Tools for the mask in hand: clicks that refine it, whole-mask edits, the brush's size, and the photo's scale."""
 
 from collections.abc import Callable
 from functools import partial
@@ -21,11 +21,13 @@ from qtpy.QtWidgets import (
 )
 from superqt import QCollapsible
 
+from ..errors import BadInput
 from ..pixels import edit
 from .background import Outcome
 from .brush import Brush
-from .layers import FILLED, mask_style
+from .layers import FILLED, LayerImage, mask_style
 from .mask_edit import Piece, pieces_of, write_pieces
+from .refine_tool import RefineTool
 from .result_card import wrapping_text
 from .scale_tool import ScaleTool
 from .session import Session, tell_failure
@@ -41,6 +43,9 @@ class CorrectTools(QWidget):
         self._session, self._viewer = session, session.viewer
         self._labels: Labels | None = None
         self._is_running = self._is_filled = False
+        self._image: Image | None = None
+        self._is_blind = False
+        self.refine = RefineTool(session, self._in_hand)
         self.fill_button = _button("Fill holes", "Fill what the lesion encloses.")
         self.smooth_button = _button("Smooth", "Smooth the border; press again for more.")
         self.largest_button = _button("Keep largest", "Remove every piece of the lesion but the largest.")
@@ -67,12 +72,14 @@ class CorrectTools(QWidget):
         self._connect()
         self.set_layer(None, None)
 
-    def set_layer(self, labels: Labels | None, image: Image | None) -> None:
+    def set_layer(self, labels: Labels | None, image: Image | None, *, is_blind: bool = False) -> None:
         """Work on the mask `labels` of the photo `image` from now on; None for none.
 
-        Call it once the photo is shown as it shall be: the brush starts at a size for this zoom.
+        Call it once the photo is shown as it shall be: the brush starts at a size for this zoom. The model has no
+        say in a mask that `is_blind`.
         """
-        self._labels = labels
+        self._labels, self._image, self._is_blind = labels, image, is_blind
+        self.refine.begin_anew()
         self.brush.follow(labels)
         self.scale.set_layer(image)
         if labels is not None:
@@ -147,7 +154,17 @@ class CorrectTools(QWidget):
     def _step_back(self, forwards: bool) -> None:
         if self._labels is not None:
             self.say("")
-            (self._labels.redo if forwards else self._labels.undo)()
+            if not self.refine.step(forwards):
+                (self._labels.redo if forwards else self._labels.undo)()
+
+    def _in_hand(self) -> tuple[LayerImage, Labels]:
+        labels, image = self._labels, self._image
+        if labels is None or image is None:
+            raise BadInput("There is no photo in hand to refine the mask of; choose one.")
+        if self._is_blind:
+            raise BadInput("This photo is of the blind sample; draw the lesion by hand, without the model.")
+        height, width = image.data.shape[:2]
+        return LayerImage(image, image.name.lstrip("· "), (), (height, width), image.data), labels
 
     def _show_brush(self) -> None:
         self.brush_size.setText("" if self.brush.size is None else f"{self.brush.size} px")
@@ -209,6 +226,7 @@ class CorrectTools(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
+        layout.addWidget(self.refine)
         layout.addLayout(grid)
         layout.addLayout(brush)
         layout.addWidget(self.message)

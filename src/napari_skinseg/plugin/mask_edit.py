@@ -42,8 +42,8 @@ def pieces_of(
     return pieces, bool(after.any())
 
 
-def write_pieces(layer: Labels, pieces: list[Piece]) -> None:
-    """Write `pieces` into the 2D `layer` as one step of its undo history. For the GUI thread.
+def write_pieces(layer: Labels, pieces: list[Piece], plane: tuple[int, ...] = ()) -> None:
+    """Write `pieces` into `layer`, of a stack into one `plane`, as one step of its undo history. For the GUI thread.
 
     napari draws outlines in Python on the GUI thread, about a second for the border of a large lesion on 12 megapixels.
     So it is given a tile at a time, and the window is drawn in between. Clicks and keys wait until the end: no stroke
@@ -52,7 +52,7 @@ def write_pieces(layer: Labels, pieces: list[Piece]) -> None:
     drawn = time.perf_counter()
     with layer.block_history():
         for rows, columns, values in pieces:
-            layer.data_setitem((rows, columns), values)
+            layer.data_setitem((*(np.full(rows.size, index) for index in plane), rows, columns), values)
             if time.perf_counter() - drawn > 0.015:
                 QApplication.processEvents(_WITHOUT_INPUT)
                 drawn = time.perf_counter()

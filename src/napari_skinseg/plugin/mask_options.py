@@ -17,6 +17,7 @@ _LABELS = {
     "fill_holes": "Fill holes",
     "smooth": "Smooth border",
     "tta": "Mirror and average",
+    "second_look": "Look again, closer",
 }
 _OFF: dict[str, Any] = {"keep": "all", "min_area": 0.0, "fill_holes": False, "smooth": 0.0}
 
@@ -44,7 +45,9 @@ class MaskOptions(QWidget):
         self.reset.clicked.connect(lambda: self.threshold.setValue(self._model_threshold))
         self.clean_up = {field.name: QCheckBox(_LABELS[field.name]) for field in fields(CleanUp)}
         self.tta = QCheckBox(_LABELS["tta"])
-        for name, switch in {**self.clean_up, "tta": self.tta}.items():
+        self.second_look = QCheckBox(_LABELS["second_look"])
+        self.second_look.setChecked(SegmentOptions().second_look)
+        for name, switch in {**self.clean_up, "tta": self.tta, "second_look": self.second_look}.items():
             switch.setToolTip(help_texts[name])
         for name, switch in self.clean_up.items():
             switch.setChecked(getattr(CleanUp(), name) != _OFF[name])
@@ -64,7 +67,9 @@ class MaskOptions(QWidget):
 
     def value(self) -> SegmentOptions:
         """What the fields say, the threshold always given."""
-        return SegmentOptions(self.threshold_value(), self.tta.isChecked(), self.clean_up_value())
+        return SegmentOptions(
+            self.threshold_value(), self.tta.isChecked(), self.clean_up_value(), self.second_look.isChecked()
+        )
 
     def threshold_value(self) -> float:
         """The threshold as it is shown."""
@@ -81,7 +86,7 @@ class MaskOptions(QWidget):
         row.addWidget(self.threshold, 1)
         row.addWidget(self.reset)
         grid = QGridLayout()
-        for index, switch in enumerate(self.clean_up.values()):
+        for index, switch in enumerate((*self.clean_up.values(), self.second_look)):
             grid.addWidget(switch, index // 2, index % 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout
 
+from ..confidence import Verdict
 from ..pixels.measure import NOTE, Value, three_digits
-from ..segment import Verdict
 
 _COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#b3261e"}
 """White text is legible on each, in napari's dark and light themes."""

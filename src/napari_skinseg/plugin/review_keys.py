@@ -1,4 +1,4 @@
-"""The keys of review. None is a default of any napari layer or viewer, and they hold only while reviewing."""
+"""The keys of review. None is a default of any napari layer or viewer, and they hold only while the tab is seen."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -44,6 +44,7 @@ KEYS = (
     Key("hide", "H", "hide"),
     Key("look", "G", "look"),
     Key("model", "J", "model’s mask"),
+    Key("refine", "K", "refine"),
     Key("smaller", ",", ""),
     Key("larger", ".", "brush"),
 )
@@ -75,7 +76,10 @@ class Bindings:
     """
 
     def __init__(
-        self, keys: Mapping[str, Key], actions: Mapping[str, Callable[[], object]], hold: Callable[[bool], None]
+        self,
+        keys: Mapping[str, Key],
+        actions: Mapping[str, Callable[[], object]],
+        hold: Callable[[bool], None] = lambda is_down: None,
     ) -> None:
         self._calls: dict[str, Callable[[Any], Any]] = {
             key.binding: _hold(hold) if action == "hide" else _press(actions[action]) for action, key in keys.items()

@@ -82,6 +82,7 @@ class ReviewMenu:
         """Have this model draw; an empty name: none."""
         self.model = name
         self._panel.walk.ahead.use_model(name)
+        self._panel.tools.refine.use_model(name)
         self._panel.predict_button.setToolTip(
             f"Have the model {name} outline every photo that it has not seen yet."
             if name

@@ -60,7 +60,7 @@ class ReviewPanel(ReviewForm):
             return
 
         def close() -> None:
-            self.project = None
+            self.project = self._session.project = None
             self.photos.load(None)
             self.thumbnails.clear()
             self.show_counts(None)
@@ -178,6 +178,7 @@ class ReviewPanel(ReviewForm):
         """Save, and give the keys back: they hold only while they are seen."""
         super().hideEvent(event)
         if not event.spontaneous():
+            self.tools.refine.switch(False)
             self.walk.saver.save()
             self.walk.watch(False)
 
@@ -230,6 +231,7 @@ class ReviewPanel(ReviewForm):
 
     def _take_project(self, opened: Opened) -> None:
         self.project, self._read_only = opened.project, opened.read_only
+        self._session.project = opened.project.folder
         self.show_running("Looking for photos: %v of %m")
         news = list(opened.news)
         if opened.is_new:
@@ -323,7 +325,12 @@ class ReviewPanel(ReviewForm):
         self.model_outline.toggled.connect(walk.look.show_model)
         self.tools.scale.scale_set.connect(self._on_scale)
         self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
+        self._session.models_changed.connect(self._on_models)
         close_at_end(self, Shutter(walk, self._opened))
+
+    def _on_models(self, name: str) -> None:
+        if self.project is not None and not self._read_only:
+            self._menu.use_model(name)
 
     def _on_filter(self, index: int) -> None:
         self.photos.filter(FILTERS[index])

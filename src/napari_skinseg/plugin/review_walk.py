@@ -53,6 +53,7 @@ class Walk:
             "next alike": self.next_alike,
             "look": self.look.cycle,
             "model": self.model_mask,
+            "refine": form.tools.refine.toggle,
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
         }
@@ -245,7 +246,7 @@ class Walk:
             if not self._is_shut:
                 then()
 
-        self.saver.save(go_on, self._stay)
+        self._form.tools.refine.when_answered(lambda: self.saver.save(go_on, self._stay))
 
     def _stay(self) -> None:
         self._is_leaving = False
@@ -290,7 +291,8 @@ class Walk:
             return
         self.desk.show(ready, keep_zoom=self.keeps_zoom, may_edit=self._may_edit)
         self.saver.begin()
-        form.tools.set_layer(self.desk.labels if self._may_edit else None, self.desk.image if self._may_edit else None)
+        layers = (self.desk.labels, self.desk.image) if self._may_edit else (None, None)
+        form.tools.set_layer(*layers, is_blind=ready.photo.blind)
         self.look.take(self.desk.labels, ready.prediction)
         self._bind()
         form.show_photo(ready, may_edit=self._may_edit)
@@ -317,7 +319,8 @@ class Walk:
         if self.desk.ready is None:
             self._put(ready)
         elif self.desk.ready.awaits_model and not ready.awaits_model:
-            if self.desk.is_untouched and not ready.photo.has_mask and ready.prediction is not None:
+            is_begun = not self.desk.is_untouched or self._form.tools.refine.has_clicks
+            if not is_begun and not ready.photo.has_mask and ready.prediction is not None:
                 self._put(ready)
             else:  # somebody draws already, or must not see it
                 self.desk.learn_prediction(ready)

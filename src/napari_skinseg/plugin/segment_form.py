@@ -20,13 +20,14 @@ from qtpy.QtWidgets import (
 
 from ..events import Event
 from .mask_options import MaskOptions
+from .refine_tool import RefineTool
 from .result_card import ResultCard, wrapping_text
 
 
 class SegmentForm(QWidget):
     """The fields, buttons and messages, from top to bottom in the order of work."""
 
-    def __init__(self, photos: Callable[[Any], list[Layer]]) -> None:
+    def __init__(self, photos: Callable[[Any], list[Layer]], refine: RefineTool) -> None:
         super().__init__()
         # magicgui's chooser holds layer objects and shows their present names.
         self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
@@ -44,6 +45,7 @@ class SegmentForm(QWidget):
         self.progress = QProgressBar()
         self.message = wrapping_text()
         self.card = ResultCard()
+        self.refine = refine
         self.question = QFrame()
         self.question_text = wrapping_text()
         self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer brings yours back.")
@@ -110,7 +112,7 @@ class SegmentForm(QWidget):
         layout.addWidget(self.options)
         layout.addLayout(extras)
         layout.addLayout(buttons)
-        for widget in (self.all_button, self.progress, self.message, self.question, self.card):
+        for widget in (self.all_button, self.progress, self.message, self.question, self.card, self.refine):
             layout.addWidget(widget)
         layout.addStretch(1)
 

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from napari.layers import Labels
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtGui import QShowEvent
+from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QMessageBox
 
 from ..errors import BadInput
@@ -14,6 +15,8 @@ from ..models import store
 from . import layers as bridge
 from .background import Job, Latest, Outcome
 from .layers import LayerImage, MaskEdit
+from .refine_tool import RefineTool
+from .review_keys import Bindings, chosen
 from .segment_form import SegmentForm
 from .segment_run import Failure, Kept, Measured, Result, measured, segment_photos, threshold_again
 from .session import Session, preferred_device, preferred_model, tell_failure
@@ -26,7 +29,8 @@ class SegmentPanel(SegmentForm):
 
     def __init__(self, session: Session) -> None:
         viewer = session.viewer
-        super().__init__(lambda chooser: [layer for layer in viewer.layers if bridge.is_photo(layer)])
+        refine = RefineTool(session, self._to_refine, lambda: self.options.value())
+        super().__init__(lambda chooser: [layer for layer in viewer.layers if bridge.is_photo(layer)], refine)
         self._session, self._viewer = session, viewer
         self._kept = Kept()
         self._run: Job | None = None
@@ -38,6 +42,7 @@ class SegmentPanel(SegmentForm):
         self._mover = Latest(session.background, "moving the mask", self._on_moved)
         self._measurer = Latest(session.background, "measuring", self._on_measured)
         self._pause = QTimer(self, singleShot=True, interval=40)
+        self._keys = Bindings({"refine": chosen()["refine"]}, {"refine": refine.toggle})
         self._connect()
         self.refresh_models()
 
@@ -117,10 +122,23 @@ class SegmentPanel(SegmentForm):
             self.say(f"The model {chosen} cannot be used here; {self.model.currentText()} is taken.", is_problem=True)
         self._use_model()
 
+    def use_model(self, name: str) -> None:
+        """Segment with this model from now on, which may be a new one."""
+        self.refresh_models()
+        self.model.setCurrentText(name)
+
     def showEvent(self, event: QShowEvent) -> None:
         """Load the model behind the open panel, so that the first Segment does not wait for torch."""
         super().showEvent(event)
         QTimer.singleShot(0, self._warm_up)
+        self._keys.bind(self._viewer)
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Give the key back, and the mouse."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self.refine.switch(False)
+            self._keys.release()
 
     # A run
 
@@ -200,6 +218,8 @@ class SegmentPanel(SegmentForm):
             layers, image, result.mask, result.provenance, self._last_move if is_move else None
         )
         self._last_move = edit if is_move else None
+        if self._is_refined(image):
+            self.refine.begin_anew()
         if self.keep_probability.isChecked():
             bridge.show_probability(layers, image, result.probability)
         if mask is None and image.layer is self.photo.value:
@@ -238,6 +258,27 @@ class SegmentPanel(SegmentForm):
 
     # What is chosen
 
+    def _to_refine(self) -> tuple[LayerImage, Labels]:
+        """The chosen photo and its mask; a blank one if there is none."""
+        image = self._selected()
+        mask = bridge.find_mask(self._viewer.layers, image)
+        if mask is None:
+            blank = np.zeros(image.shape, dtype=bool)
+            mask, _ = bridge.show_mask(self._viewer.layers, image, blank, {"photo": image.name})
+        return image, mask
+
+    def _on_refined(self) -> None:
+        """Say no more of the model's own mask, unless it is that one again."""
+        image = self._selected_or_none()
+        mask = None if image is None else bridge.find_mask(self._viewer.layers, image)
+        if image is not None and mask is not None and bridge.is_edited(mask, image):
+            self.card.clear()
+        else:
+            self._show_kept()
+
+    def _is_refined(self, image: LayerImage | None) -> bool:
+        return image is not None and self.refine.photo is not None and self.refine.photo.key == image.key
+
     def _selected(self) -> LayerImage:
         return bridge.image_from_layer(self.photo.value, self._viewer.dims.point)
 
@@ -262,6 +303,7 @@ class SegmentPanel(SegmentForm):
 
     def _use_model(self) -> None:
         spec = self.model.currentData()
+        self.refine.use_model("" if spec is None else self.model.currentText())
         self.segment_button.setEnabled(spec is not None and self._run is None)
         self.all_button.setEnabled(spec is not None and self._run is None)
         if spec is None:
@@ -296,6 +338,7 @@ class SegmentPanel(SegmentForm):
         self.segment_button.clicked.connect(self.segment_selected)
         self.all_button.clicked.connect(self.segment_all)
         self.cancel_button.clicked.connect(self.cancel)
+        self.refine.changed.connect(self._on_refined)
         self.replace_button.clicked.connect(self.replace_changes)
         self.model.currentIndexChanged.connect(self._use_model)
         # Dragging fires with every pixel; a short pause keeps the GUI thread free.
@@ -309,6 +352,7 @@ class SegmentPanel(SegmentForm):
         events.removed.connect(self._on_removed)
         self._viewer.layers.selection.events.active.connect(self._on_active)
         self._viewer.dims.events.point.connect(self._on_photo)
+        self._session.models_changed.connect(self.use_model)
         self._on_active()
 
     def _on_layers(self) -> None:
@@ -329,3 +373,5 @@ class SegmentPanel(SegmentForm):
     def _on_photo(self) -> None:
         self.ask_below("")
         self._show_kept()
+        if not self._is_refined(self._selected_or_none()):
+            self.refine.switch(False)

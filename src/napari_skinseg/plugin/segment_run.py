@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from ..confidence import Verdict, confidence_in_words, confidence_of
 from ..errors import Cancelled
 from ..events import CancelToken, Event, check
 from ..models.bundle import ModelSpec
 from ..pixels.mask import CleanUp, binarise
 from ..pixels.measure import measure
-from ..segment import Segmenter, SegmentOptions, Verdict, confidence_in_words, confidence_of
+from ..segment import Segmenter, SegmentOptions, at_network_size
 from .background import Report
 from .layers import LayerImage
 from .session import Segmenters
@@ -101,9 +101,8 @@ def threshold_again(result: Result, threshold: float, clean_up: CleanUp) -> Resu
     """The result that another threshold and clean-up give, from the kept probability."""
     options = replace(result.options, threshold=threshold, clean_up=clean_up)
     mask = binarise(result.probability, threshold, clean_up)
-    # Confidence is calibrated at the network's size.
-    small = Image.fromarray(result.probability).resize(result.spec.input_size[::-1], Image.Resampling.BILINEAR)
-    confidence = confidence_of(np.asarray(small), threshold, clean_up, result.spec.confidence)
+    small = at_network_size(result.probability, result.spec)
+    confidence = confidence_of(small, threshold, clean_up, result.spec.confidence)
     return _result(result.image, result.spec, result.probability, mask, options, confidence, result.provenance)
 
 
@@ -158,6 +157,7 @@ def _segment(image: LayerImage, rgb: NDArray[np.uint8], options: SegmentOptions,
         "model": found.model,
         "weights_sha256": segmenter.model.sha256,
         "tta": options.tta,
+        "second_look": options.second_look,
         "napari_skinseg": version("napari-skinseg"),
     }
     options = replace(options, threshold=found.threshold)

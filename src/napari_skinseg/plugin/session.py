@@ -3,10 +3,12 @@
 import logging
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari.settings import get_plugin_settings
 from napari.utils.notifications import show_info, show_warning
+from psygnal import Signal
 
 from ..errors import BadInput
 from .background import Background
@@ -22,15 +24,25 @@ _log = logging.getLogger(__name__)
 
 
 class Session:
-    """One per widget; `close` when the widget goes."""
+    """One per widget; `close` when the widget goes.
+
+    Attributes:
+        project: folder of the project that is open for review, if any.
+        training: the jobs of the Fine-tune tab, which run for minutes while the other tabs are used.
+    """
+
+    models_changed = Signal(str)
+    """A model came into use, or went out of it; the name of the one to use from now on."""
 
     def __init__(self, viewer: "ViewerModel") -> None:
         self.viewer = viewer
-        self.background = Background()
+        self.background, self.training = Background(), Background()
+        self.project: Path | None = None
         self.segmenters = Segmenters(on_message=show_info)
 
     def close(self) -> None:
         """Stop what runs and wait for it."""
+        self.training.close()
         self.background.close()
 
 
@@ -42,6 +54,11 @@ class Segmenters:
         self._loaded: dict[tuple[str, str], Segmenter] = {}
         # Opening the panel loads a model; a run that starts meanwhile waits for it instead of loading another.
         self._lock = threading.Lock()
+
+    def import_monai(self) -> None:
+        """Import MONAI before other work does: two threads that import it at once break each other."""
+        with self._lock:
+            import monai  # noqa: F401
 
     def get(self, model: str, device: str) -> "Segmenter":
         """The segmenter of the stored model `model` on `device` ("auto", "cuda", "mps", "cpu"), loaded if need be."""

@@ -3,11 +3,12 @@
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
+from .finetune_panel import FineTunePanel
 from .review_panel import ReviewPanel
 from .segment_panel import SegmentPanel
 from .session import Session
 
-PANELS = (SegmentPanel, ReviewPanel)
+PANELS = (SegmentPanel, ReviewPanel, FineTunePanel)
 """The steps, in order: QWidgets made from a `Session`, with a `title`. A new step is one module and one entry here."""
 
 

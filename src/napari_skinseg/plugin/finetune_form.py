@@ -1,0 +1,139 @@
+"""How the Fine-tune tab looks; what it does is in `finetune_panel`."""
+
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QFrame,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from .background import Background
+from .finetune_curve import Curve
+from .finetune_history import History
+from .finetune_options import TuneOptions
+from .finetune_verdict import VerdictCard
+from .result_card import wrapping_text
+
+
+class FineTuneForm(QWidget):
+    """From top to bottom in the order of work: what to learn from, the run, its verdict, the models so far."""
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self.source, self.base = _chooser(), _chooser()
+        self.source.setToolTip("Where your corrected and accepted masks are.")
+        self.source.setPlaceholderText("Open a folder in Review")
+        self.base.setToolTip("The model to start from. It stays as it is.")
+        self.folder_button = QToolButton()
+        self.folder_button.setText("…")
+        self.folder_button.setToolTip("Choose another project, or a folder of photos with masks.")
+        self.evidence = wrapping_text()
+        self.options = TuneOptions()
+        self.start_button = _button("Fine-tune", "Teach a copy of the base model how you draw, and judge it.")
+        self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
+        self.cancel_button = _button("Cancel", "Stop; the model you have stays as it is.")
+        self.question = QFrame()
+        self.question_text = wrapping_text()
+        self.go_on_button = _button("Go on", "Take the run up where it was stopped, with the settings it had.")
+        self.anew_button = _button("Begin anew", "Drop that run and start another with the settings above.")
+        self.progress = QProgressBar()
+        self.message = wrapping_text()
+        self.curve = Curve(background)
+        self.verdict = VerdictCard(background)
+        self.history = History()
+        self._lay_out()
+        self.show_running(False)
+        self.say("")
+        self.ask("")
+
+    def say(self, text: str, *, is_problem: bool = False) -> None:
+        """Show one message instead of the last one; an empty one hides it."""
+        self.message.setText(text)
+        self.message.setStyleSheet("QLabel { color: #d96a00; font-weight: bold; }" if is_problem else "")
+        self.message.setVisible(bool(text))
+
+    def ask(self, text: str) -> None:
+        """Ask what shall become of an unfinished run, in place of the button that starts one; "": nothing."""
+        self.question_text.setText(text)
+        self.question.setVisible(bool(text))
+        self.start_button.setVisible(not text)
+
+    def show_running(self, running: bool) -> None:
+        """Switch between what starts a run and what stops it."""
+        for widget in (self.start_button, self.source, self.folder_button, self.base, self.options):
+            widget.setEnabled(not running)
+        self.cancel_button.setVisible(running)
+        self.cancel_button.setEnabled(running)
+        self.cancel_button.setText("Cancel")
+        self.progress.setVisible(running)
+        self.show_progress(0, 0, "Starting…")
+
+    def show_cancelling(self) -> None:
+        """Say that the wish was heard: the network finishes the batch it is at."""
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.setText("Cancelling…")
+
+    def show_progress(self, done: int, total: int, text: str) -> None:
+        """Follow a run: a moving bar while there is nothing to count."""
+        self.progress.setRange(0, total if total > 1 else 0)
+        self.progress.setValue(done)
+        self.progress.setFormat(text)
+
+    def show_verdict_in_view(self) -> None:
+        """Scroll to the verdict, which is below what is seen on a small screen."""
+        above = self.parentWidget()
+        while above is not None and not isinstance(above, QScrollArea):
+            above = above.parentWidget()
+        if above is not None:
+            above.ensureWidgetVisible(self.verdict, 0, 0)
+
+    def _lay_out(self) -> None:
+        source = QHBoxLayout()
+        source.addWidget(self.source, 1)
+        source.addWidget(self.folder_button)
+        choices = QFormLayout()
+        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        choices.addRow("Learn from", source)
+        choices.addRow(self.evidence)
+        choices.addRow("Start from", self.base)
+        question = QVBoxLayout(self.question)
+        question.setContentsMargins(0, 0, 0, 0)
+        question.addWidget(self.question_text)
+        answers = QHBoxLayout()
+        answers.addWidget(self.go_on_button)
+        answers.addWidget(self.anew_button)
+        question.addLayout(answers)
+        running = QHBoxLayout()
+        running.addWidget(self.progress, 2)
+        running.addWidget(self.cancel_button, 1)
+        layout = QVBoxLayout(self)
+        layout.addLayout(choices)
+        layout.addWidget(self.options)
+        for widget in (self.start_button, self.question):
+            layout.addWidget(widget)
+        layout.addLayout(running)
+        for widget in (self.message, self.curve, self.verdict, self.history):
+            layout.addWidget(widget)
+        layout.addStretch(1)
+
+
+def _button(text: str, tooltip: str) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tooltip)
+    # As wide as its place: the dock must not grow wider with the words.
+    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    return button
+
+
+def _chooser() -> QComboBox:
+    box = QComboBox()
+    box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
+    box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    return box
