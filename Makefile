@@ -23,7 +23,7 @@ test: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	@# Tests open real windows: on a virtual screen where there is X, directly on macOS.
-	$(TEST_ENV) $$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python -m pytest
+	$(TEST_ENV) $$(command -v xvfb-run >/dev/null && echo xvfb-run -a) bash scripts/run-tests.sh $(BIN)/python
 
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .

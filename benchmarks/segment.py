@@ -17,12 +17,16 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from cyclopts import App
 from PIL import Image
 
 from napari_skinseg.pixels.phantom import phantom
+
+if TYPE_CHECKING:
+    import torch
 
 SMALL, LARGE = (450, 600), (2848, 4288)
 PEER_SIZE = (512, 512)
@@ -34,7 +38,7 @@ app = App(help="Speed and memory of segmenting, against a plain 31 M-parameter U
 def main(*, model: str | None = None, quick: bool = False) -> None:
     """Print the table; `quick` runs everything a few times only, to see that it works."""
     few, many, photos, distinct = (2, 3, 12, 3) if quick else (5, 30, 500, 25)
-    busy = _load()
+    busy = load_now()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         small = phantom(1, SMALL, ("hair", "dark_field")).image
@@ -54,7 +58,7 @@ def main(*, model: str | None = None, quick: bool = False) -> None:
         rows += _latency_rows("4288x2848", large, ours, peer, max(few, many // 3), few)
         rates = _folder_rate(gallery, work / "out", model), _peer_rate(gallery, peer, few)
         rows.append((f"folder of {photos} JPEGs of 600x450 to PNG masks", *rates, "photos/s", True))
-    print(f"{_machine()}{busy}; napari-skinseg on {line}\n")
+    print(f"{machine()}{busy}; napari-skinseg on {line}\n")
     print(f"| measure{' (quick run: too few repeats to quote)' * quick} | napari-skinseg | peer U-Net | ratio |")
     print("|---|--:|--:|--:|")
     for name, mine, other, unit, more_is_better in rows:
@@ -85,11 +89,17 @@ def _ours(model: str | None) -> tuple[Run, str]:
     return lambda rgb: segmenter.segment(rgb).mask, segmenter.device_line
 
 
-def _peer() -> Run:
-    import torch
+def plain_unet() -> "torch.nn.Module":
+    """The U-Net of the notebooks: channels 64 to 1024, two convolutions per level, batch normalisation, 31 M."""
     from monai.networks.nets import BasicUNet
 
-    network = BasicUNet(2, 3, 1, features=(64, 128, 256, 512, 1024, 64), act="relu", norm="batch").eval()
+    return BasicUNet(2, 3, 1, features=(64, 128, 256, 512, 1024, 64), act="relu", norm="batch")
+
+
+def _peer() -> Run:
+    import torch
+
+    network = plain_unet().eval()
 
     def run(rgb: np.ndarray) -> np.ndarray:
         resized = np.asarray(Image.fromarray(rgb).resize(PEER_SIZE[::-1], Image.Resampling.BILINEAR), np.float32) / 255
@@ -194,7 +204,7 @@ def _peer_rate(gallery: list[Path], peer: Run, count: int) -> float:
     return min(count, len(gallery)) / _timed(loop)
 
 
-def _machine() -> str:
+def machine() -> str:
     import torch
 
     cpuinfo = Path("/proc/cpuinfo")
@@ -204,7 +214,7 @@ def _machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}"
 
 
-def _load() -> str:
+def load_now() -> str:
     """What else the machine is doing, as that spoils every figure; nothing where the system does not say."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return f" (load {load:.1f} at the start: the machine was busy, do not quote these figures)" if load > 0.5 else ""

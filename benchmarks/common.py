@@ -1,0 +1,88 @@
+"""What the benchmarks of accuracy share: which photos, how well masks agree, what a network costs, and the table."""
+
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from napari_skinseg.calibrate import read_ahead
+from napari_skinseg.cases.dataset import Case, apply_splits, find_cases
+from napari_skinseg.models.device import Runner, choose_device
+from napari_skinseg.pixels.metrics import FAILURE_JACCARD, jaccard, summarise
+
+DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
+TRAIN = ("ham10000", "ham10000_crop256", "isic2018")
+JUDGE = ("ham10000", "isic2018")
+
+Predict = Callable[[np.ndarray], np.ndarray]
+"""uint8 [H, W, 3] -> bool [H, W]"""
+
+
+def photos(data: Path, datasets: Sequence[str], split: str, count: int, seed: int = 0) -> list[Case]:
+    """At most `count` cases of a split, drawn over all the datasets alike; 0 takes all."""
+    cases = [case for name in datasets for case in find_cases(data / name)]
+    cases = apply_splits(cases, data / "splits.csv", split)
+    if not 0 < count < len(cases):
+        return cases
+    drawn = np.random.default_rng(seed).choice(len(cases), count, replace=False)
+    return [cases[number] for number in sorted(drawn)]
+
+
+def jaccards(predict: Predict, cases: Sequence[Case]) -> list[float]:
+    """The Jaccard of each photo's mask with the person's, at the photo's own resolution."""
+    return [jaccard(predict(image), truth) for _, image, truth in read_ahead(cases)]
+
+
+def dices(values: Sequence[float]) -> np.ndarray:
+    """Dice of the same masks: 2J / (1 + J)."""
+    overlap = np.asarray(values)
+    return 2 * overlap / (1 + overlap)
+
+
+def figures(values: Sequence[float]) -> list[str]:
+    """Dice with its 95 % interval, Jaccard, thresholded Jaccard, failures: cells of a table."""
+    overlap, score = np.asarray(values), summarise(dices(values))
+    good = np.where(overlap >= FAILURE_JACCARD, overlap, 0)
+    return [
+        f"{score.mean:.4f} [{score.low:.4f}, {score.high:.4f}]",
+        f"{overlap.mean():.4f}",
+        f"{good.mean():.4f}",
+        f"{100 * np.mean(overlap < FAILURE_JACCARD):.1f} %",
+    ]
+
+
+def difference(values: Sequence[float], reference: Sequence[float]) -> str:
+    """Dice minus the reference's, photo by photo, with its 95 % interval; a dash for the reference itself."""
+    if values == reference:
+        return "–"
+    paired = summarise(dices(values) - dices(reference))
+    return f"{paired.mean:+.4f} [{paired.low:+.4f}, {paired.high:+.4f}]"
+
+
+def parameters(network: torch.nn.Module) -> int:
+    return sum(weight.numel() for weight in network.parameters())
+
+
+def latency(network: torch.nn.Module, size: tuple[int, int], times: int = 20) -> float:
+    """Milliseconds for one photo through the network on the CPU with two threads: the median, after warming up."""
+    torch.set_num_threads(2)
+    runner = Runner(network, choose_device("cpu"))
+    channels = next(network.parameters()).shape[1]
+    photo = torch.rand(1, channels, *size)
+    runner(photo)
+    measured = []
+    for _ in range(times):
+        start = time.perf_counter()
+        runner(photo)
+        measured.append(time.perf_counter() - start)
+    return 1000 * statistics.median(measured)
+
+
+def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A Markdown table, figures to the right."""
+    print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}")
+    for row in rows:
+        print(f"| {' | '.join(row)} |")
