@@ -20,7 +20,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from .clicks import distorted, several_clicks
 from .errors import BadInput
 from .events import CancelToken, NeverCancelled
-from .models.device import DeviceChoice, autocast, prepare
+from .models.device import DeviceChoice, autocast, for_learning
 from .models.guidance import Click, guidance
 from .models.network import GUIDANCE_CHANNELS
 
@@ -62,7 +62,10 @@ class Learner:
         on_step: OnStep,
         frozen_statistics: bool = False,
     ) -> None:
-        self.network, self.choice, self.normalisation = prepare(network, choice), choice, normalisation
+        self.choice, self.normalisation = for_learning(choice), normalisation
+        # Instance normalisation copies channels-last tensors back and forth: on a CPU that costs more than it gains.
+        self.layout = torch.contiguous_format if choice.device == "cpu" else torch.channels_last
+        self.network = network.to(torch.device(choice.device), memory_format=self.layout)  # type: ignore[call-overload]
         self.steps_per_pass, self.clicks, self.seed, self.on_step = steps_per_pass, clicks, seed, on_step
         self.frozen_statistics = frozen_statistics
         # Under torchrun every process learns from its own batches, and gradients are averaged over all of them.
@@ -147,7 +150,7 @@ class Learner:
         truth = batch["mask"].to(self.choice.device, non_blocking=True).float()
         mean, std = (torch.tensor(values, device=image.device).view(1, 3, 1, 1) for values in self.normalisation)
         normal = (image.float() / 255 - mean) / std
-        inputs = torch.cat([normal, self._guidance(normal, truth)], dim=1).contiguous(memory_format=torch.channels_last)
+        inputs = torch.cat([normal, self._guidance(normal, truth)], dim=1).contiguous(memory_format=self.layout)
         self._teach()
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.choice):
@@ -192,7 +195,7 @@ class Learner:
             first = torch.cat([normal[answered], channels[answered].to(normal.device)], dim=1)
             self.network.eval()
             with torch.no_grad(), autocast(self.choice):
-                answers = self.network(first.contiguous(memory_format=torch.channels_last))[:, 0].float().cpu().numpy()
+                answers = self.network(first.contiguous(memory_format=self.layout))[:, 0].float().cpu().numpy()
             for number, answer in zip(answered, answers > 0, strict=True):
                 clicks[number].extend(several_clicks(answer, wanted[number], 3, self.random))
                 # Sometimes the mask is lost, so that clicks are obeyed without one too.
