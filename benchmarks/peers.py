@@ -187,7 +187,7 @@ def _batches(cases: Sequence[Case], size: tuple[int, int], flips: bool, budget: 
 
     order = torch.Generator().manual_seed(budget.seed * 100_003 + number)
     size_of_batch = min(budget.batch_size, len(cases))
-    return DataLoader(Dataset(cases, sample), size_of_batch, shuffle=True, drop_last=True, generator=order)
+    return DataLoader(Dataset(cases, sample), batch_size=size_of_batch, shuffle=True, drop_last=True, generator=order)
 
 
 def _input(rgb: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
