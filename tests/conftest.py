@@ -1,5 +1,6 @@
 """What many tests need: a real model that is small, knows its one job, and is trained here in about two seconds."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ SPOT_FINDER = ModelSpec(
     input_size=(64, 64),
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
+    no_lesion=0.0,  # it was never calibrated, so that its confidence is no reason to withhold an outline
     licence="BSD-3-Clause",
     training_data="dark discs on light ground",
 )
@@ -59,6 +61,14 @@ def spot_finder(tmp_path_factory) -> Path:
         loss.backward()
         optimiser.step()
     return bundle.save(tmp_path_factory.mktemp("models") / SPOT_FINDER.name, SPOT_FINDER, unet)
+
+
+@pytest.fixture(scope="session")
+def doubting_model(tmp_path_factory, spot_finder) -> Path:
+    """The folder of a model that outlines dark discs as the spot finder does, and doubts all of them."""
+    model = bundle.load(spot_finder)
+    spec = replace(model.spec, name="doubting", confidence=(-5.0, 1.0), no_lesion=0.45)
+    return bundle.save(tmp_path_factory.mktemp("models") / spec.name, spec, model.network)
 
 
 @pytest.fixture

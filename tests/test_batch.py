@@ -116,6 +116,22 @@ def test_a_mask_that_a_person_corrected_is_kept_and_measured_as_it_stands(segmen
     assert all(result.kept for result in again.done)
 
 
+def test_a_photo_in_which_no_lesion_was_found_stays_one_until_it_is_drawn_anew(doubting_model, photos, out):
+    photo, doubting = min(photos), Segmenter(doubting_model, "cpu")
+    for _ in ("drawn", "kept"):
+        (result,) = segment_files([photo], out, doubting, BatchOptions(measure=True)).done
+        assert (result.empty, result.withheld) == (True, True)
+        assert 0 < result.confidence < 0.45
+        assert not read_mask(result.mask).any()
+    (row,) = table_of(out / "measurements.csv")
+    assert (row["empty"], row["area_px"]) == ("true", "")
+    assert float(row["confidence"]) == pytest.approx(result.confidence)
+    anyway = BatchOptions(overwrite=True, segment=SegmentOptions(always_outline=True))
+    (result,) = segment_files([photo], out, doubting, anyway).done
+    assert (result.empty, result.withheld) == (False, False)
+    assert dice(read_mask(result.mask), photos[photo]) > 0.9
+
+
 def test_overwrite_draws_the_masks_anew(segmenter, photos, out):
     first = segment_files(sorted(photos), out, segmenter)
     write_mask(first.done[0].mask, np.zeros_like(photos[min(photos)]))

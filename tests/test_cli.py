@@ -78,6 +78,21 @@ def test_flags_come_from_the_options_of_the_verb(run, photos, spot_finder, tmp_p
     assert record["clean_up"] == {"keep": "all", "min_area": 0.0005, "fill_holes": False, "smooth": 0.0}
 
 
+def test_photos_without_a_lesion_are_named_with_the_way_to_outline_them_anyway(run, photos, doubting_model, tmp_path):
+    command = ("segment", *photos, "--model", doubting_model, "--out", tmp_path / "out")
+    code, out, _ = run(*command)
+    assert code == 0
+    assert "No lesion found in north/a.png (" in out
+    assert "--always-outline --overwrite" in out
+    code, out, _ = run(*command, "--always-outline", "--overwrite")
+    assert code == 0
+    assert "No lesion found" not in out
+    assert "Likely wrong, look at these first: north/a.png" in out
+    for photo, truth in photos.items():
+        mask = tmp_path / "out" / photo.parent.name / f"{photo.stem}_segmentation.png"
+        assert dice(read_mask(mask), truth) > 0.9
+
+
 def test_a_failed_photo_is_named_and_costs_exit_code_1(run, photos, spot_finder, tmp_path):
     broken = tmp_path / "photos" / "zero.jpg"
     broken.touch()

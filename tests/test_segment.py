@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, event, given, settings
 from hypothesis import strategies as st
 
-from napari_skinseg.confidence import confidence_in_words, confidence_of, expected_jaccard
+from napari_skinseg.confidence import Outline, confidence_in_words, confidence_of, expected_jaccard
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.models import bundle
 from napari_skinseg.models.guidance import Click
@@ -234,21 +234,72 @@ def test_confidence_is_lower_where_there_is_nothing_clear_to_see(segmenter, phot
     assert clear > 0.8 > segmenter.segment(noise).confidence
 
 
+def said_of(confidence: float, lesion: bool = True, withheld: bool = False) -> tuple[str, str]:
+    return confidence_in_words(Outline(np.full((4, 4), lesion), confidence, withheld), no_lesion=0.4)
+
+
 @pytest.mark.parametrize(
     ("confidence", "lesion", "verdict"),
     [(0.9, True, "good"), (0.8, True, "good"), (0.7, True, "check"), (0.64, True, "poor"), (0.99, False, "empty")],
 )
 def test_confidence_is_put_in_words(confidence, lesion, verdict):
-    words, given = confidence_in_words(confidence, np.full((4, 4), lesion), highest=0.31)
+    words, given = said_of(confidence, lesion)
     assert given == verdict
-    assert ("0.31" in words) == (verdict == "empty")
     assert words.endswith(".")
 
 
-def test_an_outline_that_the_model_hardly_believes_is_perhaps_no_lesion():
-    mask = np.ones((4, 4), bool)
-    assert confidence_in_words(0.3, mask) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
-    assert confidence_in_words(0.5, mask)[0].startswith("Likely wrong")
+def test_an_outline_that_is_drawn_although_the_model_hardly_believes_it_is_perhaps_no_lesion():
+    assert said_of(0.3) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
+    assert said_of(0.45)[0].startswith("Likely wrong")
+
+
+def test_an_outline_that_was_withheld_is_said_to_be_no_lesion_with_its_expected_overlap():
+    words = "No lesion found: the likeliest outline has an expected overlap of 31 %."
+    assert said_of(0.312, lesion=False, withheld=True) == (words, "empty")
+
+
+def test_where_the_model_doubts_that_there_is_a_lesion_the_mask_is_empty_and_says_so(spot_finder, photo):
+    model = bundle.load(spot_finder)
+    sure = Segmenter(model, device="cpu").segment(photo[0])
+    for limit, withheld in ((sure.confidence - 0.01, False), (sure.confidence + 0.01, True)):
+        found = Segmenter(replace(model, spec=replace(model.spec, no_lesion=limit)), device="cpu").segment(photo[0])
+        assert found.withheld is withheld
+        assert np.array_equal(found.mask, np.zeros_like(sure.mask) if withheld else sure.mask)
+        assert found.confidence == sure.confidence
+        assert np.array_equal(found.probability, sure.probability)
+
+
+def test_a_doubted_outline_is_drawn_if_it_is_asked_for(doubting_model, segmenter, photo):
+    doubting = Segmenter(doubting_model, device="cpu")
+    assert not doubting.segment(photo[0]).mask.any()
+    found = doubting.segment(photo[0], SegmentOptions(always_outline=True))
+    assert not found.withheld
+    assert np.array_equal(found.mask, segmenter.segment(photo[0]).mask)
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.9])
+def test_whether_there_is_a_lesion_does_not_hang_on_the_threshold(spot_finder, photo, threshold):
+    model = bundle.load(spot_finder)
+    limit = Segmenter(model, device="cpu").segment(photo[0]).confidence
+    for no_lesion, withheld in ((limit - 0.01, False), (limit + 0.01, True)):
+        picky = Segmenter(replace(model, spec=replace(model.spec, no_lesion=no_lesion)), device="cpu")
+        assert picky.segment(photo[0], SegmentOptions(threshold=threshold)).withheld is withheld
+
+
+def test_where_nothing_reaches_the_threshold_nothing_is_withheld(doubting_model):
+    plain = np.full((120, 160, 3), (225, 180, 165), np.uint8)
+    plain[0, 0] = 0
+    found = Segmenter(doubting_model, device="cpu").segment(plain, SegmentOptions(threshold=0.99))
+    assert not found.mask.any()
+    assert not found.withheld
+
+
+def test_who_clicks_sees_a_lesion_so_that_nothing_is_withheld(doubting_model, photo):
+    inside = np.argwhere(photo[1]).mean(axis=0)
+    found = Segmenter(doubting_model, device="cpu").refine(photo[0], [Click(*inside)])
+    assert found.confidence < 0.45
+    assert not found.withheld
+    assert jaccard(found.mask, photo[1]) > 0.5
 
 
 DTYPES = ["bool", "uint8", "int8", "uint16", "int16", "uint32", "int64", "float16", "float32", "float64", "complex64"]

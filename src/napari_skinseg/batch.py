@@ -34,7 +34,7 @@ from .files import atomic, output_folder, write_json, write_text
 from .pixels.image import read_image
 from .pixels.mask import overlay, read_mask, write_mask
 from .pixels.measure import COLUMNS, NOTE, measure
-from .segment import Segmenter, SegmentOptions
+from .segment import Segmentation, Segmenter, SegmentOptions
 
 TABLE = "measurements.csv"
 
@@ -81,8 +81,10 @@ class PhotoResult:
 
     Attributes:
         name: the photo's path below the common folder of all photos, with forward slashes.
-        confidence: the Jaccard that the model expects; None for a kept mask that is not the model's any more.
+        confidence: the Jaccard that the model expects of its outline; None for a kept mask that is not the model's any
+            more.
         empty: no lesion was found.
+        withheld: there is an outline of that confidence, but the mask was left empty, see `Segmentation.withheld`.
         kept: the mask was there before and was left as it is.
         measures: values for `pixels.measure.COLUMNS`; empty unless asked for.
     """
@@ -93,6 +95,7 @@ class PhotoResult:
     overlay: Path | None
     confidence: float | None
     empty: bool
+    withheld: bool
     kept: bool
     measures: Mapping[str, float | int | bool | str | None]
 
@@ -215,7 +218,7 @@ class _Batch:
                     images = (rgb for _, rgb in batch)
                     for answer in self.segmenter.segment_many(images, self.options.segment, batch_size=len(batch)):
                         job, rgb = batch[segmented]
-                        writing.append((job, pool.submit(self._finish, job, rgb, answer.mask, answer.confidence)))
+                        writing.append((job, pool.submit(self._finish, job, rgb, answer)))
                         segmented += 1
                 except BadInput as error:  # out of memory, which reading the photo cannot foresee
                     for job, _ in batch[segmented:]:
@@ -259,33 +262,38 @@ class _Batch:
         pixels = result.shape[0] * result.shape[1] if isinstance(result, np.ndarray) else 1
         return max(1, min(self.options.batch_size, _PIXELS_AT_ONCE // pixels))
 
-    def _finish(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float) -> PhotoResult:
+    def _finish(self, job: _Job, rgb: Rgb, answer: Segmentation) -> PhotoResult:
         """Write the mask of a photo that was just segmented, and what follows from it; runs in the pool."""
         options = self.options.segment
         output_folder(job.mask.parent)
-        write_mask(job.mask, mask)
+        write_mask(job.mask, answer.mask)
         self.records[job.mask.relative_to(self.out).as_posix()] = {
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
             "weights_sha256": self.segmenter.model.sha256,
-            "threshold": self.segmenter.spec.threshold if options.threshold is None else options.threshold,
+            "threshold": answer.threshold,
             "tta": options.tta,
             "clean_up": asdict(options.clean_up),
-            "confidence": round(confidence, 4),
+            "always_outline": options.always_outline,
+            "confidence": round(answer.confidence, 4),
+            "withheld": answer.withheld,
             "mask_sha256": _sha256(job.mask),
             "napari_skinseg": version("napari-skinseg"),
         }
-        return self._result(job, rgb, mask, confidence, kept=False)
+        return self._result(job, rgb, answer.mask, answer.confidence, answer.withheld, kept=False)
 
     def _revisit(self, job: _Job) -> PhotoResult:
         """Take a mask that is there already, perhaps corrected by a person, as it stands; runs in the pool."""
         rgb = read_image(job.photo)
         mask = read_mask(job.mask, rgb.shape[:2])
         record = self.records.get(job.mask.relative_to(self.out).as_posix(), {})
-        untouched = record.get("mask_sha256") == _sha256(job.mask)
-        return self._result(job, rgb, mask, record.get("confidence") if untouched else None, kept=True)
+        if record.get("mask_sha256") != _sha256(job.mask):
+            record = {}
+        return self._result(job, rgb, mask, record.get("confidence"), bool(record.get("withheld")), kept=True)
 
-    def _result(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, kept: bool) -> PhotoResult:
+    def _result(
+        self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool
+    ) -> PhotoResult:
         if self.options.overlay:
             with atomic(job.overlay) as temporary:
                 Image.fromarray(overlay(rgb, mask)).save(temporary, compress_level=1)
@@ -296,6 +304,7 @@ class _Batch:
             overlay=job.overlay if self.options.overlay else None,
             confidence=confidence,
             empty=not mask.any(),
+            withheld=withheld,
             kept=kept,
             measures=measure(rgb, mask, self.options.mm_per_px) if self.options.measure else {},
         )

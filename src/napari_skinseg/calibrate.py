@@ -1,4 +1,7 @@
-"""After training: choose a model's threshold and teach it how far to trust itself, on photos it did not learn from."""
+"""After training: choose a model's threshold and teach it how far to trust itself, on photos it did not learn from.
+
+All of it judges outlines, also those that would be withheld because there is perhaps no lesion.
+"""
 
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +21,10 @@ from .pixels.metrics import FAILURE_JACCARD, dice, jaccard
 from .segment import Segmenter
 
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
+MISSED = 0.005
+"""At most this share of the lesions is withheld as no lesion."""
+HIGHEST_LIMIT = 0.5
+"""An outline that should be half right is always drawn, however sure the model is of all the others."""
 
 
 def calibrate(
@@ -30,14 +37,14 @@ def calibrate(
     """Choose a model's threshold and fit its confidence on validation cases, and store both in its bundle.
 
     The threshold is the one of `THRESHOLDS` with the best mean Dice of the cleaned-up mask. The confidence is a
-    logistic function of the logit of `segment.expected_jaccard`, fitted to the Jaccard that was reached, by robust
-    least squares.
+    logistic function of the logit of `confidence.expected_jaccard`, fitted to the Jaccard that was reached, by robust
+    least squares. The limit below which no lesion is found is as high as `MISSED` and `HIGHEST_LIMIT` allow.
     """
     from scipy.optimize import least_squares
 
     model = load(folder)
     segmenter = Segmenter(model, device)
-    scores, expected, reached = [], [], []
+    scores, expected, reached, has_lesion = [], [], [], []
     for number, (case, image, truth) in enumerate(read_ahead(validation), start=1):
         check(cancel or NeverCancelled())
         probability = segmenter.segment(image, name=str(case.image)).probability
@@ -45,12 +52,17 @@ def calibrate(
         scores.append([dice(mask, truth) for mask in masks])
         expected.append([expected_jaccard(probability, mask) for mask in masks])
         reached.append([jaccard(mask, truth) for mask in masks])
+        has_lesion.append(bool(truth.any()))
         on_event(Event("calibrate", number, len(validation)))
     best = int(np.mean(scores, axis=0).argmax())
     logits = np.array(expected)[:, best]
     logits = np.log(logits / (1 - logits))
     goal = np.array(reached)[:, best]
-    fit = least_squares(lambda ab: 1 / (1 + np.exp(-(ab[0] + ab[1] * logits))) - goal, x0=(0.0, 1.0), loss="soft_l1")
+
+    def confidence(ab: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray(1 / (1 + np.exp(-(ab[0] + ab[1] * logits))))
+
+    fit = least_squares(lambda ab: confidence(ab) - goal, x0=(0.0, 1.0), loss="soft_l1")
     figures = {
         "validation Dice": float(np.mean(scores, axis=0)[best]),
         "validation failure rate": float(np.mean(goal < FAILURE_JACCARD)),
@@ -59,10 +71,18 @@ def calibrate(
         model.spec,
         threshold=THRESHOLDS[best],
         confidence=(float(fit.x[0]), float(fit.x[1])),
+        no_lesion=no_lesion_limit(confidence(fit.x)[has_lesion]),
         metrics={**model.spec.metrics, **figures},
     )
     write_spec(folder, spec)
     return spec
+
+
+def no_lesion_limit(confidences: NDArray[np.float64]) -> float:
+    """The `ModelSpec.no_lesion` that withholds at most `MISSED` of outlines of lesions, given their confidences."""
+    if not len(confidences):
+        return ModelSpec.no_lesion
+    return min(HIGHEST_LIMIT, float(np.quantile(confidences, MISSED, method="lower")))
 
 
 def read_ahead(cases: Sequence[Case]) -> Iterator[tuple[Case, NDArray[np.uint8], NDArray[np.bool_]]]:

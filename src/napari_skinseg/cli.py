@@ -308,10 +308,15 @@ def _in_words(outcome: BatchOutcome, out: Path) -> str:
     ]
     if outcome.table:
         lines.append(f"Table: {outcome.table} (measurement only, not a diagnosis)")
-    empty = [result.name for result in done if result.empty]
+    empty = [f"{r.name} ({100 * (r.confidence or 0):.0f} %)" if r.withheld else r.name for r in done if r.empty]
     doubtful = [r.name for r in done if not r.empty and r.confidence is not None and r.confidence < FAILURE_JACCARD]
     if empty:
         lines.append(f"No lesion found in {_some(empty)}")
+    if any(result.withheld for result in done):
+        lines.append(
+            "In brackets: the expected overlap of the likeliest outline, which is not drawn. "
+            "To have it drawn: napari-skinseg segment --always-outline --overwrite"
+        )
     if doubtful:
         lines.append(f"Likely wrong, look at these first: {_some(doubtful)}")
     if outcome.failed:

@@ -335,7 +335,8 @@ def _header(
         "mask": f"threshold {how.threshold or spec.threshold:g}, "
         f"{'mirror images averaged' if how.tta else 'one pass'}{', second look' if how.second_look else ''}, "
         f"pieces kept: {clean.keep}, "
-        f"least area {clean.min_area:g}, holes {'filled' if clean.fill_holes else 'kept'}, smoothing {clean.smooth:g}",
+        f"least area {clean.min_area:g}, holes {'filled' if clean.fill_holes else 'kept'}, smoothing {clean.smooth:g}, "
+        f"{'always outlined' if how.always_outline else f'no lesion below a confidence of {spec.no_lesion:.2g}'}",
         **({"clicks": clicks} if options.clicks else {}),
         "device": segmenter.device_line,
         "model": f"{spec.name} {spec.version}",

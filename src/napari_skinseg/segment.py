@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from .confidence import confidence_of
+from .confidence import confidence_of, outline
 from .errors import BadInput
 from .events import CancelToken, NeverCancelled, check
 from .models.bundle import Model, ModelSpec
@@ -45,12 +45,15 @@ class SegmentOptions:
         tta: Average over the four mirror images (test-time augmentation): a little more accurate, four times slower.
         clean_up: What is done to the mask after the threshold.
         second_look: Look again, and closer, at a lesion that takes little of the photo.
+        always_outline: Outline the likeliest place even where the model doubts that there is a lesion; the mask of such
+            a photo is left empty otherwise.
     """
 
     threshold: float | None = None
     tta: bool = False
     clean_up: CleanUp = field(default_factory=CleanUp)
     second_look: bool = True
+    always_outline: bool = False
 
     def validate(self) -> None:
         """Raise `BadInput` if a value is out of its range."""
@@ -65,8 +68,10 @@ class Segmentation:
 
     Attributes:
         probability: float32 `[H, W]` in [0, 1], at the image's own size.
-        mask: bool `[H, W]`, lesion = True; `binarise(probability, threshold, clean_up)`.
-        confidence: the Jaccard that the model expects this mask to have, in [0, 1].
+        mask: bool `[H, W]`, lesion = True; `binarise(probability, threshold, clean_up)`, or empty: no lesion found.
+        confidence: the Jaccard that the model expects the outline to have, in [0, 1].
+        withheld: there is an outline of that confidence, but the model doubts that it is a lesion's, so that `mask` is
+            empty; see `SegmentOptions.always_outline` and `ModelSpec.no_lesion`.
         threshold: the one that was used.
         model: name of the model.
         timings: seconds spent to "prepare" the input, in the "network", and to "finish" the mask.
@@ -75,6 +80,7 @@ class Segmentation:
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     confidence: float
+    withheld: bool
     threshold: float
     model: str
     timings: dict[str, float]
@@ -233,10 +239,9 @@ class Segmenter:
             # The window's border is where the second look knows less than the first, which saw what is outside.
             weight = _fading(part.shape)
             part += weight * (enlarge(answer, part.shape) - part)
-        mask = binarise(probability, threshold, options.clean_up)
-        small = at_network_size(probability, self.spec) if others else first.numpy()
-        confidence = confidence_of(small, threshold, options.clean_up, self.spec.confidence)
-        return Segmentation(probability, mask, confidence, threshold, self.spec.name, {})
+        small = None if others else first.numpy()
+        found = outline(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
+        return Segmentation(probability, *found, threshold, self.spec.name, {})
 
     def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
         """Probability float32 [N, h, w] for the network's input [N, 6, h, w]."""
@@ -273,7 +278,7 @@ class Refiner:
         Args:
             clicks: all clicks so far on this image, oldest first; at least one.
             previous: bool `[H, W]`, the mask so far, whoever drew it; None for none.
-            options: see `SegmentOptions`; `tta` and `second_look` have no say here.
+            options: see `SegmentOptions`; only `threshold` and `clean_up` have a say: who clicks sees a lesion.
 
         Raises:
             BadInput: there is no click, or the mask has another size than the image.
@@ -305,7 +310,7 @@ class Refiner:
             "network": answered - prepared,
             "finish": time.perf_counter() - answered,
         }
-        return Segmentation(probability, mask, confidence, threshold, spec.name, timings)
+        return Segmentation(probability, mask, confidence, False, threshold, spec.name, timings)
 
     def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_]) -> Window:
         if not before.any():
@@ -359,11 +364,6 @@ def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.f
 
     large = functional.interpolate(probability[None, None], size=shape, mode="bilinear", align_corners=False)
     return np.asarray(large[0, 0].numpy())
-
-
-def at_network_size(probability: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.float32]:
-    """float32 `[h, w]` of a probability `[H, W]`: the size that confidence is calibrated at."""
-    return np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
 
 
 def _normal(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:

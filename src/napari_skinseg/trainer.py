@@ -31,7 +31,7 @@ from .models.device import choose_device, prepare
 from .models.network import build
 from .models.store import load_model
 from .pixels.metrics import FAILURE_JACCARD, dice, jaccard
-from .segment import Segmenter
+from .segment import Segmenter, SegmentOptions
 from .train import TrainOptions
 
 MEAN = (0.70, 0.55, 0.53)
@@ -178,12 +178,15 @@ class Trainer:
         )
 
     def _validate(self, token: CancelToken) -> tuple[float, float]:
-        """Mean Dice and failure rate of the averaged weights, by the path that a user's photo takes."""
+        """Mean Dice and failure rate of the averaged weights, by the path that a user's photo takes.
+
+        Doubt withholds nothing: how far these weights can be trusted is not known before `calibrate`.
+        """
         segmenter = Segmenter(Model(self._spec(0, 0, 0), self.learner.averaged, ""), self.options.device)
         scores, failures = [], 0
         for number, (case, image, truth) in enumerate(read_ahead(self.validation), start=1):
             check(token)
-            mask = segmenter.segment(image, name=str(case.image)).mask
+            mask = segmenter.segment(image, SegmentOptions(always_outline=True), name=str(case.image)).mask
             scores.append(dice(mask, truth))
             failures += jaccard(mask, truth) < FAILURE_JACCARD
             self.on_event(Event("validate", number, len(self.validation)))

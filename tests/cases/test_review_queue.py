@@ -25,6 +25,14 @@ def test_the_strongest_cause_of_doubt_is_the_reason(draw):
     assert doubt(two, 0.9).score > doubt(draw(10), 0.9).score
 
 
+def test_where_no_lesion_was_found_is_looked_at_first_and_the_likeliest_to_hide_one_before_the_others(draw):
+    nothing = np.zeros((48, 64), bool)
+    undecided = np.full((48, 64), 0.5, np.float32)
+    worst = doubt(draw(40) | np.roll(draw(4), 30, axis=1), 0.01, undecided)
+    assert doubt(nothing, 0.4).score > doubt(nothing, 0.1).score > worst.score + 0.4
+    assert doubt(nothing, None).score > worst.score + 0.4
+
+
 def test_an_undecided_border_counts_and_a_decided_one_does_not(draw):
     rows, columns = np.mgrid[:48, :64]
     inside = 10 - np.hypot(rows - 24, columns - 32)

@@ -28,6 +28,7 @@ TINY = ModelSpec(
     version="1.2.3",
     threshold=0.4,
     confidence=(-0.1, 1.2),
+    no_lesion=0.3,
     description="A tiny model for tests.",
     licence="CC-BY-NC-4.0",
     training_data="none",
@@ -231,6 +232,10 @@ def test_damaged_or_foreign_metadata_is_refused(folder, content):
         {"threshold": float("nan")},
         {"threshold": "half"},
         {"confidence": [0.0]},
+        {"no_lesion": 1.0},
+        {"no_lesion": -0.01},
+        {"no_lesion": float("nan")},
+        {"no_lesion": "never"},
         {"metrics": [1, 2]},
         {"metrics": {"Dice": float("nan")}},
         {"input_size": [float("inf"), 32]},
@@ -244,6 +249,11 @@ def test_damaged_or_foreign_metadata_is_refused(folder, content):
 def test_metadata_entries_that_make_no_sense_are_refused(folder, entries):
     edit(folder, **entries)
     refusal(folder)
+
+
+def test_a_model_from_before_there_was_a_no_lesion_limit_gets_the_usual_one(folder):
+    edit(folder, no_lesion=None)
+    assert bundle.load(folder).spec == replace(TINY, no_lesion=0.45)
 
 
 def test_expressions_in_the_metadata_stay_text(folder, tmp_path, monkeypatch):

@@ -1,5 +1,7 @@
 """The Segment tab does its job in a real viewer: real buttons, real workers, a real network."""
 
+import shutil
+
 import numpy as np
 import pytest
 from qtpy.QtCore import Qt, QTimer
@@ -281,6 +283,69 @@ def test_an_empty_mask_is_said_with_the_highest_probability(qtbot, viewer, panel
     assert "Area" not in panel.card.figures.text()
 
 
+@pytest.fixture
+def doubted(qtbot, viewer, panel, settled, models_here, doubting_model):
+    """The mask of a photo in which the model found no lesion; whoever reaches for the network from now on fails."""
+    shutil.copytree(doubting_model, models_here / "models" / "doubting")
+    panel.refresh_models()
+    panel.model.setCurrentText("doubting")
+    segment(qtbot, panel, settled)
+    panel._session.segmenters.get = None
+    yield viewer.layers["arm_segmentation"]
+    del panel._session.segmenters.get
+
+
+def test_a_doubted_outline_is_not_drawn_and_one_press_draws_it_without_the_network(
+    qtbot, panel, settled, truth, doubted
+):
+    assert not doubted.data.any()
+    words = panel.card.verdict.text()
+    assert words.startswith("No lesion found: the likeliest outline has an expected overlap of")
+    assert not panel.card.anyway.isHidden()
+    assert doubted.metadata["napari_skinseg"]["withheld"]
+    press(qtbot, panel.card.anyway)
+    settled(panel)
+    assert dice(doubted.data > 0, truth) > 0.95
+    assert panel.card.verdict.text().startswith("Perhaps no lesion here")
+    assert panel.card.anyway.isHidden()
+    assert "px" in panel.card.figures.text()
+    assert not doubted.metadata["napari_skinseg"]["withheld"]
+    doubted.undo()
+    assert not doubted.data.any()
+
+
+def test_who_moves_the_threshold_wants_an_outline(panel, settled, doubted):
+    panel.options.clean_up["smooth"].setChecked(False)
+    settled(panel)
+    assert not doubted.data.any(), "the clean-up says nothing about whether there is a lesion"
+    panel.options.threshold.setValue(0.4)
+    settled(panel)
+    assert doubted.data.any()
+    panel.options.clean_up["smooth"].setChecked(True)
+    settled(panel)
+    assert doubted.data.any(), "what is drawn stays drawn"
+
+
+def test_always_outline_acts_at_once(panel, settled, doubted):
+    panel.options.always_outline.setChecked(True)
+    settled(panel)
+    assert doubted.data.any()
+
+
+def test_what_was_drawn_where_no_lesion_was_found_is_replaced_only_after_a_yes(qtbot, panel, settled, truth, doubted):
+    paint(doubted)
+    by_hand = doubted.data.copy()
+    asked = answer(QMessageBox.StandardButton.No)
+    press(qtbot, panel.card.anyway)
+    settled(panel)
+    assert len(asked) == 1
+    np.testing.assert_array_equal(doubted.data, by_hand)
+    answer(QMessageBox.StandardButton.Yes)
+    press(qtbot, panel.card.anyway)
+    settled(panel)
+    assert dice(doubted.data > 0, truth) > 0.95
+
+
 @pytest.mark.parametrize(
     ("name", "data", "options", "part"),
     [
@@ -363,9 +428,11 @@ def test_every_option_of_the_command_line_has_its_field(panel):
     from napari_skinseg.pixels.mask import CleanUp
     from napari_skinseg.segment import SegmentOptions
 
-    assert {field.name for field in fields(SegmentOptions)} == {"threshold", "tta", "clean_up", "second_look"}
+    names = {field.name for field in fields(SegmentOptions)}
+    assert names == {"threshold", "tta", "clean_up", "second_look", "always_outline"}
     assert set(panel.options.clean_up) == {field.name for field in fields(CleanUp)}
     assert panel.options.value() == SegmentOptions(threshold=0.5)
-    switches = (panel.options.tta, panel.options.second_look, *panel.options.clean_up.values())
+    own = (panel.options.tta, panel.options.second_look, panel.options.always_outline)
+    switches = (*own, *panel.options.clean_up.values())
     for widget in (panel.options.threshold, *switches):
         assert widget.toolTip()

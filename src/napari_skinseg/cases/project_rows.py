@@ -30,6 +30,7 @@ class Photo:
         dice: agreement of the model's mask with the person's; None without both.
         model, model_version, confidence: of the stored prediction; empty without one.
         doubt, doubt_reason: see `review_queue.doubt`; None without a prediction.
+        lesion_share: of the photo that the model's mask takes; 0 = it found no lesion, None without a prediction.
         stale: name of a newer model whose mask was not let near a person's work, else empty.
         changed_at: when a person last changed or decided something, "2026-02-03 14:02:09"; empty if never.
         seconds: that persons spent on it.
@@ -52,6 +53,7 @@ class Photo:
     confidence: float | None
     doubt: float | None
     doubt_reason: str
+    lesion_share: float | None
     stale: str
     reader: str
     changed_at: str
@@ -141,6 +143,7 @@ def photo_of(row: sqlite3.Row, folder: Path) -> Photo:
         confidence=row["confidence"],
         doubt=row["doubt"],
         doubt_reason=row["doubt_reason"],
+        lesion_share=row["lesion_share"],
         stale=row["stale"],
         reader=row["reader"],
         changed_at=row["changed_at"],

@@ -18,6 +18,7 @@ Order = Literal["least certain", "mixed", "random", "file"]
 
 _SIDE = 512  # px; pieces and borders are judged on a copy of about this size
 _BAND = 0.02  # of the diagonal: half the width of the border band in which a probability counts
+_NOTHING = 3.0  # more than all causes of doubt about an outline together
 _OUTLIER = 3.5  # robust z-score from which a size is unlike the others' (Iglewicz & Hoaglin 1993)
 
 
@@ -82,13 +83,14 @@ def doubt(mask: NDArray[np.bool_], confidence: float | None, probability: NDArra
 
     Args:
         mask: bool `[H, W]`.
-        confidence: the Jaccard that the model expects, in [0, 1].
+        confidence: the Jaccard that the model expects of its outline, in [0, 1]; of an empty mask, of the one withheld.
         probability: float32 `[H, W]` if it is at hand; its entropy near the border counts then.
     """
     factor = max(1, max(mask.shape) // _SIDE)
     small = mask[::factor, ::factor]
     if not small.any():
-        return Doubt(1.5, "no lesion found")
+        # Before all others, the likeliest to hide a lesion first: a missed one is the worst of mistakes.
+        return Doubt(_NOTHING + (confidence or 0), "no lesion found")
     causes = []
     if confidence is not None:
         causes.append((1 - confidence, f"expected overlap {100 * confidence:.0f} %"))

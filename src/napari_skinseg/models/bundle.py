@@ -53,7 +53,9 @@ class ModelSpec:
         std: per RGB channel, divided by.
         threshold: probability from which a pixel is lesion, in (0, 1).
         confidence: (intercept, slope) that turn the logit of the expected Jaccard into `Segmentation.confidence`;
-            see `segment.confidence_of`.
+            see `confidence.confidence_of`.
+        no_lesion: an outline of less confidence is not drawn, because there is probably no lesion; in [0, 1), 0 = all
+            are drawn.
         description: one sentence for lists.
         licence: SPDX identifier or a sentence; follows the training data.
         training_data: what it was trained on, in words.
@@ -70,6 +72,7 @@ class ModelSpec:
     version: str = "0.1.0"
     threshold: float = 0.5
     confidence: tuple[float, float] = (0.0, 1.0)
+    no_lesion: float = 0.45
     description: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
@@ -218,6 +221,7 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             std=_numbers(section["std"], float, 3),
             threshold=float(section["threshold"]),
             confidence=_numbers(section["confidence"], float, 2),
+            no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models have none
             description=str(section["description"]),
             licence=str(section["licence"]),
             training_data=str(section["training_data"]),
@@ -234,6 +238,8 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
         raise BadInput(f"{path} has the input size {spec.input_size}; it must be {allowed}.")
     if not (0 < spec.threshold < 1 and min(spec.std) > 0):
         raise BadInput(f"{path} has a threshold outside (0, 1) or a zero standard deviation; get the model again.")
+    if not 0 <= spec.no_lesion < 1:
+        raise BadInput(f"{path} has a no-lesion limit outside [0, 1), {spec.no_lesion}; get the model again.")
     return spec
 
 

@@ -18,6 +18,7 @@ _LABELS = {
     "smooth": "Smooth border",
     "tta": "Mirror and average",
     "second_look": "Look again, closer",
+    "always_outline": "Always outline",
 }
 _OFF: dict[str, Any] = {"keep": "all", "min_area": 0.0, "fill_holes": False, "smooth": 0.0}
 
@@ -26,7 +27,7 @@ class MaskOptions(QWidget):
     """Defaults and tooltips come from the dataclasses, as those of the command line do."""
 
     changed = Signal()
-    """The threshold or a clean-up switch was moved by a person: the mask can follow without the network."""
+    """A person moved something that the mask can follow without the network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -47,7 +48,10 @@ class MaskOptions(QWidget):
         self.tta = QCheckBox(_LABELS["tta"])
         self.second_look = QCheckBox(_LABELS["second_look"])
         self.second_look.setChecked(SegmentOptions().second_look)
-        for name, switch in {**self.clean_up, "tta": self.tta, "second_look": self.second_look}.items():
+        self.always_outline = QCheckBox(_LABELS["always_outline"])
+        self.always_outline.toggled.connect(self.changed)
+        switches = {"tta": self.tta, "second_look": self.second_look, "always_outline": self.always_outline}
+        for name, switch in {**self.clean_up, **switches}.items():
             switch.setToolTip(help_texts[name])
         for name, switch in self.clean_up.items():
             switch.setChecked(getattr(CleanUp(), name) != _OFF[name])
@@ -68,7 +72,11 @@ class MaskOptions(QWidget):
     def value(self) -> SegmentOptions:
         """What the fields say, the threshold always given."""
         return SegmentOptions(
-            self.threshold_value(), self.tta.isChecked(), self.clean_up_value(), self.second_look.isChecked()
+            threshold=self.threshold_value(),
+            tta=self.tta.isChecked(),
+            clean_up=self.clean_up_value(),
+            second_look=self.second_look.isChecked(),
+            always_outline=self.always_outline.isChecked(),
         )
 
     def threshold_value(self) -> float:
@@ -86,7 +94,7 @@ class MaskOptions(QWidget):
         row.addWidget(self.threshold, 1)
         row.addWidget(self.reset)
         grid = QGridLayout()
-        for index, switch in enumerate((*self.clean_up.values(), self.second_look)):
+        for index, switch in enumerate((*self.clean_up.values(), self.second_look, self.always_outline)):
             grid.addWidget(switch, index // 2, index % 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

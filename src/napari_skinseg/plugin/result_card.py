@@ -4,12 +4,12 @@ import re
 from collections.abc import Mapping
 
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
 from ..confidence import Verdict
 from ..pixels.measure import NOTE, Value, three_digits
 
-_COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#b3261e"}
+_COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#4d5b73"}
 """White text is legible on each, in napari's dark and light themes."""
 
 
@@ -43,9 +43,12 @@ class ResultCard(QFrame):
         super().__init__()
         self.verdict, self.figures = wrapping_text(), wrapping_text()
         self.figures.setToolTip(f"{NOTE} All measurements are in the mask layer's features table.")
+        self.anyway = QPushButton("Outline it anyway")
+        self.anyway.setToolTip("Draw the outline that the model itself doubts. Ctrl+Z takes it back.")
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.verdict)
+        layout.addWidget(self.anyway)
         layout.addWidget(self.figures)
         self.clear()
 
@@ -54,14 +57,15 @@ class ResultCard(QFrame):
         self.hide()
         self.figures.setText("")
 
-    def show_verdict(self, words: str, verdict: Verdict, tooltip: str) -> None:
-        """Say how good the mask is expected to be; earlier figures go."""
+    def show_verdict(self, words: str, verdict: Verdict, tooltip: str, *, withheld: bool = False) -> None:
+        """Say how good the mask is expected to be, and offer an outline that was withheld; earlier figures go."""
         self.verdict.setText(words)
         self.verdict.setToolTip(tooltip)
         self.verdict.setStyleSheet(
             f"QLabel {{ background: {_COLOURS[verdict]}; color: white; border-radius: 4px; padding: 6px; }}"
         )
         self.figures.setText("")
+        self.anyway.setVisible(withheld)
         self.show()
 
     def show_figures(self, values: Mapping[str, Value]) -> None:

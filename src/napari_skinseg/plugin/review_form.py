@@ -160,6 +160,11 @@ class ReviewForm(QWidget):
             self.name.setText(f"{ready.photo.name} – the model is drawing…")
         elif photo is not None and photo.hides_prediction:
             self.say("Blind sample: draw the lesion yourself. What the model drew is hidden, lest it sway you.")
+        elif photo is not None and photo.lesion_share == 0:
+            self.name.setText(f"Model: no lesion – {photo.name}")
+            self.name.setToolTip(
+                f"{photo.path}\nIf there is one, click on it with Refine, or draw it. If there is none, accept or skip."
+            )
         has_model = ready is not None and ready.prediction is not None
         for button in (self.hide_button, *self.look.values()):
             button.setEnabled(photo is not None)

@@ -19,7 +19,7 @@ _TIPS = (
     "",
     "The photo's file; hover over a row for why it stands where it does.",
     "new, predicted, corrected, accepted, skipped or issue; below it, how much overlap (Jaccard)\n"
-    "with an expert's outline the model expects of its own mask.",
+    "with an expert's outline the model expects of its own mask; “no lesion”: it drew none.",
 )
 
 Role = Qt.ItemDataRole
@@ -162,6 +162,8 @@ def _status(photo: Photo) -> str:
 def _sure(photo: Photo) -> str:
     if photo.hides_prediction:
         return "blind"
+    if photo.lesion_share == 0:
+        return "no lesion"
     return "" if photo.confidence is None else f"{100 * photo.confidence:.0f} %"
 
 

@@ -68,7 +68,7 @@ class SegmentForm(QWidget):
 
     def show_running(self, running: bool) -> None:
         """Switch between the buttons that start and the one that stops."""
-        for start in (self.segment_button, self.all_button):
+        for start in (self.segment_button, self.all_button, self.card.anyway):
             start.setEnabled(not running)
         self.cancel_button.setEnabled(running)
         self.cancel_button.setText("Cancel")

@@ -18,7 +18,7 @@ from .layers import LayerImage, MaskEdit
 from .refine_tool import RefineTool
 from .review_keys import Bindings, chosen
 from .segment_form import SegmentForm
-from .segment_run import Failure, Kept, Measured, Result, measured, segment_photos, threshold_again
+from .segment_run import Failure, Kept, Measured, Result, measured, outline_again, segment_photos
 from .session import Session, preferred_device, preferred_model, tell_failure
 
 
@@ -79,7 +79,10 @@ class SegmentPanel(SegmentForm):
             self.show_cancelling()
 
     def move_mask(self) -> None:
-        """Let the mask of the chosen photo follow the threshold and the clean-up, without the network."""
+        """Let the mask of the chosen photo follow the threshold and the clean-up, without the network.
+
+        An outline that was withheld is drawn once the threshold moves: whoever moves it wants an outline.
+        """
         self.ask_below("")
         if self._run is not None:
             self._moved_during_run = True
@@ -91,10 +94,18 @@ class SegmentPanel(SegmentForm):
         if mask is None:
             self.say(f"The mask of {kept.image.name} was removed; press Segment to make it again.", is_problem=True)
         elif self._may_replace(mask, kept.image):
-            threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
-            self._mover.ask(lambda report, cancel: threshold_again(kept, threshold, clean_up))
+            options = self.options.value()
+            is_wanted = options.always_outline or not kept.withheld or options.threshold != kept.options.threshold
+            self._outline_again(kept, always_outline=is_wanted)
         else:
             self._offer_to_replace(mask)
+
+    def outline_anyway(self) -> None:
+        """Draw the outline of the chosen photo that was withheld, without the network."""
+        kept = self._kept.get(self._selected_or_none())
+        if kept is not None and self._run is None and self._agrees_to_replace([kept.image]):
+            self.ask_below("")
+            self._outline_again(kept, always_outline=True)
 
     def replace_changes(self) -> None:
         """Show the model's mask in place of what the person drew, as they agreed to."""
@@ -226,6 +237,10 @@ class SegmentPanel(SegmentForm):
             layers.selection.active = shown  # ready for the brush
         self._show_kept()
 
+    def _outline_again(self, kept: Result, *, always_outline: bool) -> None:
+        threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
+        self._mover.ask(lambda report, cancel: outline_again(kept, threshold, clean_up, always_outline))
+
     def _on_moved(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._fail(outcome.error, "Moving the mask")
@@ -296,7 +311,7 @@ class SegmentPanel(SegmentForm):
             return
         model = f"{kept.provenance['model']}, threshold {kept.options.threshold:.2f}"
         tooltip = f"Expected overlap (Jaccard) with an expert's outline; {model}."
-        self.card.show_verdict(kept.words, kept.verdict, tooltip)
+        self.card.show_verdict(kept.words, kept.verdict, tooltip, withheld=kept.withheld)
         figures = self._kept.get_measured(kept)
         if figures is not None:
             self.card.show_figures(figures.values)
@@ -340,6 +355,7 @@ class SegmentPanel(SegmentForm):
         self.cancel_button.clicked.connect(self.cancel)
         self.refine.changed.connect(self._on_refined)
         self.replace_button.clicked.connect(self.replace_changes)
+        self.card.anyway.clicked.connect(self.outline_anyway)
         self.model.currentIndexChanged.connect(self._use_model)
         # Dragging fires with every pixel; a short pause keeps the GUI thread free.
         self.options.changed.connect(self._pause.start)

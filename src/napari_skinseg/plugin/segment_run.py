@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..confidence import Verdict, confidence_in_words, confidence_of
+from ..confidence import Outline, Verdict, confidence_in_words, outline
 from ..errors import Cancelled
 from ..events import CancelToken, Event, check
 from ..models.bundle import ModelSpec
-from ..pixels.mask import CleanUp, binarise
+from ..pixels.mask import CleanUp
 from ..pixels.measure import measure
-from ..segment import Segmenter, SegmentOptions, at_network_size
+from ..segment import Segmenter, SegmentOptions
 from .background import Report
 from .layers import LayerImage
 from .session import Segmenters
@@ -30,6 +30,7 @@ class Result:
         spec: what the model is.
         probability: float32 `[H, W]`, kept so that another threshold needs no network.
         mask: bool `[H, W]`.
+        withheld: the mask is empty although there is an outline, see `Segmentation.withheld`.
         options: how the mask was made; the threshold is always given.
         words: the confidence as a sentence.
         verdict: how loudly to say it.
@@ -40,6 +41,7 @@ class Result:
     spec: ModelSpec
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
+    withheld: bool
     options: SegmentOptions
     words: str
     verdict: Verdict
@@ -97,13 +99,11 @@ def segment_photos(
     return segmenter.device_line
 
 
-def threshold_again(result: Result, threshold: float, clean_up: CleanUp) -> Result:
-    """The result that another threshold and clean-up give, from the kept probability."""
-    options = replace(result.options, threshold=threshold, clean_up=clean_up)
-    mask = binarise(result.probability, threshold, clean_up)
-    small = at_network_size(result.probability, result.spec)
-    confidence = confidence_of(small, threshold, clean_up, result.spec.confidence)
-    return _result(result.image, result.spec, result.probability, mask, options, confidence, result.provenance)
+def outline_again(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
+    """The result that other options give, from the kept probability."""
+    options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
+    found = outline(result.probability, result.spec, threshold, clean_up, always_outline)
+    return _result(result.image, result.spec, result.probability, found, options, result.provenance)
 
 
 def measured(result: Result, rgb: NDArray[np.uint8] | None = None) -> Measured:
@@ -161,28 +161,28 @@ def _segment(image: LayerImage, rgb: NDArray[np.uint8], options: SegmentOptions,
         "napari_skinseg": version("napari-skinseg"),
     }
     options = replace(options, threshold=found.threshold)
-    return _result(image, segmenter.spec, found.probability, found.mask, options, found.confidence, provenance)
+    drawn = Outline(found.mask, found.confidence, found.withheld)
+    return _result(image, segmenter.spec, found.probability, drawn, options, provenance)
 
 
 def _result(
     image: LayerImage,
     spec: ModelSpec,
     probability: NDArray[np.float32],
-    mask: NDArray[np.bool_],
+    found: Outline,
     options: SegmentOptions,
-    confidence: float,
     provenance: dict[str, Any],
 ) -> Result:
-    highest = float(probability.max())
-    if not mask.any():
-        confidence = min(confidence, 1 - highest)
-    words, verdict = confidence_in_words(confidence, mask)
-    if verdict == "empty":
+    words, verdict = confidence_in_words(found, spec.no_lesion)
+    if not found.mask.any() and not found.withheld:
+        highest = float(probability.max())
         words += f" The highest probability in it is {highest:.2f}, the threshold {options.threshold:.2f}."
     provenance = {
         **provenance,
         "threshold": options.threshold,
         "clean_up": asdict(options.clean_up),
-        "confidence": round(confidence, 4),
+        "always_outline": options.always_outline,
+        "confidence": round(found.confidence, 4),
+        "withheld": found.withheld,
     }
-    return Result(image, spec, probability, mask, options, words, verdict, provenance)
+    return Result(image, spec, probability, found.mask, found.withheld, options, words, verdict, provenance)
