@@ -689,3 +689,18 @@ def test_closing_the_dock_saves_and_gives_the_project_back(make_napari_viewer_pr
     assert len(viewer.layers) == 0
     assert not viewer.keymap
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
+
+
+def test_a_photo_in_which_no_lesion_was_found_comes_first_and_says_so(qtbot, tab, folder, settle, spot):
+    Image.fromarray(spot(-100, 0, 10, SHAPE)[0]).save(folder / "skin.png")
+    tab.open_folder(folder)
+    settle(tab)
+    press(qtbot, tab.predict_button)
+    settle(tab)
+    assert in_hand(tab) == "skin.png"
+    assert not tab.walk.desk.mask().any()
+    assert tab.name.text() == "Model: no lesion – skin.png"
+    cell = tab.photos.index(tab.photos.list.row(tab.walk.photo), 2)
+    assert tab.photos.data(cell, Qt.ItemDataRole.DisplayRole) == "predicted\nno lesion"
+    go_to(tab, settle, "photo_0.png")
+    assert tab.name.text() == "photo_0.png"
