@@ -55,16 +55,16 @@ class ResultCard(QFrame):
     def clear(self) -> None:
         """Say nothing."""
         self.hide()
-        self.figures.setText("")
+        self._say_figures("")
 
     def show_verdict(self, words: str, verdict: Verdict, tooltip: str, *, withheld: bool = False) -> None:
         """Say how good the mask is expected to be, and offer an outline that was withheld; earlier figures go."""
-        self.verdict.setText(words)
+        self.verdict.setText(words.replace(" %", "\u00a0%"))
         self.verdict.setToolTip(tooltip)
         self.verdict.setStyleSheet(
             f"QLabel {{ background: {_COLOURS[verdict]}; color: white; border-radius: 4px; padding: 6px; }}"
         )
-        self.figures.setText("")
+        self._say_figures("")
         self.anyway.setVisible(withheld)
         self.show()
 
@@ -75,7 +75,11 @@ class ResultCard(QFrame):
         remarks = str(values["flags"] or "") if area else ""
         lines = [area and f"Area: {area}", diameter and f"Longest diameter: {diameter}"]
         lines.append(remarks and f"{remarks[0].upper()}{remarks[1:]}.")
-        self.figures.setText("\n".join(line for line in lines if line))
+        self._say_figures("\n".join(line for line in lines if line))
+
+    def _say_figures(self, text: str) -> None:
+        self.figures.setText(text)
+        self.figures.setVisible(bool(text))  # an empty label takes room, too
 
 
 def _sizes(values: Mapping[str, Value], *columns: tuple[str, str]) -> str:
