@@ -69,14 +69,18 @@ class Dots:
         layer, clicks = self.layer, [*answered, *asked]
         if layer is None:
             return
-        if clicks != self._clicks:  # an answer changes no more than a shade, which takes napari a third of the time
-            self._clicks = clicks
-            layer.data = np.array([(*photo.plane, click.row, click.column) for click in clicks]).reshape(-1, layer.ndim)
-            layer.symbol = [_SYMBOLS[click.include] for click in clicks] or "disc"
-        if clicks:
-            opacity = [1.0] * len(answered) + [_ASKED] * len(asked)
-            colours = [_GREEN if click.include else _RED for click in clicks]
-            layer.face_color = np.array([(*colour, alpha) for colour, alpha in zip(colours, opacity, strict=True)])
+        with layer.events.blocker_all():  # napari would draw after each line; new colours alone are drawn all the same
+            if clicks != self._clicks:
+                self._clicks = clicks
+                places = [(*photo.plane, click.row, click.column) for click in clicks]
+                layer.data = np.array(places).reshape(-1, layer.ndim)
+                layer.symbol = [_SYMBOLS[click.include] for click in clicks] or "disc"
+            if clicks:
+                opacity = [1.0] * len(answered) + [_ASKED] * len(asked)
+                colours = [_GREEN if click.include else _RED for click in clicks]
+                layer.face_color = np.array([(*colour, alpha) for colour, alpha in zip(colours, opacity, strict=True)])
+        if not clicks:
+            layer.refresh()
 
     def remove(self) -> None:
         """Take the layer away."""
