@@ -27,6 +27,7 @@ from napari_skinseg.finetune import (
     fine_tune,
     history,
     revert,
+    undecided,
 )
 from napari_skinseg.models import bundle, store
 from napari_skinseg.pixels.mask import write_mask
@@ -186,6 +187,20 @@ def test_a_discarded_run_leaves_only_its_logs(tmp_path, clinic, spot_finder):
         "log.json",
         "verdict.json",
     ]
+
+
+def test_an_outcome_is_undecided_until_its_candidate_is_adopted_or_discarded(clinic, spot_finder):
+    source, once = clinic(4), replace(SHORT, passes=1)
+    assert undecided(source) is None
+    first = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
+    assert undecided(source) == first
+    discard(first.folder)
+    assert undecided(source) is None
+    time.sleep(1.1)  # runs are named after the second in which they began
+    second = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
+    assert undecided(source) == second
+    adopt(second.candidate)
+    assert undecided(source) is None
 
 
 def test_models_that_stand_in_the_runs_folder_are_left_alone(tmp_path, clinic, spot_finder):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_skinseg.verdict import Compared, judge
+from napari_skinseg.verdict import Compared, Verdict, judge
 
 PHANTOMS = ([0.95] * 12, [0.94] * 12)
 
@@ -89,11 +89,13 @@ def test_new_failures_speak_against_a_candidate():
     assert "fails on 1" in verdict.sentence
 
 
-def test_a_verdict_becomes_plain_json():
+def test_a_verdict_becomes_plain_json_and_that_a_verdict_again():
     import json
 
-    document = judge(rows([0.8] * 5, [0.9] * 5), PHANTOMS, 0.5, 20).to_json()
-    assert json.loads(json.dumps(document))["compared"][0]["image"] == "a.png"
+    verdict = judge(rows([0.8] * 5, [0.9] * 5), PHANTOMS, 0.5, 20)
+    document = json.loads(json.dumps(verdict.to_json()))
+    assert document["compared"][0]["image"] == "a.png"
+    assert Verdict.from_json(document) == verdict
 
 
 def test_a_certain_gain_that_nobody_would_see_is_not_recommended():

@@ -33,6 +33,7 @@ from .verdict import FEWEST, Verdict
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.json"
+VERDICT = "verdict.json"
 HELD_OUT_MASKS = "held-out"
 
 FIXED_SHARE_FROM = 60
@@ -266,23 +267,48 @@ def discard(folder: str | Path) -> None:
     folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     shutil.rmtree(folder / HELD_OUT_MASKS, ignore_errors=True)
+    candidate = _candidate_of(folder)
+    if candidate is not None:
+        shutil.rmtree(candidate, ignore_errors=True)
+
+
+def undecided(path: str | Path) -> FineTuneOutcome | None:
+    """The outcome of the last run on a project or folder, if its candidate was neither adopted nor discarded."""
+    folder = max((log.parent for log in _runs_of(path).glob(f"*/{LOG}")), default=None)
+    if folder is None or (folder / CHECKPOINT).exists():
+        return None
+    candidate = _candidate_of(folder)
+    if candidate is None or any(model.name == candidate.name for model in store.list_models()):
+        return None
     try:
-        log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-        # Only a run that was judged has written a candidate; any other model in the folder is somebody else's.
-        candidate = str(log["options"]["name"]) if "better" in log else ""
+        verdict = Verdict.from_json(json.loads((folder / VERDICT).read_text(encoding="utf-8")))
     except (OSError, ValueError, KeyError, TypeError):
-        return
-    if NAME_PATTERN.fullmatch(candidate):
-        shutil.rmtree(folder / candidate, ignore_errors=True)
+        return None  # of a damaged verdict nothing can be told
+    return FineTuneOutcome(folder, candidate, verdict, cancelled=False)
 
 
 def default_run_folder(path: str | Path) -> Path:
     """Where the next run on a project or folder is kept in the user's data folder: the unfinished one, or a new one."""
-    place = Path(path).expanduser().resolve()
-    key = hashlib.sha256(str(place).encode()).hexdigest()[:12]
-    runs = store.home() / "runs" / f"{place.name}-{key}"
+    runs = _runs_of(path)
     unfinished = sorted(runs.glob(f"*/{CHECKPOINT}"))
     return unfinished[-1].parent if unfinished else runs / datetime.now().strftime("%Y-%m-%d-%H%M%S")
+
+
+def _runs_of(path: str | Path) -> Path:
+    place = Path(path).expanduser().resolve()
+    key = hashlib.sha256(str(place).encode()).hexdigest()[:12]
+    return store.home() / "runs" / f"{place.name}-{key}"
+
+
+def _candidate_of(folder: Path) -> Path | None:
+    """The candidate that a judged run left in its folder, if it is there still."""
+    try:
+        log = json.loads((folder / LOG).read_text(encoding="utf-8"))
+        # Only a run that was judged has written a candidate; any other model in the folder is somebody else's.
+        name = str(log["options"]["name"]) if "better" in log else ""
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return folder / name if NAME_PATTERN.fullmatch(name) and (folder / name).is_dir() else None
 
 
 def _sound(

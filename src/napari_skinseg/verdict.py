@@ -4,7 +4,7 @@ The difference is judged photo by photo, because photos differ much more than mo
 of the paired bootstrap's (Efron 1979) and Student's t, as the bootstrap alone is too sure of itself below ten photos.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -107,6 +107,18 @@ class Verdict:
         for row in document["compared"]:
             row.update({name: str(value) for name, value in row.items() if isinstance(value, Path)})
         return document
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> "Verdict":
+        """The verdict that became these plain values.
+
+        Raises:
+            KeyError, TypeError: they were no verdict.
+        """
+        paths = ("image", "mask", "base_mask", "candidate_mask")
+        compared = (Compared(**row | {name: Path(row[name]) for name in paths}) for row in document["compared"])
+        models = {name: Judged(**document[name]) for name in ("base", "candidate")}
+        return cls(**{**document, **models, "compared": tuple(compared)})
 
 
 def judge(

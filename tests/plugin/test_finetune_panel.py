@@ -385,3 +385,22 @@ def test_how_long_it_takes_is_told_after_the_first_pass():
     assert clock.in_words(210, 1000) == ""
     assert clock.in_words(300, 1000) == "about 70 s left"
     assert clock.in_words(500, 1000) == "about 3 min left"
+
+
+def test_a_verdict_that_was_not_decided_is_offered_again_the_next_time(qtbot, widget, tab, settle, folder):
+    fine_tune(qtbot, tab, settle, folder, IDLE)
+    sentence = tab.verdict.sentence.text()
+    later = type(tab)(widget.session)
+    qtbot.addWidget(later)
+    later.use_folder(folder)
+    settle()
+    assert not later.verdict.isHidden()
+    assert later.verdict.sentence.text() == sentence
+    assert later.verdict.strip.list.count() == 6
+    assert "waiting for your decision" in later.message.text()
+    later.keep_base()
+    settle()
+    assert later.verdict.isHidden()
+    later.use_folder(folder)
+    settle()
+    assert later.verdict.isHidden()

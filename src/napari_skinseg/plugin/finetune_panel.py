@@ -192,8 +192,22 @@ class FineTunePanel(FineTuneForm):
             found: Outlook = outcome.result
             self._found, self._unfinished = found.evidence, found.unfinished
             self._show_found()
+            self._offer_again(found.undecided)
             if found.unfinished is not None and self._outcome is None:
                 self.ask(f"Go on with the run of {found.unfinished.began}? It was not finished.")
+
+    def _offer_again(self, left: FineTuneOutcome | None) -> None:
+        """Show the verdict on the last run of what is chosen now, perhaps from before napari was closed."""
+        shown = self._outcome
+        if (None if shown is None else shown.folder) == (None if left is None else left.folder):
+            return
+        self._outcome = left
+        if left is None or left.verdict is None:
+            self.verdict.clear()
+            self.say("")
+        else:
+            self.verdict.show_verdict(left.verdict)
+            self.say("This run is waiting for your decision: adopt the new model, or keep the base.")
 
     def _show_found(self, *_: int) -> None:
         if self._found is None:

@@ -21,6 +21,7 @@ from ..finetune import (
     default_run_folder,
     discard,
     fine_tune,
+    undecided,
 )
 from ..models.store import StoredModel
 from .background import Report
@@ -40,10 +41,16 @@ class Unfinished:
 
 @dataclass(frozen=True)
 class Outlook:
-    """What there is to learn from, and a run of it that was killed, if any."""
+    """What there is to learn from, and what is left of the last run of it.
+
+    Attributes:
+        unfinished: that run, if it was killed.
+        undecided: its outcome, if the person has neither adopted nor dropped the candidate.
+    """
 
     evidence: Evidence
     unfinished: Unfinished | None
+    undecided: FineTuneOutcome | None
 
 
 def project_in(folder: Path) -> Path:
@@ -57,7 +64,7 @@ def look(source: Path, cancel: CancelToken) -> Outlook:
     Raises:
         BadInput: nothing that can be learned from.
     """
-    return Outlook(collect(source, cancel=cancel), _unfinished(source))
+    return Outlook(collect(source, cancel=cancel), _unfinished(source), undecided(source))
 
 
 def run(
