@@ -1,5 +1,6 @@
 """What many tests need: a real model that is small, knows its one job, and is trained here in about two seconds."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +10,8 @@ from PIL import Image
 
 from napari_skinseg.models import bundle, network
 from napari_skinseg.models.bundle import ModelSpec
+
+os.environ["NAPARI_CONFIG"] = ""  # napari neither reads nor writes the settings of whoever runs the tests
 
 SPOT_FINDER = ModelSpec(
     name="spot-finder",

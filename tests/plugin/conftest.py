@@ -1,13 +1,37 @@
 """A widget opened through the manifest in a real viewer, with the small real model that finds dark spots."""
 
+import gc
+import importlib
 import shutil
 from collections.abc import Iterator
+from contextlib import ExitStack
+from unittest.mock import patch
 
+import napari
 import numpy as np
 import pytest
+from napari._app_model._app import NapariApplication, _napari_names
+from napari._qt._qapp_model.qactions import init_qactions
+from napari._qt.threads.status_checker import StatusChecker
+from napari.plugins import _initialize_plugins
+from napari.utils._proxies import PublicOnlyProxy
+from npe2 import PluginManager
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.files import write_json
+
+
+@pytest.fixture(scope="session", autouse=True)
+def windows_open_quickly() -> Iterator[None]:
+    """Two hundred windows are opened: each would read all manifests anew, and look through all modules for garbage."""
+    for module in ("matplotlib.figure", "napari.window", "napari_skinseg.finetuner"):
+        importlib.import_module(module)
+    plugins = PluginManager.instance()
+    plugins.discover()
+    gc.collect()
+    gc.freeze()
+    with patch.object(plugins, "discover", return_value=0):
+        yield
 
 
 @pytest.fixture(autouse=True)
@@ -35,12 +59,86 @@ def blind_model(models_here, spot_finder):
     return "blind"
 
 
+class SharedWindow:
+    """A window of napari for test after test, because opening and closing one takes as long as most tests."""
+
+    def __init__(self) -> None:
+        self._viewer: napari.Viewer | None = None
+        self._app = ExitStack()
+
+    @property
+    def is_open(self) -> bool:
+        return self._viewer is not None and hasattr(self._viewer.window, "_qt_window")
+
+    def open(self) -> napari.Viewer:
+        """As napari's `make_napari_viewer` opens one."""
+        if not self.is_open:
+            self.close()
+            app = NapariApplication("shared-window")
+            app.injection_store.namespace = _napari_names
+            self._app.callback(NapariApplication.destroy, app.name)
+            self._app.enter_context(patch.object(NapariApplication, "get_app_model", return_value=app))
+            self._app.enter_context(patch.object(StatusChecker, "start"))
+            self._viewer = napari.Viewer(show=False, show_welcome_screen=False)
+            gc.freeze()
+        return self._viewer
+
+    def clear(self) -> None:
+        """Take away what a test has left."""
+        if self.is_open:
+            for widget in list(self._viewer.window.dock_widgets.values()):
+                self._viewer.window.remove_dock_widget(widget)
+                widget.deleteLater()
+            self._viewer.layers.clear()
+        QApplication.processEvents()
+
+    def close(self) -> None:
+        """For a test that opens windows of its own: napari wants no other there."""
+        if self._viewer is None:
+            return
+        if self.is_open:
+            self._viewer.close()
+        self._viewer = None
+        self._app.close()
+        init_qactions.cache_clear()
+        _initialize_plugins.cache_clear()
+        QApplication.processEvents()
+        gc.unfreeze()
+        gc.collect()
+        gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def shared_window(qapp) -> Iterator[SharedWindow]:
+    window = SharedWindow()
+    yield window
+    window.close()
+
+
 @pytest.fixture
-def viewer(make_napari_viewer_proxy, spot):
-    """A viewer as plugins get it, with a photo of a dark spot."""
-    viewer = make_napari_viewer_proxy()
-    viewer.add_image(spot(60, 80, 30, (120, 160))[0], rgb=True, name="arm")
-    return viewer
+def no_shared_window(shared_window) -> None:
+    shared_window.close()
+
+
+@pytest.fixture
+def make_napari_viewer(no_shared_window, make_napari_viewer):
+    """napari's, for windows that are shown, or closed by the test."""
+    return make_napari_viewer
+
+
+@pytest.fixture
+def empty_viewer(shared_window, qtbot, monkeypatch) -> Iterator[PublicOnlyProxy]:
+    """A viewer as plugins get it."""
+    monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "True")
+    yield PublicOnlyProxy(shared_window.open())
+    shared_window.clear()
+
+
+@pytest.fixture
+def viewer(empty_viewer, spot):
+    """A viewer with a photo of a dark spot."""
+    empty_viewer.add_image(spot(60, 80, 30, (120, 160))[0], rgb=True, name="arm")
+    return empty_viewer
 
 
 @pytest.fixture

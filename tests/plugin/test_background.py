@@ -20,7 +20,7 @@ def background(qtbot):
 
 def until_cancelled(report, cancel):
     report("at work")
-    cancel.wait(20)
+    cancel.wait(60)
     check(cancel)
 
 
@@ -37,7 +37,7 @@ def test_reports_and_outcome_arrive_on_the_gui_thread_in_order(qtbot, background
         came.append((item, threading.current_thread() is threading.main_thread()))
 
     background.start("work", work, lambda outcome: take(outcome.result), take)
-    qtbot.waitUntil(lambda: len(came) == 3)
+    qtbot.waitUntil(lambda: len(came) == 3, timeout=60_000)
     assert came == [(1, True), (2, True), (3, True)]
     assert not background.is_busy
 
@@ -45,9 +45,9 @@ def test_reports_and_outcome_arrive_on_the_gui_thread_in_order(qtbot, background
 def test_a_cancelled_job_ends_as_cancelled(qtbot, background):
     ends, reports = [], []
     job = background.start("work", until_cancelled, ends.append, reports.append)
-    qtbot.waitUntil(lambda: bool(reports))
+    qtbot.waitUntil(lambda: bool(reports), timeout=60_000)
     job.cancel()
-    qtbot.waitUntil(lambda: bool(ends))
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
     assert [end.state for end in ends] == ["cancelled"]
 
 
@@ -58,7 +58,7 @@ def test_what_work_raises_is_an_outcome_not_a_traceback(qtbot, background, capsy
         raise BadInput("arm is no photo; choose another.")
 
     background.start("work", work, ends.append)
-    qtbot.waitUntil(lambda: bool(ends))
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
     assert ends[0].state == "failed"
     assert str(ends[0].error) == "arm is no photo; choose another."
     assert "Traceback" not in capsys.readouterr().err
@@ -67,7 +67,7 @@ def test_what_work_raises_is_an_outcome_not_a_traceback(qtbot, background, capsy
 def test_close_waits_until_the_threads_are_left_and_delivers_nothing(qtbot, background):
     ends, reports = [], []
     job = background.start("work", until_cancelled, ends.append, reports.append)
-    qtbot.waitUntil(lambda: bool(reports))
+    qtbot.waitUntil(lambda: bool(reports), timeout=60_000)
     background.close()
     assert job.wait(0)
     QApplication.processEvents()
@@ -79,16 +79,16 @@ def test_napari_stops_a_job_when_its_window_closes(qtbot, make_napari_viewer):
     background = Background()
     reports = []
     job = background.start("segmenting arm", until_cancelled, lambda outcome: None, reports.append)
-    qtbot.waitUntil(lambda: bool(reports))
+    qtbot.waitUntil(lambda: bool(reports), timeout=60_000)
     viewer.close()
-    assert job.wait(5)
+    assert job.wait(60)
 
 
 def test_of_many_requests_only_the_newest_waits(qtbot, background):
     done, free = [], threading.Event()
 
     def first(report, cancel):
-        free.wait(20)
+        free.wait(60)
         return 0
 
     latest = Latest(background, "work", lambda outcome: done.append(outcome.result))
@@ -96,5 +96,5 @@ def test_of_many_requests_only_the_newest_waits(qtbot, background):
     for number in range(1, 6):
         latest.ask(lambda report, cancel, number=number: number)
     free.set()
-    qtbot.waitUntil(lambda: not background.is_busy)
+    qtbot.waitUntil(lambda: not background.is_busy, timeout=60_000)
     assert done == [0, 5]

@@ -15,9 +15,8 @@ MASK[20:40, 30:60] = True
 
 
 @pytest.fixture
-def model(make_napari_viewer):
-    """A viewer, because opening and saving by plugin needs napari's plugin manager set up."""
-    return make_napari_viewer()
+def model():
+    return ViewerModel()
 
 
 def predicted(viewer):
@@ -119,12 +118,3 @@ def test_every_sample_opens_as_a_photo_with_its_true_mask(model, key):
         truth = model.layers[1]
         assert truth.data.shape == photo.data.shape[:2]
         assert 0 < truth.data.mean() < 0.9
-
-
-def test_samples_need_no_window():
-    viewer = ViewerModel()
-    from napari_skinseg.plugin.samples import clear_lesion
-
-    for data, options, kind in clear_lesion():
-        getattr(viewer, f"add_{kind}")(data, **options)
-    assert len(viewer.layers) == 2

@@ -74,6 +74,6 @@ def test_closing_the_widget_stops_its_run(qtbot, make_napari_viewer_proxy, spot)
     del dock, panel
     widget.deleteLater()
     del widget
-    qtbot.waitUntil(lambda: not background.is_busy, timeout=20_000)
+    qtbot.waitUntil(lambda: not background.is_busy, timeout=60_000)
     QApplication.processEvents()
     assert len(viewer.layers) <= 10

@@ -1,5 +1,6 @@
 """A folder of photos is reviewed through the real tab: real files, real workers, a real network."""
 
+import itertools
 import shutil
 import sqlite3
 import subprocess
@@ -37,10 +38,9 @@ def truths(spot):
 
 
 @pytest.fixture
-def tab(make_napari_viewer_proxy, settle) -> Iterator[object]:
+def tab(empty_viewer, settle) -> Iterator[object]:
     """The Review tab of the widget, opened as the Plugins menu does."""
-    viewer = make_napari_viewer_proxy()
-    _, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    _, widget = empty_viewer.window.add_plugin_dock_widget("napari-skinseg")
     (panel,) = (panel for panel in widget.panels if panel.title == "Review")
     panel.widget = widget
     yield panel
@@ -163,18 +163,19 @@ def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, t
 def test_a_stroke_is_on_disk_a_second_later_without_anybody_asking(qtbot, opened, folder):
     paint(opened)
     assert opened.saved.text() == "Saving…"
-    qtbot.waitUntil(lambda: stored(folder, "photo_0.png")[0] == "corrected", timeout=10_000)
+    qtbot.waitUntil(lambda: stored(folder, "photo_0.png")[0] == "corrected", timeout=60_000)
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.walk.desk.mask())
-    qtbot.waitUntil(lambda: opened.saved.text().startswith("Saved "))
+    qtbot.waitUntil(lambda: opened.saved.text().startswith("Saved "), timeout=60_000)
 
 
 def test_painting_without_a_rest_is_saved_all_the_same(qtbot, opened, folder):
-    for step in range(40):
-        paint(opened, (10, 10 + 2 * step))
-        qtbot.wait(60)
-        if stored(folder, "photo_0.png")[0] == "corrected":
-            return
-    pytest.fail("nothing was saved while somebody painted")
+    columns = itertools.cycle(range(10, 150))
+
+    def paints_until_it_is_saved():
+        paint(opened, (10, next(columns)))
+        return stored(folder, "photo_0.png")[0] == "corrected"
+
+    qtbot.waitUntil(paints_until_it_is_saved, timeout=60_000)
 
 
 def test_an_undo_is_saved_too(opened, folder, settle):
@@ -296,7 +297,7 @@ def test_a_prediction_never_takes_the_place_of_what_was_drawn(qtbot, tab, folder
     lock = tab.walk.ahead._network
     lock.acquire()  # the model takes its time
     tab.open_folder(folder)
-    qtbot.waitUntil(lambda: tab.walk.desk.photo is not None)
+    qtbot.waitUntil(lambda: tab.walk.desk.photo is not None, timeout=60_000)
     assert tab.walk.desk.ready.awaits_model
     assert not tab.walk.desk.mask().any()
     press(qtbot, tab.accept_button)
@@ -671,8 +672,8 @@ def test_a_stroke_under_way_ends_with_its_photo(qtbot, opened, settle):
     assert (opened.walk.desk.mask() != before[0]).any()
 
 
-def test_closing_the_dock_saves_and_gives_the_project_back(make_napari_viewer_proxy, qtbot, folder, settle):
-    viewer = make_napari_viewer_proxy()
+def test_closing_the_dock_saves_and_gives_the_project_back(empty_viewer, qtbot, folder, settle):
+    viewer = empty_viewer
     dock, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
     (panel,) = (panel for panel in widget.panels if panel.title == "Review")
     panel.open_folder(folder)
@@ -689,6 +690,7 @@ def test_closing_the_dock_saves_and_gives_the_project_back(make_napari_viewer_pr
     assert len(viewer.layers) == 0
     assert not viewer.keymap
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
+    widget.deleteLater()
 
 
 def test_a_photo_in_which_no_lesion_was_found_comes_first_and_says_so(qtbot, tab, folder, settle, spot):
