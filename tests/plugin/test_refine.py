@@ -278,6 +278,22 @@ def test_in_a_stack_clicks_change_the_plane_that_is_seen(window, spot):
     assert traces(window) == []
 
 
+def test_a_dot_is_seen_on_the_screen_and_goes_with_its_click(window):
+    window.refine()
+
+    def at(place):
+        picture, spot = window.canvas.grabFramebuffer(), window.on_screen(place)
+        return picture.pixelColor(spot).getRgb()[:3]
+
+    bare = at(SKIN)
+    window.click(SKIN)
+    red, green, blue = at(SKIN)
+    assert green > 200
+    assert max(red, blue) < 80
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert at(SKIN) == bare
+
+
 # --- to and fro ------------------------------------------------------------------------------------------------------
 
 
