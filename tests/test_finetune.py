@@ -29,6 +29,7 @@ from napari_skinseg.finetune import (
     revert,
     undecided,
 )
+from napari_skinseg.fits import MIXES, POINTS, Fit, choose
 from napari_skinseg.models import bundle, store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
@@ -99,6 +100,20 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
 
     assert revert("spot-finder-tuned").name == store.default_name() == "spot-finder"
     assert everything_in(store.find("spot-finder").folder) == base
+
+
+def test_most_of_the_style_is_chosen_unless_less_is_clearly_better():
+    fit = Fit("candidate", list(range(20)), [], 20)
+    noise = np.tile([0.02, -0.02], 10)
+    style = np.array(MIXES)
+
+    def choice(*gains: float) -> float:
+        tables = {n: np.tile(0.85 + np.array(gains) + noise[n] * style, (len(POINTS), 1)) for n in range(20)}
+        return choose(fit, tables).mix
+
+    assert choice(0.01, 0.02, 0.0195) == 0.75
+    assert choice(0.00, -0.01, -0.03) == 0.25
+    assert choose(fit, {}).mix == 0.5
 
 
 def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):

@@ -29,18 +29,21 @@ MARGIN = 1.25
 """Photos are kept this much larger than the network's input, so that a random view still has detail to show."""
 
 
-def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0) -> Compose:
+def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0, calm: float = 0.5) -> Compose:
     """From what `Read` returns to a random training sample.
 
     Args:
         size: (height, width) of the network's input.
         artefacts: probability that a photo gets artefacts it did not have, in [0, 1].
         plain: probability that only skin beside the lesion is shown, in [0, 1].
+        calm: probability that a view keeps to the frame; see `RandomView`.
 
     Returns:
         A transform whose result holds "image" uint8 tensor [3, h, w] and "mask" uint8 tensor [1, h, w].
     """
-    return Compose([RandomPlainSkin(plain), RandomView(size), RandomArtefacts(artefacts), RandomColour(), ToTensors()])
+    return Compose(
+        [RandomPlainSkin(plain), RandomView(size, calm), RandomArtefacts(artefacts), RandomColour(), ToTensors()]
+    )
 
 
 class Read(Transform):
@@ -86,13 +89,13 @@ class RandomPlainSkin(RandomizableTransform):
 class RandomView(RandomizableTransform):
     """Any rotation, mirror image and shift, some shear, and a scale from close-up to wide field, in one resampling.
 
-    Half of the views keep to the frame (quarter turns, scale near 1), because that is what photos look like; beyond the
-    frame the photo is mirrored.
+    A share `calm` of the views keeps to the frame (quarter turns, scale near 1), because that is what photos look like;
+    beyond the frame the photo is mirrored.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
+    def __init__(self, size: tuple[int, int], calm: float = 0.5) -> None:
         super().__init__(prob=1.0)
-        self.size = size
+        self.size, self.calm = size, calm
 
     def __call__(self, sample: Sample) -> Sample:
         self.randomize(None)
@@ -108,7 +111,7 @@ class RandomView(RandomizableTransform):
     def _matrix(self, aspect: float) -> NDArray[np.float32]:
         """From output to input coordinates, both in [-1, 1] (see `torch.nn.functional.affine_grid`)."""
         random = self.R
-        calm = random.uniform() < 0.5
+        calm = random.uniform() < self.calm
         angle = random.randint(4) * np.pi / 2 + (random.uniform(-0.2, 0.2) if calm else random.uniform(-np.pi, np.pi))
         zoom = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(np.log(0.5), np.log(2.0)))
         stretch = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(-0.25, 0.25))
