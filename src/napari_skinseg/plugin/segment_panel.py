@@ -15,6 +15,7 @@ from ..models import store
 from . import layers as bridge
 from .background import Job, Latest, Outcome
 from .layers import LayerImage, MaskEdit
+from .mask_figures import MaskFigures
 from .refine_tool import RefineTool
 from .review_keys import Bindings, chosen
 from .segment_form import SegmentForm
@@ -41,6 +42,7 @@ class SegmentPanel(SegmentForm):
         self._last_move: MaskEdit | None = None
         self._mover = Latest(session.background, "moving the mask", self._on_moved)
         self._measurer = Latest(session.background, "measuring", self._on_measured)
+        self._figures = MaskFigures(session, self)
         self._pause = QTimer(self, singleShot=True, interval=40)
         self._keys = Bindings({"refine": chosen()["refine"]}, {"refine": refine.toggle})
         self._connect()

@@ -29,6 +29,7 @@ class Session:
     Attributes:
         project: folder of the project that is open for review, if any.
         training: the jobs of the Fine-tune tab, which run for minutes while the other tabs are used.
+        is_closed: the widget has gone; begin nothing more.
     """
 
     models_changed = Signal(str)
@@ -39,9 +40,11 @@ class Session:
         self.background, self.training = Background(), Background()
         self.project: Path | None = None
         self.segmenters = Segmenters(on_message=show_info)
+        self.is_closed = False
 
     def close(self) -> None:
         """Stop what runs and wait for it."""
+        self.is_closed = True
         self.training.close()
         self.background.close()
 
