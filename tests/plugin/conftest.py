@@ -60,7 +60,10 @@ def blind_model(models_here, spot_finder):
 
 
 class SharedWindow:
-    """A window of napari for test after test, because opening and closing one takes as long as most tests."""
+    """A window of napari for test after test, because opening and closing one takes as long as most tests.
+
+    Never to be shown: a canvas that is painted, hidden and painted again takes the process down.
+    """
 
     def __init__(self) -> None:
         self._viewer: napari.Viewer | None = None
@@ -128,7 +131,7 @@ def make_napari_viewer(no_shared_window, make_napari_viewer):
 
 @pytest.fixture
 def empty_viewer(shared_window, qtbot, monkeypatch) -> Iterator[PublicOnlyProxy]:
-    """A viewer as plugins get it."""
+    """A viewer as plugins get it, in a window that is not on the screen."""
     monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "True")
     yield PublicOnlyProxy(shared_window.open())
     shared_window.clear()

@@ -57,9 +57,12 @@ def test_a_preferred_model_that_is_not_here_is_named(qtbot, preferences):
     widget.session.close()
 
 
-def test_the_widget_shows_its_device_in_words_without_being_asked(qtbot, viewer, panel, settled):
-    panel.window().show()
-    qtbot.waitUntil(lambda: "CPU" in panel.device.text() or "GPU" in panel.device.text(), timeout=60_000)
+def test_the_widget_shows_its_device_in_words_without_being_asked(qtbot, make_napari_viewer_proxy):
+    _, widget = make_napari_viewer_proxy(show=True).window.add_plugin_dock_widget("napari-skinseg")
+    device = widget.panels[0].device
+    qtbot.waitUntil(lambda: "CPU" in device.text() or "GPU" in device.text(), timeout=60_000)
+    widget.session.close()
+    QApplication.processEvents()
 
 
 def test_closing_the_widget_stops_its_run(qtbot, make_napari_viewer_proxy, spot):
