@@ -28,7 +28,7 @@ from .brush import Brush
 from .layers import FILLED, LayerImage, mask_style
 from .mask_edit import Piece, pieces_of, write_pieces
 from .refine_tool import RefineTool
-from .result_card import wrapping_text
+from .run_form import Message
 from .scale_tool import ScaleTool
 from .session import Session, tell_failure
 
@@ -65,7 +65,8 @@ class CorrectTools(QWidget):
         self.same_on_screen = QCheckBox("Same on screen")
         self.same_on_screen.setToolTip("Zooming in makes the brush finer: it keeps its size on the screen.")
         self.same_on_screen.setChecked(True)
-        self.message = wrapping_text()
+        self.message = Message()
+        self.say = self.message.say
         self.scale = ScaleTool(session)
         self.brush = Brush(self._viewer.scene.camera, self._show_brush)
         self._lay_out()
@@ -100,12 +101,6 @@ class CorrectTools(QWidget):
         self._is_filled = filled
         if self._labels is not None:
             draw_mask(self._labels, filled)
-
-    def say(self, text: str, *, is_problem: bool = False) -> None:
-        """Show one message below the buttons instead of the last one; an empty one hides it."""
-        self.message.setText(text)
-        self.message.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }" if is_problem else "")
-        self.message.setVisible(bool(text))
 
     def edit_mask(self, what: str, change: Change) -> None:
         """Have `change` worked out in a worker and write it as one undoable step; `what` is its name in sentences."""

@@ -3,15 +3,12 @@
 from qtpy.QtWidgets import (
     QComboBox,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
-    QProgressBar,
     QPushButton,
     QScrollArea,
     QSizePolicy,
     QToolButton,
     QVBoxLayout,
-    QWidget,
 )
 
 from .background import Background
@@ -20,13 +17,15 @@ from .finetune_history import History
 from .finetune_options import TuneOptions
 from .finetune_verdict import VerdictCard
 from .result_card import wrapping_text
+from .run_form import RunForm
 
 
-class FineTuneForm(QWidget):
+class FineTuneForm(RunForm):
     """From top to bottom in the order of work: what to learn from, the run, its verdict, the models so far."""
 
     def __init__(self, background: Background) -> None:
-        super().__init__()
+        super().__init__("Stop; the model you have stays as it is.")
+        _narrow(self.cancel_button)
         self.source, self.base = _chooser(), _chooser()
         self.source.setToolTip("Where your corrected and accepted masks are.")
         self.source.setPlaceholderText("Open a folder in Review")
@@ -38,13 +37,8 @@ class FineTuneForm(QWidget):
         self.options = TuneOptions()
         self.start_button = _button("Fine-tune", "Teach a copy of the base model how you draw, and judge it.")
         self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.cancel_button = _button("Cancel", "Stop; the model you have stays as it is.")
-        self.question = QFrame()
-        self.question_text = wrapping_text()
         self.go_on_button = _button("Go on", "Take the run up where it was stopped, with the settings it had.")
         self.anew_button = _button("Begin anew", "Drop that run and start another with the settings above.")
-        self.progress = QProgressBar()
-        self.message = wrapping_text()
         self.curve = Curve(background)
         self.verdict = VerdictCard(background)
         self.history = History()
@@ -53,38 +47,17 @@ class FineTuneForm(QWidget):
         self.say("")
         self.ask("")
 
-    def say(self, text: str, *, is_problem: bool = False) -> None:
-        """Show one message instead of the last one; an empty one hides it."""
-        self.message.setText(text)
-        self.message.setStyleSheet("QLabel { color: #d96a00; font-weight: bold; }" if is_problem else "")
-        self.message.setVisible(bool(text))
-
     def ask(self, text: str) -> None:
         """Ask what shall become of an unfinished run, in place of the button that starts one; "": nothing."""
-        self.question_text.setText(text)
-        self.question.setVisible(bool(text))
+        super().ask(text)
         self.start_button.setVisible(not text)
 
     def show_running(self, running: bool) -> None:
         """Switch between what starts a run and what stops it."""
+        super().show_running(running)
         for widget in (self.start_button, self.source, self.folder_button, self.base, self.options):
             widget.setEnabled(not running)
         self.cancel_button.setVisible(running)
-        self.cancel_button.setEnabled(running)
-        self.cancel_button.setText("Cancel")
-        self.progress.setVisible(running)
-        self.show_progress(0, 0, "Starting…")
-
-    def show_cancelling(self) -> None:
-        """Say that the wish was heard: the network finishes the batch it is at."""
-        self.cancel_button.setEnabled(False)
-        self.cancel_button.setText("Cancelling…")
-
-    def show_progress(self, done: int, total: int, text: str) -> None:
-        """Follow a run: a moving bar while there is nothing to count."""
-        self.progress.setRange(0, total if total > 1 else 0)
-        self.progress.setValue(done)
-        self.progress.setFormat(text)
 
     def show_verdict_in_view(self) -> None:
         """Scroll to the verdict, which is below what is seen on a small screen."""
@@ -103,13 +76,10 @@ class FineTuneForm(QWidget):
         choices.addRow("Learn from", source)
         choices.addRow(self.evidence)
         choices.addRow("Start from", self.base)
-        question = QVBoxLayout(self.question)
-        question.setContentsMargins(0, 0, 0, 0)
-        question.addWidget(self.question_text)
         answers = QHBoxLayout()
         answers.addWidget(self.go_on_button)
         answers.addWidget(self.anew_button)
-        question.addLayout(answers)
+        self.question_layout.addLayout(answers)
         running = QHBoxLayout()
         running.addWidget(self.progress, 2)
         running.addWidget(self.cancel_button, 1)
@@ -127,9 +97,13 @@ class FineTuneForm(QWidget):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    # As wide as its place: the dock must not grow wider with the words.
-    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
+    _narrow(button)
     return button
+
+
+def _narrow(button: QPushButton) -> None:
+    """As wide as its place: the dock must not grow wider with the words."""
+    button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
 
 def _chooser() -> QComboBox:

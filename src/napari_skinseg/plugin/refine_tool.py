@@ -18,7 +18,7 @@ from .background import Outcome
 from .layers import LESION, LayerImage
 from .mask_edit import Piece, pieces_of
 from .refine_round import Dots, Round
-from .result_card import wrapping_text
+from .run_form import Message
 from .session import Session, preferred_device, tell_failure
 
 if TYPE_CHECKING:
@@ -64,7 +64,8 @@ class RefineTool(QWidget):
         self._held_callbacks: list[Any] = []
         self._once_answered: list[Callable[[], object]] = []
         self.button = QPushButton("Refine")
-        self.state, self.message = QLabel(), wrapping_text()
+        self.state, self.message = QLabel(), Message()
+        self._say = self.message.say
         self._look = QTimer(self, singleShot=True, interval=0)
         self._look.timeout.connect(self._leave_if_left)
         self._lay_out()
@@ -316,11 +317,6 @@ class RefineTool(QWidget):
                 then()
 
     # What is seen
-
-    def _say(self, text: str, *, is_problem: bool = False) -> None:
-        self.message.setText(text)
-        self.message.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }" if is_problem else "")
-        self.message.setVisible(bool(text))
 
     def _show(self) -> None:
         round_ = self._round

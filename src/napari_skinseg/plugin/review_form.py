@@ -30,9 +30,9 @@ from .review_look import MODES
 from .review_saver import SaveState
 from .review_table import PhotoModel, PhotoTable
 from .review_thumbnails import Thumbnails
+from .run_form import PROBLEM, Message
 from .session import Session
 
-_PROBLEM = "QLabel { color: #e07b00; font-weight: bold; }"  # orange: legible on dark and light
 _FAILED = "QLabel { background: #b3261e; color: white; font-weight: bold; border-radius: 3px; padding: 2px 6px; }"
 
 
@@ -53,7 +53,8 @@ class ReviewForm(QWidget):
         self.predict_button = _button("Predict all", "Have the model outline every photo that it has not seen yet.")
         self.cancel_button = _button("Cancel", "Stop; what is done stays.")
         self.progress = QProgressBar()
-        self.message = wrapping_text()
+        self.message = Message()
+        self.say = self.message.say
         self.question = QFrame()
         self.question_text = wrapping_text()
         self.counts = QLabel()
@@ -94,12 +95,6 @@ class ReviewForm(QWidget):
         self.show_photo(None, may_edit=False)
         self.show_project(False, may_edit=False)
 
-    def say(self, text: str, *, is_problem: bool = False) -> None:
-        """Show one message instead of the last one; an empty one hides it."""
-        self.message.setText(text)
-        self.message.setStyleSheet(_PROBLEM if is_problem else "")
-        self.message.setVisible(bool(text))
-
     def ask(self, text: str, answers: Mapping[str, Callable[[], object]]) -> None:
         """Put a question with a button for each answer, in nobody's way; an empty text takes it back."""
         self.question_text.setText(text)
@@ -139,7 +134,7 @@ class ReviewForm(QWidget):
         if state.kind in ("saved", "elsewhere") and not self.retry_button.isHidden():
             self.say("")  # what was said of the failure is over
         self.saved.setText(state.text)
-        self.saved.setStyleSheet(_FAILED if failed else _PROBLEM if state.kind == "elsewhere" else "")
+        self.saved.setStyleSheet(_FAILED if failed else PROBLEM if state.kind == "elsewhere" else "")
         self.saved.setToolTip(state.sentence or "Every change is saved by itself, and read back.")
         self.retry_button.setVisible(failed)
         self.elsewhere_button.setVisible(failed)

@@ -9,26 +9,23 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
-    QProgressBar,
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
-    QWidget,
 )
 
-from ..events import Event
 from .mask_options import MaskOptions
 from .refine_tool import RefineTool
 from .result_card import ResultCard, wrapping_text
+from .run_form import RunForm
 
 
-class SegmentForm(QWidget):
+class SegmentForm(RunForm):
     """The fields, buttons and messages, from top to bottom in the order of work."""
 
     def __init__(self, photos: Callable[[Any], list[Layer]], refine: RefineTool) -> None:
-        super().__init__()
+        super().__init__("Stop; masks that are done stay.")
         # magicgui's chooser holds layer objects and shows their present names.
         self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
         self.photo.native.setPlaceholderText("Open a photo first")
@@ -41,50 +38,19 @@ class SegmentForm(QWidget):
         self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
         self.all_button = _button("Segment all open images", "Outline the lesion in every photo that is open.")
-        self.cancel_button = _button("Cancel", "Stop; masks that are done stay.")
-        self.progress = QProgressBar()
-        self.message = wrapping_text()
         self.card = ResultCard()
         self.refine = refine
-        self.question = QFrame()
-        self.question_text = wrapping_text()
         self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer brings yours back.")
         self._lay_out()
         self.show_running(False)
         self.say("")
-        self.ask_below("")
-
-    def say(self, text: str, *, is_problem: bool = False) -> None:
-        """Show one message below the buttons instead of the last one; an empty one hides it."""
-        self.message.setText(text)
-        # Orange and bold, legible on dark and light; red and green are the verdict's.
-        self.message.setStyleSheet("QLabel { color: #d96a00; font-weight: bold; }" if is_problem else "")
-        self.message.setVisible(bool(text))
-
-    def ask_below(self, text: str) -> None:
-        """Offer to replace what a person drew, without getting in the way; an empty text takes the offer back."""
-        self.question_text.setText(text)
-        self.question.setVisible(bool(text))
+        self.ask("")
 
     def show_running(self, running: bool) -> None:
         """Switch between the buttons that start and the one that stops."""
+        super().show_running(running)
         for start in (self.segment_button, self.all_button, self.card.anyway):
             start.setEnabled(not running)
-        self.cancel_button.setEnabled(running)
-        self.cancel_button.setText("Cancel")
-        self.progress.setVisible(running)
-        self.progress.setRange(0, 0)
-
-    def show_cancelling(self) -> None:
-        """Say that the wish was heard: the network finishes the photo it is at."""
-        self.cancel_button.setEnabled(False)
-        self.cancel_button.setText("Cancelling…")
-
-    def show_progress(self, event: Event) -> None:
-        """Follow a run: a moving bar while there is nothing to count."""
-        self.progress.setRange(0, event.total if event.total > 1 else 0)
-        self.progress.setValue(event.done)
-        self.say(event.message)
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
@@ -103,10 +69,7 @@ class SegmentForm(QWidget):
         buttons = QHBoxLayout()
         buttons.addWidget(self.segment_button, 2)
         buttons.addWidget(self.cancel_button, 1)
-        question = QVBoxLayout(self.question)
-        question.setContentsMargins(0, 0, 0, 0)
-        question.addWidget(self.question_text)
-        question.addWidget(self.replace_button)
+        self.question_layout.addWidget(self.replace_button)
         layout = QVBoxLayout(self)
         layout.addLayout(choices)
         layout.addWidget(self.options)

@@ -85,7 +85,7 @@ class SegmentPanel(SegmentForm):
 
         An outline that was withheld is drawn once the threshold moves: whoever moves it wants an outline.
         """
-        self.ask_below("")
+        self.ask("")
         if self._run is not None:
             self._moved_during_run = True
             return
@@ -106,7 +106,7 @@ class SegmentPanel(SegmentForm):
         """Draw the outline of the chosen photo that was withheld, without the network."""
         kept = self._kept.get(self._selected_or_none())
         if kept is not None and self._run is None and self._agrees_to_replace([kept.image]):
-            self.ask_below("")
+            self.ask("")
             self._outline_again(kept, always_outline=True)
 
     def replace_changes(self) -> None:
@@ -159,7 +159,7 @@ class SegmentPanel(SegmentForm):
         if self._run is not None or not self._agrees_to_replace(images):
             return
         self._problems, self._moved_during_run = list(problems), False
-        self.ask_below("")
+        self.ask("")
         self.show_running(True)
         options, model, device = self.options.value(), self.model.currentText(), preferred_device()
         self._run = self._session.background.start(
@@ -173,7 +173,8 @@ class SegmentPanel(SegmentForm):
 
     def _on_report(self, item: Any) -> None:
         if isinstance(item, Event):
-            self.show_progress(item)
+            self.show_progress(item.done, item.total)
+            self.say(item.message)
         elif isinstance(item, Result):
             self._show(item)
         elif isinstance(item, Measured):
@@ -269,9 +270,7 @@ class SegmentPanel(SegmentForm):
         return not bridge.is_edited(mask, image) or self._agreed.get(image.key) == bridge.mask_state(mask, image)
 
     def _offer_to_replace(self, mask: Labels) -> None:
-        self.ask_below(
-            f"You changed {mask.name} by hand, so it stays as it is. What is said below is of the model's mask."
-        )
+        self.ask(f"You changed {mask.name} by hand, so it stays as it is. What is said below is of the model's mask.")
 
     # What is chosen
 
@@ -389,7 +388,7 @@ class SegmentPanel(SegmentForm):
             self.photo.value = photo
 
     def _on_photo(self) -> None:
-        self.ask_below("")
+        self.ask("")
         self._show_kept()
         if not self._is_refined(self._selected_or_none()):
             self.refine.switch(False)
