@@ -29,13 +29,13 @@ from napari_skinseg.finetune import (
     revert,
     undecided,
 )
-from napari_skinseg.fits import MIXES, POINTS, Fit, choose
+from napari_skinseg.fits import MIXES, choose
 from napari_skinseg.models import bundle, store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.segment import Segmenter
 
-SHORT = FineTuneOptions(passes=12, learning_rate=3e-3)
+SHORT = FineTuneOptions(passes=12, learning_rate=3e-3, batch_size=8)
 
 
 @pytest.fixture(autouse=True)
@@ -103,17 +103,13 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
 
 
 def test_most_of_the_style_is_chosen_unless_less_is_clearly_better():
-    fit = Fit("candidate", list(range(20)), [], 20)
-    noise = np.tile([0.02, -0.02], 10)
-    style = np.array(MIXES)
-
     def choice(*gains: float) -> float:
-        tables = {n: np.tile(0.85 + np.array(gains) + noise[n] * style, (len(POINTS), 1)) for n in range(20)}
-        return choose(fit, tables).mix
+        noise = np.outer(np.tile([0.02, -0.02], 10), MIXES)
+        return MIXES[choose(dict(enumerate(0.85 + np.array(gains) + noise)))]
 
     assert choice(0.01, 0.02, 0.0195) == 0.75
     assert choice(0.00, -0.01, -0.03) == 0.25
-    assert choose(fit, {}).mix == 0.5
+    assert MIXES[choose({})] == 0.5
 
 
 def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):

@@ -52,7 +52,7 @@ class FineTuneOptions:
         name: Name of the new model; the base's with "-tuned" when not given.
         passes: How often each photo is seen, up to 20 photos; more photos are seen less often, but ten times.
         learning_rate: Highest learning rate; low, because the base knows nearly everything already.
-        batch_size: Photos per step.
+        batch_size: Photos per step; few, because many small steps learn a style better than few large ones.
         folds: Parts that up to 60 cases are divided into; each is judged by a model that did not see it.
         seed: Seed of everything random.
         device: auto, cuda, mps or cpu.
@@ -61,7 +61,7 @@ class FineTuneOptions:
     name: str = ""
     passes: int = 20
     learning_rate: float = 3e-4
-    batch_size: int = 8
+    batch_size: int = 4
     folds: int = 4
     seed: int = 0
     device: str = "auto"
@@ -194,10 +194,10 @@ def fine_tune(
 ) -> FineTuneOutcome:
     """Teach a model a person's style; an unfinished run of the same base, photos and options in `out` is taken up.
 
-    One fit for each part of `Evidence.held_out` shows what fine-tuning is worth, and how many passes and how much of
-    the fine-tuned weights are best; the rest are the base's (WiSE-FT, Wortsman et al. 2022). With cross-fitting the
-    candidate is then fitted on all cases; with a fixed share held out, the fit that was judged is the candidate. How
-    each part is judged was chosen on the others.
+    One fit for each part of `Evidence.held_out` shows what fine-tuning is worth, and how much of the fine-tuned weights
+    is best; the rest are the base's (WiSE-FT, Wortsman et al. 2022). With cross-fitting the candidate is then fitted on
+    all cases; with a fixed share held out, the fit that was judged is the candidate. How each part is judged was chosen
+    on the others.
 
     Args:
         base: name or folder of a model, None for the default one; it is only read.

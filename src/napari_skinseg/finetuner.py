@@ -1,4 +1,4 @@
-"""One fine-tuning run: fits that judge, the choice of passes and mix, the candidate, checkpoints.
+"""One fine-tuning run: fits that judge, the choice of a mix, the candidate, checkpoints.
 
 Apart from `finetune` because it imports torch and MONAI, which `finetune` must not do before somebody fine-tunes.
 """
@@ -24,7 +24,7 @@ from .errors import BadInput, Cancelled
 from .events import CancelToken, Event, OnEvent, check
 from .files import atomic, output_folder, write_json
 from .finetune import CHECKPOINT, HELD_OUT_MASKS, Evidence, FineTuneOptions, FineTuneOutcome, discard
-from .fits import MIXES, POINTS, Choice, Fit, Scores, choose, plan
+from .fits import MIXES, Fit, Scores, choose, plan
 from .judging import dice_on_phantoms, photo_to_judge
 from .learner import Learner
 from .models.bundle import Model, ModelSpec, load, save
@@ -136,22 +136,19 @@ class FineTuner:
         if self.current is not None:
             learner.restore(self.current["learner"])
             start = self.current["passes"]
-        last = fit.passes if fit.held_out else choose(fit, self._judged()).passes
-        for number in range(start, last):
+        for number in range(start, fit.passes):
             began = time.perf_counter()
             loss = learner.one_pass(number, self._loader(fit, number), self.token)
             check(self.token)
             row: dict[str, str | int | float] = {"fit": fit.name, "pass": number + 1, "loss": f"{loss:.5f}"}
-            for point, passes in enumerate(fit.points):
-                if passes == number + 1 and fit.held_out:
-                    row |= self._measure(fit, point, learner.averaged, loss)
+            if number + 1 == fit.passes:
+                fit.weights = self._weights(learner.averaged)
+                row |= self._measure(fit, loss)
             self.rows.append({**row, "seconds": f"{time.perf_counter() - began:.2f}"})
             write_rows(self.out / "log.csv", self.rows)
             self.current = {"passes": number + 1, "learner": learner.state()}
             if time.perf_counter() - self.stored_at > SECONDS_BETWEEN_CHECKPOINTS:
                 self._store()
-        if not fit.held_out:
-            fit.weights[0] = self._weights(learner.averaged)
 
     def _learner(self, fit: Fit) -> Learner:
         steps = len(self._loader(fit, 0))
@@ -185,38 +182,39 @@ class FineTuner:
             generator=torch.Generator().manual_seed(seed),
         )
 
-    def _measure(self, fit: Fit, point: int, network: torch.nn.Module, loss: float) -> dict[str, str]:
-        """Segment the held-out photos with every mix of these weights and the base's, and keep masks and Dice."""
-        weights = self._weights(network)
-        if len(self.parts) == 1:
-            fit.weights[point] = weights
+    def _measure(self, fit: Fit, loss: float) -> dict[str, str]:
+        """Segment the held-out photos with every mix of the fit's weights and the base's, and keep masks and Dice."""
+        if not fit.held_out:
+            return {}
         for number in fit.held_out:
-            fit.scores.setdefault(number, np.zeros((len(POINTS), len(MIXES))))
+            fit.scores[number], fit.masks[number] = np.zeros(len(MIXES)), []
         for column, mix in enumerate(MIXES):
-            segmenter = Segmenter(self._mixed(weights, mix), self.choice.device)
+            segmenter = Segmenter(self._mixed(fit.weights, mix), self.choice.device)
             for number in fit.held_out:
                 check(self.token)
                 image, truth = photo_to_judge(self.evidence.cases[number])
                 mask = segmenter.segment(image, OUTLINED).mask
-                fit.scores[number][point, column] = dice(mask, truth)
-                fit.masks.setdefault(number, {})[point, column] = np.packbits(mask)
+                fit.scores[number][column] = dice(mask, truth)
+                fit.masks[number].append(np.packbits(mask))
             segmenter.close()
+        if len(self.parts) > 1:
+            fit.weights = {}  # the candidate is another fit
         base = float(np.mean([self.base_dice[number] for number in fit.held_out]))
-        reached = float(np.mean([fit.scores[number][point, -1] for number in fit.held_out]))
-        values = {"fold": self.fits.index(fit) + 1, "pass": fit.points[point], "loss": loss}
-        message = f"{fit.name}, pass {fit.points[point]}: held-out Dice {reached:.4f}, base {base:.4f}"
+        reached = float(np.mean([fit.scores[number][-1] for number in fit.held_out]))
+        values = {"fold": self.fits.index(fit) + 1, "pass": fit.passes, "loss": loss}
+        message = f"{fit.name}, pass {fit.passes}: held-out Dice {reached:.4f}, base {base:.4f}"
         self.on_event(
-            Event("validated", fit.points[point], fit.passes, message, {**values, "base_dice": base, "dice": reached})
+            Event("validated", fit.passes, fit.passes, message, {**values, "base_dice": base, "dice": reached})
         )
         return {"base_dice": f"{base:.5f}", "dice": f"{reached:.5f}"}
 
     def _conclude(self) -> FineTuneOutcome:
         judged = self._judged()
         fit = self.fits[-1]
-        chosen = choose(fit, judged)
-        candidate = self._mixed(fit.weights[chosen.point if fit.held_out else 0], chosen.mix)
+        mix = MIXES[choose(judged)]
+        candidate = self._mixed(fit.weights, mix)
         base, new = (self._on_phantoms(model) for model in (self.base, candidate))
-        verdict = judge(self._compared(judged), (base, new), chosen.mix, chosen.passes)
+        verdict = judge(self._compared(judged), (base, new), mix, fit.passes)
         figures = {
             "held-out Dice, base": verdict.base.dice,
             "held-out Dice": verdict.candidate.dice,
@@ -224,10 +222,10 @@ class FineTuner:
             "gain in Dice, at least": verdict.low,
             "gain in Dice, at most": verdict.high,
         }
-        spec = self._spec({name: value for name, value in figures.items() if value is not None}, chosen)
+        spec = self._spec({name: value for name, value in figures.items() if value is not None}, mix)
         folder = save(self.out / self.options.name, spec, candidate.network)
         write_json(self.out / "verdict.json", verdict.to_json())
-        self._log_json({"better": verdict.better, "sentence": verdict.sentence, **asdict(chosen)})
+        self._log_json({"better": verdict.better, "sentence": verdict.sentence, "passes": fit.passes, "mix": mix})
         draw_curve(self.out / "curve.png", self.rows)
         (self.out / CHECKPOINT).unlink(missing_ok=True)
         return FineTuneOutcome(self.out, folder, verdict, cancelled=False)
@@ -236,18 +234,18 @@ class FineTuner:
         return {number: scores for fit in self.fits for number, scores in fit.scores.items()}
 
     def _compared(self, judged: Mapping[int, Scores]) -> list[Compared]:
-        """Every held-out photo, with passes and mix as chosen on the others: no photo chooses what it is judged by."""
+        """Every held-out photo, with the mix as chosen on the others: no photo chooses what it is judged by."""
         folder = output_folder(self.out / HELD_OUT_MASKS)
         parts = self.parts if len(self.parts) > 1 else [self.parts[0][::2], self.parts[0][1::2]] if self.parts else []
         masks = {number: kept for fit in self.fits for number, kept in fit.masks.items()}
         compared = []
         for part in parts:
-            chosen = choose(self.fits[-1], judged, without=part)
+            chosen = choose(judged, without=part)
             for number in part:
                 case = self.evidence.cases[number]
                 assert case.mask is not None
                 _, truth = photo_to_judge(self.evidence.cases[number])
-                bits = masks[number][chosen.point, chosen.column]
+                bits = masks[number][chosen]
                 found = {
                     "base": self.base_masks[number],
                     "candidate": np.unpackbits(bits, count=truth.size).reshape(truth.shape).astype(bool),
@@ -262,7 +260,7 @@ class FineTuner:
                         mask=case.mask,
                         status="corrected" if number < len(self.evidence.corrected) else "accepted",
                         base_dice=self.base_dice[number],
-                        candidate_dice=float(judged[number][chosen.point, chosen.column]),
+                        candidate_dice=float(judged[number][chosen]),
                         base_failed=jaccard(found["base"], truth) < FAILURE_JACCARD,
                         candidate_failed=jaccard(found["candidate"], truth) < FAILURE_JACCARD,
                         base_mask=paths["base"],
@@ -303,7 +301,7 @@ class FineTuner:
             raise BadInput("One photo does not fit into this computer's memory; close other programs.")
         self.on_event(Event("message", message=sentence))
 
-    def _spec(self, metrics: dict[str, float], chosen: Choice) -> ModelSpec:
+    def _spec(self, metrics: dict[str, float], mix: float) -> ModelSpec:
         base, count = self.base.spec, len(self.evidence.cases)
         return replace(
             base,
@@ -318,7 +316,7 @@ class FineTuner:
                 "cases": f"{len(self.evidence.corrected)} corrected, {len(self.evidence.accepted)} accepted",
                 "photos": ", ".join(digest[:16] for digest in self.hashes),
                 "options": str(asdict(self.options)),
-                "chosen": f"{chosen.passes} passes, {chosen.mix:g} of the fine-tuned weights",
+                "chosen": f"{self.fits[-1].passes} passes, {mix:g} of the fine-tuned weights",
                 "device": self.choice.reason,
                 "date": datetime.now().isoformat(timespec="seconds"),
                 "versions": ", ".join(f"{name} {package_version(name)}" for name in VERSIONS),
@@ -328,7 +326,7 @@ class FineTuner:
     def _identity(self) -> dict[str, Any]:
         options = {key: value for key, value in asdict(self.options).items() if key not in ("name", "device")}
         masks = [hashlib.sha256(case.mask.read_bytes()).hexdigest() for case in self.evidence.cases if case.mask]
-        return {**options, "base": self.base.sha256, "photos": self.hashes, "masks": masks}
+        return {**options, "mixes": list(MIXES), "base": self.base.sha256, "photos": self.hashes, "masks": masks}
 
     def _restore(self) -> None:
         """Take up a killed run; one of other photos or options is told of, and not taken up."""
@@ -346,10 +344,7 @@ class FineTuner:
         for fit, kept in zip(self.fits, state["fits"], strict=True):
             fit.finished = kept["finished"]
             fit.scores = {number: table.numpy() for number, table in kept["scores"].items()}
-            fit.masks = {
-                number: {place: bits.numpy() for place, bits in masks.items()}
-                for number, masks in kept["masks"].items()
-            }
+            fit.masks = {number: [bits.numpy() for bits in masks] for number, masks in kept["masks"].items()}
             fit.weights = kept["weights"]
         self.rows, self.current, self.batch_size = state["rows"], state["current"], state["batch_size"]
         done = sum(fit.finished for fit in self.fits)
@@ -365,8 +360,7 @@ class FineTuner:
                     "finished": fit.finished,
                     "scores": {number: torch.from_numpy(table) for number, table in fit.scores.items()},
                     "masks": {
-                        number: {place: torch.from_numpy(bits) for place, bits in masks.items()}
-                        for number, masks in fit.masks.items()
+                        number: [torch.from_numpy(bits) for bits in masks] for number, masks in fit.masks.items()
                     },
                     "weights": fit.weights,
                 }

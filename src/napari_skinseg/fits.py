@@ -1,4 +1,4 @@
-"""The fits of a fine-tuning run, and what is chosen from them: how many passes, and how much of the new weights."""
+"""The fits of a fine-tuning run, and what is chosen from them: how much of the new weights."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,12 +15,10 @@ if TYPE_CHECKING:
 MIXES = (0.25, 0.5, 0.75)
 """Shares of the fine-tuned weights that are tried, the rest being the base's. With a quarter of the base a style is
 learned as well as with none of it, and photos of other clinics are drawn better."""
-POINTS = (0.5, 1.0)
-"""Shares of the passes after which it is measured whether more of them help."""
 UNMEASURED_MIX = 0.5
 
 Scores = NDArray[np.float64]
-"""Dice `[points, mixes]` of one held-out photo."""
+"""Dice `[mixes]` of one held-out photo."""
 
 
 @dataclass
@@ -32,24 +30,9 @@ class Fit:
     held_out: list[int]
     passes: int
     scores: dict[int, Scores] = field(default_factory=dict)
-    masks: dict[int, dict[tuple[int, int], NDArray[np.uint8]]] = field(default_factory=dict)
-    weights: "dict[int, dict[str, torch.Tensor]]" = field(default_factory=dict)
+    masks: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    weights: "dict[str, torch.Tensor]" = field(default_factory=dict)
     finished: bool = False
-
-    @property
-    def points(self) -> list[int]:
-        """Numbers of passes after which it is measured; as many as `POINTS`, so the last may repeat."""
-        return [max(1, round(self.passes * share)) for share in POINTS]
-
-
-@dataclass(frozen=True)
-class Choice:
-    """How long and how much to learn: passes, the number of that one of `POINTS`, and the mix, with its number."""
-
-    passes: int
-    point: int
-    mix: float
-    column: int
 
 
 def plan(cases: int, parts: Sequence[Sequence[int]], options: FineTuneOptions) -> list[Fit]:
@@ -65,19 +48,17 @@ def plan(cases: int, parts: Sequence[Sequence[int]], options: FineTuneOptions) -
     return fits
 
 
-def choose(fit: Fit, judged: Mapping[int, Scores], without: Sequence[int] = ()) -> Choice:
-    """What has the best mean Dice on the judged photos but for those `without`, as passes of `fit`.
+def choose(judged: Mapping[int, Scores], without: Sequence[int] = ()) -> int:
+    """The number of that one of `MIXES` that has the best mean Dice on the judged photos but for those `without`.
 
     What is no more than one standard error (of the differences, photo by photo) behind the best counts as good as it;
-    of those the one with most of the style is taken, that is most new weights and most passes. With twenty photos the
-    one nearest to the base nearly always counts as good, too, and has learned half as much.
+    of those the one with most new weights is taken. The one with fewest nearly always counts as good, too, with twenty
+    photos, and has learned half as much of the style.
     """
     scores = [table for number, table in judged.items() if number not in without]
     if not scores:
-        return Choice(fit.points[-1], len(POINTS) - 1, UNMEASURED_MIX, MIXES.index(UNMEASURED_MIX))
+        return MIXES.index(UNMEASURED_MIX)
     tables = np.array(scores)
-    best = np.unravel_index(int(tables.mean(axis=0).argmax()), tables.shape[1:])
-    behind = tables[:, best[0], best[1]][:, None, None] - tables
+    behind = tables[:, [tables.mean(axis=0).argmax()]] - tables
     error = behind.std(axis=0) / np.sqrt(len(tables))
-    column, point = max((int(column), int(point)) for point, column in np.argwhere(behind.mean(axis=0) <= error))
-    return Choice(fit.points[point], point, MIXES[column], column)
+    return int(np.flatnonzero(behind.mean(axis=0) <= error).max())
