@@ -70,11 +70,11 @@ def test_quiet_prints_nothing_when_all_goes_well(run, photos, spot_finder, tmp_p
 
 def test_flags_come_from_the_options_of_the_verb(run, photos, spot_finder, tmp_path):
     out = tmp_path / "out"
-    flags = ("--threshold", 0.3, "--keep", "all", "--no-fill-holes", "--smooth", 0, "--tta")
+    flags = ("--threshold", 0.3, "--keep", "all", "--no-fill-holes", "--smooth", 0, "--no-tta")
     code, _, _ = run("segment", *photos, "--model", spot_finder, "--out", out, *flags)
     record = json.loads((out / "segmentations.json").read_text())["masks"]["north/a_segmentation.png"]
     assert code == 0
-    assert (record["threshold"], record["tta"]) == (0.3, True)
+    assert (record["threshold"], record["tta"]) == (0.3, False)
     assert record["clean_up"] == {"keep": "all", "min_area": 0.0005, "fill_holes": False, "smooth": 0.0}
 
 

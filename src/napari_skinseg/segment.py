@@ -42,7 +42,8 @@ class SegmentOptions:
 
     Attributes:
         threshold: Probability from which a pixel is lesion, between 0 and 1; the model's own when not given.
-        tta: Average over the four mirror images (test-time augmentation): a little more accurate, four times slower.
+        tta: Average with the answer for the mirror image (test-time augmentation): a little more accurate, and the
+            network takes twice as long.
         clean_up: What is done to the mask after the threshold.
         second_look: Look again, and closer, at a lesion that takes little of the photo.
         always_outline: Outline the likeliest place even where the model doubts that there is a lesion; the mask of such
@@ -50,7 +51,7 @@ class SegmentOptions:
     """
 
     threshold: float | None = None
-    tta: bool = False
+    tta: bool = True
     clean_up: CleanUp = field(default_factory=CleanUp)
     second_look: bool = True
     always_outline: bool = False
@@ -250,10 +251,9 @@ class Segmenter:
         inputs = torch.from_numpy(batch)
         if not tta:
             return self._runner(inputs).sigmoid()[:, 0]
-        mirrors: list[list[int]] = [[], [2], [3], [2, 3]]
-        answers = self._runner(torch.cat([inputs.flip(mirror) for mirror in mirrors])).sigmoid().chunk(4)
-        turned_back = [answer.flip(mirror) for answer, mirror in zip(answers, mirrors, strict=True)]
-        return torch.stack(turned_back).mean(dim=0)[:, 0]
+        # Left and right are enough: turned upside down as well, no more photos of val came out better.
+        straight, mirrored = self._runner(torch.cat([inputs, inputs.flip(3)])).sigmoid().chunk(2)
+        return (straight + mirrored.flip(3))[:, 0] / 2
 
 
 class Refiner:
@@ -300,7 +300,7 @@ class Refiner:
         prepared = time.perf_counter()
         answer = self._segmenter._run(batch)[0]
         answered = time.perf_counter()
-        probability = before.astype(np.float32)
+        probability = np.zeros(self._shape, np.float32)  # the window holds all of the mask
         probability[window] = enlarge(answer, probability[window].shape)
         threshold = spec.threshold if options.threshold is None else options.threshold
         mask = self._obeyed(probability, threshold, clicks, options.clean_up)

@@ -95,7 +95,7 @@ def test_running_again_is_one_undoable_step(qtbot, viewer, panel, settled):
     panel.options.threshold.setValue(0.9)
     settled(panel)
     moved = mask.data.copy()
-    panel.options.tta.setChecked(True)
+    panel.options.tta.setChecked(False)
     panel.options.threshold.blockSignals(True)
     panel.options.threshold.setValue(0.2)
     panel.options.threshold.blockSignals(False)

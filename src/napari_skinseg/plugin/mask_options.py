@@ -47,15 +47,16 @@ class MaskOptions(QWidget):
         self.clean_up = {field.name: QCheckBox(_LABELS[field.name]) for field in fields(CleanUp)}
         self.tta = QCheckBox(_LABELS["tta"])
         self.second_look = QCheckBox(_LABELS["second_look"])
-        self.second_look.setChecked(SegmentOptions().second_look)
         self.always_outline = QCheckBox(_LABELS["always_outline"])
-        self.always_outline.toggled.connect(self.changed)
         switches = {"tta": self.tta, "second_look": self.second_look, "always_outline": self.always_outline}
         for name, switch in {**self.clean_up, **switches}.items():
             switch.setToolTip(help_texts[name])
+        for name, switch in switches.items():
+            switch.setChecked(getattr(SegmentOptions(), name))
         for name, switch in self.clean_up.items():
             switch.setChecked(getattr(CleanUp(), name) != _OFF[name])
             switch.toggled.connect(self.changed)
+        self.always_outline.toggled.connect(self.changed)
         self._lay_out()
         self.set_model_threshold(self._model_threshold)
 
