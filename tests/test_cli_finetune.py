@@ -10,6 +10,8 @@ from napari_skinseg.cli import main
 from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 
+QUICK = ("--passes", "1", "--folds", "2", "--quiet")
+
 
 @pytest.fixture
 def clinic(tmp_path, monkeypatch, spot, spot_finder):
@@ -37,7 +39,7 @@ def test_a_verdict_is_printed_and_a_better_model_adopted(clinic, capsys):
 
 
 def test_never_adopts_nothing_and_json_is_whole(clinic, capsys):
-    assert main(["finetune", str(clinic), "--passes", "1", "--adopt", "never", "--json", "--quiet"]) == 0
+    assert main(["finetune", str(clinic), *QUICK, "--adopt", "never", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["adopted"] is None
     assert len(document["compared"]) == 8
@@ -45,7 +47,7 @@ def test_never_adopts_nothing_and_json_is_whole(clinic, capsys):
 
 
 def test_always_adopts_knowingly(clinic, capsys):
-    assert main(["finetune", str(clinic), "--passes", "1", "--adopt", "always", "--name", "mine", "--quiet"]) == 0
+    assert main(["finetune", str(clinic), *QUICK, "--adopt", "always", "--name", "mine"]) == 0
     assert store.default_name() == "mine"
 
 

@@ -23,15 +23,20 @@ from napari_skinseg.files import write_json
 
 @pytest.fixture(scope="session", autouse=True)
 def windows_open_quickly() -> Iterator[None]:
-    """Two hundred windows are opened: each would read all manifests anew, and look through all modules for garbage."""
+    """A hundred windows are opened: each would read all manifests anew."""
     for module in ("matplotlib.figure", "napari.window", "napari_skinseg.finetuner"):
         importlib.import_module(module)
     plugins = PluginManager.instance()
     plugins.discover()
-    gc.collect()
-    gc.freeze()
     with patch.object(plugins, "discover", return_value=0):
         yield
+
+
+@pytest.fixture(autouse=True)
+def what_is_old_is_no_garbage() -> None:
+    """napari looks for garbage whenever layers go or a window closes: spare it the 600,000 objects from before."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
@@ -83,7 +88,6 @@ class SharedWindow:
             self._app.enter_context(patch.object(NapariApplication, "get_app_model", return_value=app))
             self._app.enter_context(patch.object(StatusChecker, "start"))
             self._viewer = napari.Viewer(show=False, show_welcome_screen=False)
-            gc.freeze()
         return self._viewer
 
     def clear(self) -> None:
@@ -108,7 +112,6 @@ class SharedWindow:
         QApplication.processEvents()
         gc.unfreeze()
         gc.collect()
-        gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -37,6 +37,6 @@ def test_what_a_click_changed_is_measured(qtbot, mask):
 def test_a_mask_that_was_removed_meanwhile_is_let_go(qtbot, viewer, panel, settled, mask):
     mask.paint((60, 112), 1)
     viewer.layers.remove(mask)
-    qtbot.waitUntil(lambda: not panel._figures._pause.isActive())
+    qtbot.waitUntil(lambda: not panel._figures._pause.isActive(), timeout=60_000)
     settled(panel)
     assert not panel.message.text()
