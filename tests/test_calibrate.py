@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
-from napari_skinseg.calibrate import calibrate, no_lesion_limit
+from napari_skinseg.calibrate import HIGHEST_LIMIT, calibrate, no_lesion_limit
 from napari_skinseg.cases.dataset import find_cases
 from napari_skinseg.models.bundle import ModelSpec, read_spec
 from napari_skinseg.pixels.image import read_image
@@ -24,8 +24,8 @@ def test_of_few_lesions_the_limit_withholds_none():
     assert no_lesion_limit(np.array([0.9, 0.31, 0.8])) == 0.31
 
 
-def test_an_outline_that_should_be_half_right_is_never_withheld():
-    assert no_lesion_limit(np.full(300, 0.93)) == 0.5
+def test_an_outline_that_is_likely_enough_is_never_withheld():
+    assert no_lesion_limit(np.full(300, 0.93)) == HIGHEST_LIMIT
 
 
 def test_without_a_lesion_to_judge_by_the_limit_is_the_usual_one():
@@ -39,7 +39,7 @@ def test_calibrating_judges_the_outlines_that_were_withheld_until_then(doubting_
     assert not any(Segmenter(folder, "cpu").segment(read_image(photo)).mask.any() for photo in photos)
     spec = calibrate(folder, find_cases(tmp_path / "photos"), device="cpu")
     assert read_spec(folder) == spec
-    assert 0 < spec.no_lesion <= 0.5
+    assert 0 < spec.no_lesion <= HIGHEST_LIMIT
     assert spec.metrics["validation Dice"] > 0.9
     segmenter = Segmenter(folder, "cpu")
     for photo, truth in photos.items():

@@ -23,8 +23,9 @@ from .segment import Segmenter
 THRESHOLDS = (0.4, 0.45, 0.5, 0.55, 0.6)
 MISSED = 0.005
 """At most this share of the lesions is withheld as no lesion."""
-HIGHEST_LIMIT = 0.5
-"""An outline that should be half right is always drawn, however sure the model is of all the others."""
+HIGHEST_LIMIT = 0.4
+"""A likelier outline is always drawn, however sure the model is of all others: 0.5 found no more than a tenth more of
+the plain skin on val, and withheld a lesion in three hundred."""
 
 
 def calibrate(

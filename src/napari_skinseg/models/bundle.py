@@ -72,7 +72,7 @@ class ModelSpec:
     version: str = "0.1.0"
     threshold: float = 0.5
     confidence: tuple[float, float] = (0.0, 1.0)
-    no_lesion: float = 0.45
+    no_lesion: float = 0.4
     description: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
