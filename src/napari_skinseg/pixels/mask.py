@@ -86,7 +86,7 @@ def keep_pieces(mask: NDArray[np.bool_], places: Sequence[tuple[float, float]]) 
         places: rows and columns in pixels; those outside the frame are taken to its border.
     """
     labels, count = ndimage.label(mask, structure=np.ones((3, 3)))
-    if count == 0:
+    if count < 2:
         return mask.copy()
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
