@@ -253,7 +253,7 @@ def test_metadata_entries_that_make_no_sense_are_refused(folder, entries):
 
 def test_a_model_from_before_there_was_a_no_lesion_limit_gets_the_usual_one(folder):
     edit(folder, no_lesion=None)
-    assert bundle.load(folder).spec == replace(TINY, no_lesion=0.45)
+    assert bundle.load(folder).spec == replace(TINY, no_lesion=ModelSpec.no_lesion)
 
 
 def test_expressions_in_the_metadata_stay_text(folder, tmp_path, monkeypatch):

@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_skinseg.cases.project import Project
+from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
 
@@ -693,7 +695,9 @@ def test_closing_the_dock_saves_and_gives_the_project_back(empty_viewer, qtbot, 
     widget.deleteLater()
 
 
-def test_a_photo_in_which_no_lesion_was_found_comes_first_and_says_so(qtbot, tab, folder, settle, spot):
+def test_a_photo_in_which_no_lesion_was_found_comes_first_and_says_so(qtbot, tab, folder, settle, spot, models_here):
+    finder = models_here / "models" / "spot-finder"
+    write_spec(finder, replace(read_spec(finder), no_lesion=0.1))  # of ground it is sure by 0.00, of spots by 0.5
     Image.fromarray(spot(-100, 0, 10, SHAPE)[0]).save(folder / "skin.png")
     tab.open_folder(folder)
     settle(tab)
