@@ -94,6 +94,7 @@ def test_the_wheel_holds_the_code_the_manifest_and_the_models_and_no_tests(wheel
         "napari_skinseg/weights/lesion-unet/configs/metadata.json",
         "napari_skinseg/weights/lesion-unet/models/model.safetensors",
         "napari_skinseg/weights/lesion-unet/docs/README.md",
+        "napari_skinseg/weights/lesion-unet-cc0/models/model.safetensors",
     } <= names
     assert "Classifier: Framework :: napari" in metadata
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
