@@ -80,7 +80,8 @@ def main(
     """
     busy = load_now()
     cases, judges = photos(data, TRAIN, "train", photos_, seed), photos(data, JUDGE, "val", validation, seed)
-    base = TrainOptions(name="model", passes=passes, input_height=height, input_width=width, seed=seed)
+    # `small_first` would shrink an input this small to 64 pixels for most of the passes.
+    base = TrainOptions(name="model", passes=passes, input_height=height, input_width=width, small_first=0.0, seed=seed)
     print(
         f"{machine()}{busy}\n{len(cases)} photos to learn from, {len(judges)} to judge by, {passes} passes at "
         f"{width}x{height}, seed {seed}. Intervals: 95 %, over photos.\n"
