@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from napari_skinseg.cases.dataset import find_cases
@@ -16,7 +18,7 @@ from napari_skinseg.models.bundle import CARD, load, read_spec
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.phantom import phantom
 from napari_skinseg.segment import Segmenter
-from napari_skinseg.train import TrainOptions, train
+from napari_skinseg.train import TrainOptions, drawn, train
 
 OPTIONS = TrainOptions(
     name="tiny", input_height=128, input_width=128, passes=2, batch_size=4, small_first=0.5, learning_rate=3e-3, ema=0.5
@@ -227,3 +229,34 @@ def test_two_processes_learn_together_and_leave_one_model(cases, tmp_path):
     with (tmp_path / "log.csv").open(newline="") as file:
         assert [row["pass"] for row in csv.DictReader(file)] == ["1", "2"]
     assert "12 to train" in read_spec(tmp_path / "together").provenance["photos"]
+
+
+def test_a_network_started_from_imagenet_learns_and_says_so_in_its_model(cases, tmp_path):
+    options = replace(OPTIONS, network="FlexibleUNet", start="imagenet", passes=1)
+    outcome = train(cases, cases[:2], options, tmp_path)
+    spec = load(outcome.model).spec
+    assert spec.network == "FlexibleUNet"
+    assert "'start': 'imagenet'" in spec.provenance["options"]
+    assert spec.mean == (127 / 255,) * 3
+
+
+@given(
+    st.lists(st.sampled_from(["nv", "mel", "df", ""]), min_size=1, max_size=60),
+    st.floats(0, 1),
+    st.integers(0, 2**32 - 1),
+)
+def test_a_pass_shows_as_many_photos_as_there_are_and_rare_diagnoses_no_less_often_than_they_come(
+    diagnoses, balance, seed
+):
+    chosen = drawn(diagnoses, balance, seed)
+    assert len(chosen) == len(diagnoses)
+    assert all(0 <= number < len(diagnoses) for number in chosen)
+    assert balance > 0 or chosen == list(range(len(diagnoses)))
+    rarest = min(set(diagnoses), key=diagnoses.count)
+    assert sum(diagnoses[number] == rarest for number in chosen) >= diagnoses.count(rarest) - 1
+
+
+def test_fully_balanced_each_diagnosis_is_shown_alike():
+    diagnoses = ["nv"] * 90 + ["df"] * 10
+    shown = [diagnoses[number] for number in drawn(diagnoses, 1.0, 0)]
+    assert (shown.count("nv"), shown.count("df")) == (50, 50)

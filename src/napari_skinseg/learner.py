@@ -16,6 +16,7 @@ from monai.engines import SupervisedTrainer
 from monai.losses import DiceCELoss
 from monai.optimizers import WarmupCosineSchedule
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.instancenorm import _InstanceNorm
 
 from .clicks import distorted, several_clicks
 from .errors import BadInput
@@ -64,7 +65,8 @@ class Learner:
     ) -> None:
         self.choice, self.normalisation = for_learning(choice), normalisation
         # Instance normalisation copies channels-last tensors back and forth: on a CPU that costs more than it gains.
-        self.layout = torch.contiguous_format if choice.device == "cpu" else torch.channels_last
+        copies = choice.device == "cpu" and any(isinstance(layer, _InstanceNorm) for layer in network.modules())
+        self.layout = torch.contiguous_format if copies else torch.channels_last
         self.network = network.to(torch.device(choice.device), memory_format=self.layout)  # type: ignore[call-overload]
         self.steps_per_pass, self.clicks, self.seed, self.on_step = steps_per_pass, clicks, seed, on_step
         self.frozen_statistics = frozen_statistics

