@@ -1,18 +1,22 @@
-"""Which network and which ingredients of training are worth it, under one small budget: prints one Markdown table.
+"""Which network, which input size and which ingredients of training are worth it, under one small budget: a table.
 
-    python benchmarks/networks.py [--photos 2000] [--passes 8] [--height 96] [--width 128]
-    python benchmarks/networks.py --ingredients [the same]
+    python benchmarks/networks.py networks [--photos 2000] [--passes 8] [--height 96] [--width 128]
+    python benchmarks/networks.py sizes [the same, without height and width]
+    python benchmarks/networks.py ingredients [the same as networks]
 
-Every run is `train` with the same photos, passes and seed; either the network is another, or one ingredient is left out
-of the full recipe. Cost is measured at the size that the bundled model has, 192x256. A run is kept in its own folder
-below `--out`: a second call goes on where the first was stopped, and never trains what is done.
+Every run is `train` with the same photos, passes and seed; either the network is another, or the size of its input, or
+one ingredient is left out of the recipe of the bundled model. Networks are compared by their cost at 192x256 too. A run
+is kept in its own folder below `--out`: a second call goes on where the first was stopped, and never trains what is
+done.
 """
 
 import csv
+import hashlib
 import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from cyclopts import App
@@ -26,19 +30,24 @@ from napari_skinseg.models.network import NETWORKS
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.pixels.phantom import Phantom, phantom
 from napari_skinseg.terminal import progress
-from napari_skinseg.train import TrainOptions, train
+from napari_skinseg.train import IMAGENET, TrainOptions, train
 from segment import load_now, machine
 
 BUNDLE_SIZE = (192, 256)
 ARTEFACTS = ("dark_field", "sticker", "ruler")
+RECIPE = {"network": "FlexibleUNet", "start": IMAGENET, "balance": 0.3, "plain": 0.08}
 INGREDIENTS = {
     "full recipe": {},
+    "without ImageNet": {"start": ""},
+    "without rare diagnoses more often": {"balance": 0.0},
     "without artefacts": {"artefacts": 0.0},
     "without clicks": {"clicks": 0.0},
     "without plain skin": {"plain": 0.0},
 }
+HEIGHTS = (96, 128, 192)
+FIRST = "FlexibleUNet from ImageNet"
 
-app = App(help="Networks, or ingredients of training, under one small budget.")
+app = App(help="Networks, input sizes, or ingredients of training, under one small budget.")
 
 
 @dataclass(frozen=True)
@@ -52,8 +61,8 @@ class Result:
 
 @app.default
 def main(
+    what: Literal["networks", "sizes", "ingredients"],
     *,
-    ingredients: bool = False,
     data: Path = DATA,
     out: Path = Path("runs/networks"),
     photos_: int = 2000,
@@ -67,7 +76,7 @@ def main(
     """Train what is missing and print the table.
 
     Args:
-        ingredients: Leave out one ingredient of the recipe at a time, instead of comparing networks.
+        what: Another network at a time, another size of the input, or one ingredient of the recipe left out.
         data: Folder with the datasets and splits.csv.
         out: Folder of the runs.
         photos_: Photos to learn from, of the split train.
@@ -81,26 +90,28 @@ def main(
     busy = load_now()
     cases, judges = photos(data, TRAIN, "train", photos_, seed), photos(data, JUDGE, "val", validation, seed)
     # `small_first` would shrink an input this small to 64 pixels for most of the passes.
-    base = TrainOptions(name="model", passes=passes, input_height=height, input_width=width, small_first=0.0, seed=seed)
+    full = TrainOptions(
+        name="model", passes=passes, input_height=height, input_width=width, small_first=0.0, seed=seed, **RECIPE
+    )
     print(
-        f"{machine()}{busy}\n{len(cases)} photos to learn from, {len(judges)} to judge by, {passes} passes at "
-        f"{width}x{height}, seed {seed}. Intervals: 95 %, over photos.\n"
+        f"{machine()}{busy}\n{len(cases)} photos to learn from, {len(judges)} to judge by, {passes} passes, "
+        f"seed {seed}. Intervals: 95 %, over photos.\n"
     )
     run = partial(_run, cases=cases, judges=judges, out=out)
-    if ingredients:
-        # The full recipe is the UNet of the other table, so it is trained once for both.
-        runs = {
-            name: run(name if changes else "UNet", replace(base, **changes)) for name, changes in INGREDIENTS.items()
-        }
-        _print_ingredients(runs, phantoms)
+    if what == "networks":
+        _print_networks({FIRST: run(full)} | {name: run(replace(full, network=name, start="")) for name in NETWORKS})
+    elif what == "sizes":
+        sizes = [(height, round(height * BUNDLE_SIZE[1] / BUNDLE_SIZE[0] / 32) * 32) for height in HEIGHTS]
+        _print_sizes({size: run(replace(full, input_height=size[0], input_width=size[1])) for size in sizes})
     else:
-        _print_networks({name: run(name, replace(base, network=name)) for name in NETWORKS})
+        _print_ingredients({name: run(replace(full, **changes)) for name, changes in INGREDIENTS.items()}, phantoms)
 
 
-def _run(name: str, options: TrainOptions, cases: list[Case], judges: list[Case], out: Path) -> Result:
+def _run(options: TrainOptions, cases: list[Case], judges: list[Case], out: Path) -> Result:
     """Train, or go on with, one run; what is done is read."""
-    budget = f"{len(cases)}-photos-{len(judges)}-{options.passes}-passes-{options.input_width}x{options.input_height}"
-    folder = out / f"{budget}-{options.seed}" / name.replace(" ", "-")
+    told = {"options": asdict(options), "photos": len(cases), "judges": len(judges)}
+    # The name of the folder says which run it is, so that two tables share those they have in common.
+    folder = out / hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
     done = folder / "result.json"
     if not done.exists():
         with progress(quiet=False, keep_messages=True) as on_event:
@@ -109,10 +120,8 @@ def _run(name: str, options: TrainOptions, cases: list[Case], judges: list[Case]
             seconds = sum(float(row["seconds"]) for row in csv.DictReader(log))
         segmenter = Segmenter(outcome.model)
         values = jaccards(lambda image: segmenter.segment(image).mask, judges)
-        write_json(done, {"options": asdict(options), "jaccards": values, "seconds": seconds})
+        write_json(done, {**told, "jaccards": values, "seconds": seconds})
     kept = json.loads(done.read_text())
-    if kept["options"] != asdict(options):
-        raise SystemExit(f"{folder} was trained with other options; choose another --out.")
     return Result(folder / options.name, kept["jaccards"], kept["seconds"])
 
 
@@ -139,6 +148,23 @@ def _print_networks(results: dict[str, Result]) -> None:
             ]
         )
     print_table(head, rows)
+
+
+def _print_sizes(results: dict[tuple[int, int], Result]) -> None:
+    milliseconds = {size: latency(load(result.model).network, size) for size, result in results.items()}
+    largest = max(results)
+    rows = [
+        [
+            f"{size[1]}x{size[0]}",
+            f"{milliseconds[size]:.1f} ms",
+            f"{result.seconds:,.0f} s",
+            figures(result.jaccards)[0],
+            difference(result.jaccards, results[largest].jaccards),
+        ]
+        for size, result in results.items()
+    ]
+    head = ["input", "one photo, 2 CPU threads", "to train", "val Dice"]
+    print_table([*head, f"Dice minus {largest[1]}x{largest[0]}, photo by photo"], rows)
 
 
 def _print_ingredients(results: dict[str, Result], count: int) -> None:
