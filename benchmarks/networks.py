@@ -16,7 +16,7 @@ import json
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from cyclopts import App
@@ -35,10 +35,10 @@ from segment import load_now, machine
 
 BUNDLE_SIZE = (192, 256)
 ARTEFACTS = ("dark_field", "sticker", "ruler")
-RECIPE = {"network": "FlexibleUNet", "start": IMAGENET, "balance": 0.3, "plain": 0.08}
-INGREDIENTS = {
+RECIPE: dict[str, Any] = {"network": "FlexibleUNet", "start": IMAGENET, "balance": 0.3, "plain": 0.08}
+INGREDIENTS: dict[str, dict[str, Any]] = {
     "full recipe": {},
-    "without ImageNet": {"start": ""},
+    "without ImageNet": {"start": None},
     "without rare diagnoses more often": {"balance": 0.0},
     "without artefacts": {"artefacts": 0.0},
     "without clicks": {"clicks": 0.0},
@@ -99,7 +99,7 @@ def main(
     )
     run = partial(_run, cases=cases, judges=judges, out=out)
     if what == "networks":
-        _print_networks({FIRST: run(full)} | {name: run(replace(full, network=name, start="")) for name in NETWORKS})
+        _print_networks({FIRST: run(full)} | {name: run(replace(full, network=name, start=None)) for name in NETWORKS})
     elif what == "sizes":
         sizes = [(height, round(height * BUNDLE_SIZE[1] / BUNDLE_SIZE[0] / 32) * 32) for height in HEIGHTS]
         _print_sizes({size: run(replace(full, input_height=size[0], input_width=size[1])) for size in sizes})
