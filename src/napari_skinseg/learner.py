@@ -25,6 +25,17 @@ from .models.device import DeviceChoice, autocast, for_learning
 from .models.guidance import Click, guidance
 from .models.network import GUIDANCE_CHANNELS
 
+
+class _DepthwiseInFloat32(torch.nn.Conv2d):
+    """A depthwise convolution that autocast leaves alone: on CPUs its gradients take three times as long in bfloat16,
+    which made a step of an EfficientNet half as long again (0.71 s instead of 0.48 s).
+    """
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(features.device.type, enabled=False):
+            return super().forward(features.float())
+
+
 OnStep = Callable[[int, float], None]
 """Told the number of the step, from 1, and its loss."""
 
@@ -67,6 +78,10 @@ class Learner:
         # Instance normalisation copies channels-last tensors back and forth: on a CPU that costs more than it gains.
         copies = choice.device == "cpu" and any(isinstance(layer, _InstanceNorm) for layer in network.modules())
         self.layout = torch.contiguous_format if copies else torch.channels_last
+        if self.choice.device == "cpu" and self.choice.precision == "bfloat16":
+            for layer in network.modules():
+                if type(layer) is torch.nn.Conv2d and layer.groups > 1:
+                    layer.__class__ = _DepthwiseInFloat32
         self.network = network.to(torch.device(choice.device), memory_format=self.layout)  # type: ignore[call-overload]
         self.steps_per_pass, self.clicks, self.seed, self.on_step = steps_per_pass, clicks, seed, on_step
         self.frozen_statistics = frozen_statistics
