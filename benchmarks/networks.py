@@ -35,7 +35,14 @@ from segment import load_now, machine
 
 BUNDLE_SIZE = (192, 256)
 ARTEFACTS = ("dark_field", "sticker", "ruler")
-RECIPE: dict[str, Any] = {"network": "FlexibleUNet", "start": IMAGENET, "balance": 0.3, "plain": 0.08}
+RECIPE: dict[str, Any] = {
+    "network": "FlexibleUNet",
+    "start": IMAGENET,
+    "learning_rate": 7e-4,
+    "balance": 0.3,
+    "plain": 0.08,
+    "clicks": 0.35,
+}
 INGREDIENTS: dict[str, dict[str, Any]] = {
     "full recipe": {},
     "without ImageNet": {"start": None},
@@ -43,6 +50,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "without artefacts": {"artefacts": 0.0},
     "without clicks": {"clicks": 0.0},
     "without plain skin": {"plain": 0.0},
+    "with focal loss for cross-entropy": {"loss": "dice_focal"},
+    "with a loss for the boundary as well": {"loss": "dice_ce_boundary"},
 }
 HEIGHTS = (96, 128, 192)
 FIRST = "FlexibleUNet from ImageNet"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
@@ -117,6 +118,16 @@ def test_a_folder_with_another_run_is_not_overwritten(finished, cases):
         train(cases[:8], cases[8:], replace(OPTIONS, seed=1), finished[1])
 
 
+def test_a_run_of_a_version_that_knew_fewer_options_is_gone_on_with(finished, cases, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    del state["identity"]["loss"]
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    assert train(cases[:8], cases[8:], OPTIONS, tmp_path / "run").passes == 2
+    with pytest.raises(BadInput, match="other options"):
+        train(cases[:8], cases[8:], replace(OPTIONS, loss="dice_focal"), tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_is_named(finished, cases, tmp_path):
     shutil.copytree(finished[1], tmp_path / "run")
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -142,6 +153,7 @@ def test_photos_without_masks_are_nothing_to_learn_from(cases, tmp_path):
         {"batch_size": 0},
         {"learning_rate": -1.0},
         {"artefacts": 1.5},
+        {"loss": "boundary"},
         {"small_first": 0.7},
         {"workers": -1},
         {"input_width": 250},

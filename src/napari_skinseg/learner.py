@@ -13,7 +13,6 @@ import torch
 from ignite.engine import Events
 from ignite.handlers import EMAHandler
 from monai.engines import SupervisedTrainer
-from monai.losses import DiceCELoss
 from monai.optimizers import WarmupCosineSchedule
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
@@ -21,6 +20,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from .clicks import distorted, several_clicks
 from .errors import BadInput
 from .events import CancelToken, NeverCancelled
+from .losses import DEFAULT_LOSS, build_loss
 from .models.device import DeviceChoice, autocast, for_learning
 from .models.guidance import Click, guidance
 from .models.network import GUIDANCE_CHANNELS
@@ -53,6 +53,7 @@ class Learner:
         weight_decay: of AdamW.
         ema: decay per step of the averaged weights.
         clicks: share of each batch that is corrected with simulated clicks, in [0, 1].
+        loss: one of `losses.LOSSES`.
         frozen_statistics: keep the running statistics of batch normalisation as they are.
         seed: of the simulated clicks.
         on_step: see `OnStep`.
@@ -72,6 +73,7 @@ class Learner:
         clicks: float,
         seed: int,
         on_step: OnStep,
+        loss: str = DEFAULT_LOSS,
         frozen_statistics: bool = False,
     ) -> None:
         self.choice, self.normalisation = for_learning(choice), normalisation
@@ -92,7 +94,7 @@ class Learner:
         self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
         self.schedule = WarmupCosineSchedule(self.optimizer, warmup_steps=max(1, steps // 50), t_total=steps)
         self.scaler = torch.amp.GradScaler(choice.device, enabled=choice.precision == "float16")
-        self.loss = DiceCELoss(sigmoid=True)
+        self.loss = build_loss(loss)
         self.losses: list[float] = []
         self.random = np.random.default_rng(seed)
         self.token: CancelToken = NeverCancelled()

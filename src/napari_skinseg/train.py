@@ -18,6 +18,7 @@ from .cases.dataset import Case
 from .errors import BadInput, Cancelled
 from .events import CancelToken, NeverCancelled, OnEvent, ignore
 from .files import output_folder
+from .losses import DEFAULT_LOSS, LOSSES
 from .models.network import DEFAULT_NETWORK
 
 STRIDE = 32
@@ -45,6 +46,7 @@ class TrainOptions:
         learning_rate: Highest learning rate; it rises for 2 % of the steps and falls along a cosine.
         weight_decay: Of AdamW.
         ema: Decay per step of the averaged weights, which are what is validated and kept.
+        loss: dice_ce (Dice and cross-entropy), dice_focal, or dice_ce_boundary (by distance from the border as well).
         artefacts: Probability that a photo gets artefacts drawn onto it, between 0 and 1.
         plain: Probability that skin beside the lesion is shown alone, so that "no lesion" is learned; between 0 and 1.
         clicks: Share of each batch that is corrected with simulated clicks, between 0 and 1.
@@ -67,6 +69,7 @@ class TrainOptions:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-2
     ema: float = 0.999
+    loss: str = DEFAULT_LOSS
     artefacts: float = 0.5
     plain: float = 0.04
     clicks: float = 0.5
@@ -94,6 +97,8 @@ class TrainOptions:
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between 0 and {most}.")
+        if self.loss not in LOSSES:
+            raise BadInput(f"The loss {self.loss!r} is not known; choose one of {', '.join(LOSSES)}.")
         if not 0 < self.ema < 1:
             raise BadInput(f"ema is {self.ema}; it must be above 0 (hardly averaged) and below 1, such as 0.999.")
         for name, side in {"input_height": self.input_height, "input_width": self.input_width}.items():

@@ -82,6 +82,7 @@ class Trainer:
             clicks=options.clicks,
             seed=options.seed,
             on_step=self._after_step,
+            loss=options.loss,
         )
         self.samples: list[dict[str, Any]] = []
         self.size = (0, 0)
@@ -137,7 +138,8 @@ class Trainer:
             state = torch.load(path, map_location=self.choice.device, weights_only=True)
         except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
             raise BadInput(f"{path} is damaged; delete it to start again.") from error
-        if state["identity"] != self._identity():
+        # An option that is younger than the checkpoint had its default then.
+        if {**_identity(TrainOptions()), **state["identity"]} != self._identity():
             raise BadInput(f"{self.out} holds a run with other options or photos; choose another folder for this run.")
         self.learner.restore(state)
         self.finished, self.best_dice = state["finished"], state["best_dice"]
@@ -226,10 +228,7 @@ class Trainer:
         )
 
     def _identity(self) -> dict[str, Any]:
-        """What must be the same for a run to be taken up; where it runs, its name and its length may change."""
-        free = ("name", "device", "workers", "licence", "training_data", "passes")
-        options = {key: value for key, value in asdict(self.options).items() if key not in free}
-        return {**options, "cases": len(self.cases), "validation": len(self.validation)}
+        return {**_identity(self.options), "cases": len(self.cases), "validation": len(self.validation)}
 
     def _store(self) -> None:
         state = {
@@ -245,6 +244,12 @@ class Trainer:
         path = self.out / "log.csv"
         earlier = path.read_text(encoding="utf-8").splitlines()[1 : self.finished] if path.exists() else []
         write_text(path, "\n".join([",".join(row), *earlier, ",".join(str(value) for value in row.values())]) + "\n")
+
+
+def _identity(options: TrainOptions) -> dict[str, Any]:
+    """What must be the same for a run to be taken up; where it runs, its name and its length may change."""
+    free = ("name", "device", "workers", "licence", "training_data", "passes")
+    return {key: value for key, value in asdict(options).items() if key not in free}
 
 
 def join_others(device: str) -> bool:
