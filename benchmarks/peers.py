@@ -30,7 +30,7 @@ from napari_skinseg import Segmenter
 from napari_skinseg.cases.dataset import Case
 from napari_skinseg.events import Event
 from napari_skinseg.files import atomic, output_folder
-from napari_skinseg.models.device import Runner, choose_device, prepare
+from napari_skinseg.models.device import Runner, autocast, choose_device, for_learning, prepare
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.segment import enlarge, shrink
@@ -160,7 +160,9 @@ def _trained(name: str, recipe: Recipe, cases: list[Case], budget: Budget, out: 
             losses = []
             for batch in _batches(cases, size, recipe.flips, budget, number):
                 optimiser.zero_grad()
-                value = loss(network(batch["image"].to(choice.device)), batch["mask"].to(choice.device))
+                with autocast(for_learning(choice)):
+                    logits = network(batch["image"].to(choice.device))
+                value = loss(logits.float(), batch["mask"].to(choice.device))
                 value.backward()
                 optimiser.step()
                 losses.append(value.item())
