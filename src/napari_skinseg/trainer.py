@@ -65,10 +65,10 @@ class Trainer:
         self.mean, self.std = (start.spec.mean, start.spec.std) if start else (MEAN, STD)
         network = start.network if start else build(options.network)
         if imagenet:
-            from .models import efficientnet_lite
+            from .models.imagenet import IMAGENET_MEAN, IMAGENET_STD, start_from_imagenet
 
-            efficientnet_lite.start_from_imagenet(network)
-            self.mean, self.std = efficientnet_lite.IMAGENET_MEAN, efficientnet_lite.IMAGENET_STD
+            start_from_imagenet(network)
+            self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
         self.steps_per_pass = max(1, len(cases) // (options.batch_size * idist.get_world_size()))
         self.learner = Learner(
             network,

@@ -59,14 +59,16 @@ def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
         for folder in ("configs", "models", "docs"):
             (staging / folder).mkdir()
         bundle.write_spec(staging, model.spec)
-        runs_with = _RUNS_WITH + ("napari-skinseg",) * bool(_imports(model.spec))
-        write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA, runs_with))
+        write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA))
+        if _lite(model.spec):
+            (staging / "scripts").mkdir()
+            shutil.copyfile(_ENCODER, staging / "scripts" / _ENCODER.name)
         write_json(staging / "configs" / "inference.json", _inference(model.spec))
         with atomic(staging / "models" / "model.pt") as temporary:
             torch.save(model.network.state_dict(), temporary)
         card = find(name).folder / bundle.CARD
         text = card.read_text(encoding="utf-8") if card.is_file() else bundle.card_of(model.spec)
-        write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN.format(packages=" ".join(runs_with)))
+        write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN)
         write_text(staging / "LICENSE", f"Licence of the weights in this folder: {model.spec.licence}\n")
         staging.chmod(0o755)  # mkdtemp makes it private
         staging.rename(target)
@@ -219,11 +221,11 @@ def _facts(model: bundle.Model) -> str:
     return json.dumps(facts, ensure_ascii=False)
 
 
-def _monai_metadata(path: Path, runs_with: tuple[str, ...]) -> dict[str, Any]:
+def _monai_metadata(path: Path) -> dict[str, Any]:
     """The model's metadata without our own section, its texts made such that MONAI takes them for nothing but text."""
     metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["napari_skinseg"]
-    metadata["required_packages_version"] = {name: version(name) for name in runs_with}
+    metadata["required_packages_version"] = {name: version(name) for name in _RUNS_WITH}
     return {key: _inert(value) for key, value in metadata.items()}
 
 
@@ -236,10 +238,9 @@ def _inert(value: Any) -> Any:
     return re.sub(r"[@%]+(?=[#:])", "", value).lstrip("$@% \n") if isinstance(value, str) else value
 
 
-def _imports(spec: bundle.ModelSpec) -> list[str]:
-    """What tells MONAI of an encoder that it does not have itself; a fixed line, whatever the model says."""
-    lite = monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
-    return ["$import napari_skinseg.models.efficientnet_lite"] * lite
+def _lite(spec: bundle.ModelSpec) -> bool:
+    """Whether the network has the encoder that MONAI itself does not."""
+    return monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
 
 
 def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
@@ -247,7 +248,7 @@ def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
     height, width = spec.input_size
     endings = "('.jpg', '.jpeg', '.png', '.bmp')"
     return {
-        "imports": ["$import glob", "$import os", *_imports(spec)],
+        "imports": ["$import glob", "$import os", *[f"$import scripts.{_ENCODER.stem}"] * _lite(spec)],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/photos'",
         "output_dir": "$@bundle_root + '/masks'",
@@ -342,6 +343,8 @@ def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
     }
 
 
+_ENCODER = Path(__file__).with_name("efficientnet_lite.py")
+"""What tells MONAI of it: our own file, whatever the model says."""
 _RUNS_WITH = ("pytorch-ignite", "scikit-image", "scipy", "pillow")
 _COMMAND = (
     "python -m monai.bundle run --config_file configs/inference.json --bundle_root . "
@@ -351,7 +354,7 @@ _HOW_TO_RUN = f"""
 
 ## As a MONAI bundle
 
-In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {{packages}}`:
+In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {" ".join(_RUNS_WITH)}`:
 
     {_COMMAND}
 """

