@@ -54,8 +54,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "with a loss for the boundary as well": {"loss": "dice_ce_boundary"},
 }
 CHOOSING = 7
-"""Every seventh of the photos to judge by chooses pass and threshold: to look at all of them after every pass took half as
-long as the training."""
+"""Every seventh of the photos to judge by chooses pass and threshold: to look at all of them after every pass took half
+as long as the training."""
 HEIGHTS = (96, 128, 192)
 FIRST = "FlexibleUNet from ImageNet"
 
