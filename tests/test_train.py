@@ -91,6 +91,7 @@ def test_a_cancelled_run_stops_within_a_step_and_the_next_call_goes_on(cases, tm
     assert steps[-1] == 3
     assert first.passes == 1
     kept = load(first.model).sha256
+    assert read_spec(first.model).input_size == OPTIONS.size_of(0)
 
     seen: list[Event] = []
     second = train(cases[:8], cases[8:], OPTIONS, tmp_path, seen.append)

@@ -210,7 +210,7 @@ class Trainer:
             name=options.name,
             network=options.network,
             network_arguments=self.arguments,
-            input_size=(options.input_height, options.input_width),
+            input_size=self.size,  # weights of a pass at half size are at their best there
             mean=self.mean,
             std=self.std,
             description=f"{options.network} trained on {len(self.cases)} photos",
