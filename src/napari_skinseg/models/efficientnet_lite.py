@@ -34,7 +34,9 @@ class EfficientNetLiteEncoder(EfficientNet, BaseEncoder):
     ) -> None:
         if pretrained:
             raise ValueError("weights are loaded by `imagenet.start_from_imagenet`, never by the network")
-        super().__init__(_STAGES, spatial_dims, in_channels, drop_connect_rate=drop_connect_rate)
+        # EfficientNet's own momentum of 0.01 remembers some hundred steps: for a few hundred photos the whole training.
+        norm = ("batch", {"eps": 1e-3, "momentum": 0.1})
+        super().__init__(_STAGES, spatial_dims, in_channels, norm=norm, drop_connect_rate=drop_connect_rate)
         del self._conv_head, self._conv_head_padding, self._bn1, self._avg_pooling, self._dropout, self._fc
         self._swish = nn.ReLU6()
         for stage in self._blocks:
