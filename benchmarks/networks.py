@@ -56,7 +56,7 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
 CHOOSING = 7
 """Every seventh of the photos to judge by chooses pass and threshold: to look at all of them after every pass took half
 as long as the training."""
-HEIGHTS = (96, 128, 192)
+HEIGHTS = (96, 192)
 FIRST = "FlexibleUNet from ImageNet"
 
 app = App(help="Networks, input sizes, or ingredients of training, under one small budget.")
