@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from napari_skinseg.calibrate import read_ahead
-from napari_skinseg.cases.dataset import Case, apply_splits, find_cases
-from napari_skinseg.models.device import Runner, choose_device
+from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
+from napari_skinseg.device import Runner, choose_device
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, jaccard, summarise
+from napari_skinseg.training.calibrate import read_ahead
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 TRAIN = ("ham10000", "ham10000_crop256", "isic2018")

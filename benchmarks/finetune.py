@@ -30,8 +30,10 @@ from typing import Annotated, Any
 import numpy as np
 from cyclopts import App, Parameter
 
-from napari_skinseg.cases.dataset import Case, apply_splits, find_cases
-from napari_skinseg.finetune import Evidence, FineTuneOptions, fine_tune
+from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
+from napari_skinseg.finetuning.evidence import Evidence
+from napari_skinseg.finetuning.finetune import fine_tune
+from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.pixels.edit import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import bootstrap_interval, dice
@@ -83,7 +85,7 @@ def main(
 def child(job: Path) -> None:
     """One cell in a process of its own, so that its memory is its own."""
     from napari_skinseg.models.bundle import load
-    from napari_skinseg.segment import Segmenter
+    from napari_skinseg.segmentation.segmenter import Segmenter
 
     task = json.loads(job.read_text())
     cases = tuple(
@@ -142,7 +144,7 @@ def _plain_rows(cases: Sequence[Case]) -> list[dict[str, str]]:
 
 
 def _dice(segmenter: Any, row: dict[str, str]) -> float:
-    from napari_skinseg.finetuner import OUTLINED
+    from napari_skinseg.finetuning.run import OUTLINED
     from napari_skinseg.pixels.image import read_image
 
     image = read_image(row["image"])
@@ -154,12 +156,12 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
     import torch
     from monai.data import DataLoader, Dataset
 
-    from napari_skinseg.augment import Read, training_transform
+    from napari_skinseg.device import choose_device
     from napari_skinseg.events import NeverCancelled
-    from napari_skinseg.finetuner import ARTEFACTS, WEIGHT_DECAY
-    from napari_skinseg.learner import Learner
+    from napari_skinseg.finetuning.run import ARTEFACTS, WEIGHT_DECAY
     from napari_skinseg.models.bundle import load
-    from napari_skinseg.models.device import choose_device
+    from napari_skinseg.training.augment import Read, training_transform
+    from napari_skinseg.training.fit import Learner
 
     model, options = load(base), FineTuneOptions()
     read = Read(model.spec.input_size)

@@ -23,14 +23,15 @@ from cyclopts import App
 
 from common import DATA, JUDGE, TRAIN, dices, difference, figures, jaccards, latency, parameters, photos, print_table
 from napari_skinseg import Segmenter
-from napari_skinseg.cases.dataset import Case
+from napari_skinseg.cli.terminal import progress
+from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.files import write_json
 from napari_skinseg.models.bundle import load
 from napari_skinseg.models.network import NETWORKS
+from napari_skinseg.phantoms.phantom import Phantom, phantom
 from napari_skinseg.pixels.metrics import dice
-from napari_skinseg.pixels.phantom import Phantom, phantom
-from napari_skinseg.terminal import progress
-from napari_skinseg.train import IMAGENET, TrainOptions, train
+from napari_skinseg.training.options import IMAGENET, TrainOptions
+from napari_skinseg.training.train import train
 from segment import load_now, machine
 
 BUNDLE_SIZE = (192, 256)

@@ -27,14 +27,14 @@ from PIL import Image
 
 from common import DATA, JUDGE, TRAIN, Predict, figures, jaccards, latency, parameters, photos, print_table
 from napari_skinseg import Segmenter
-from napari_skinseg.cases.dataset import Case
+from napari_skinseg.cli.terminal import progress
+from napari_skinseg.datasets.dataset import Case
+from napari_skinseg.device import Runner, autocast, choose_device, for_learning, prepare
 from napari_skinseg.events import Event
 from napari_skinseg.files import atomic, output_folder
-from napari_skinseg.models.device import Runner, autocast, choose_device, for_learning, prepare
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
-from napari_skinseg.segment import enlarge, shrink
-from napari_skinseg.terminal import progress
+from napari_skinseg.segmentation.preprocess import enlarge, shrink
 from segment import load_now, machine, plain_unet
 
 app = App(help="Accuracy beside the notebooks' recipe and a plain MONAI UNet.")

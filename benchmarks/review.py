@@ -26,7 +26,7 @@ from PIL import Image
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_skinseg.pixels.phantom import phantom
+from napari_skinseg.phantoms.phantom import phantom
 
 SHAPE = (450, 600)
 DRAWN = 12

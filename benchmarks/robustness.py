@@ -16,11 +16,11 @@ from cyclopts import App, Parameter
 
 from common import DATA, JUDGE, photos, print_table
 from napari_skinseg import Segmenter
-from napari_skinseg.augment import RandomPlainSkin
-from napari_skinseg.calibrate import read_ahead
-from napari_skinseg.pixels.artefacts import ARTEFACTS, add_artefact
+from napari_skinseg.phantoms.artefacts import ARTEFACTS, add_artefact
+from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.pixels.metrics import dice, summarise
-from napari_skinseg.pixels.phantom import phantom
+from napari_skinseg.training.augment import RandomPlainSkin
+from napari_skinseg.training.calibrate import read_ahead
 from segment import load_now, machine
 
 SHAPE = (450, 600)

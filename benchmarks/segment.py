@@ -23,7 +23,7 @@ import numpy as np
 from cyclopts import App
 from PIL import Image
 
-from napari_skinseg.pixels.phantom import phantom
+from napari_skinseg.phantoms.phantom import phantom
 
 if TYPE_CHECKING:
     import torch
@@ -187,7 +187,7 @@ def _gallery(folder: Path, count: int, distinct: int) -> list[Path]:
 def _folder_rate(gallery: list[Path], out: Path, model: str | None) -> float:
     """Photos per second from JPEG files to PNG masks, as `napari-skinseg segment` does it."""
     from napari_skinseg import Segmenter
-    from napari_skinseg.batch import segment_files
+    from napari_skinseg.batch.folder import segment_files
 
     segmenter = Segmenter(model)
     segmenter.segment(np.asarray(Image.open(gallery[0])))

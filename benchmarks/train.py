@@ -27,14 +27,14 @@ from monai.transforms import (
 )
 
 from common import print_table
-from napari_skinseg.augment import MARGIN, training_transform
+from napari_skinseg.device import choose_device
 from napari_skinseg.events import NeverCancelled
-from napari_skinseg.learner import Learner
-from napari_skinseg.models.device import choose_device
 from napari_skinseg.models.network import DEFAULT_NETWORK, build
-from napari_skinseg.pixels.phantom import phantom
-from napari_skinseg.train import TrainOptions
-from napari_skinseg.trainer import MEAN, STD
+from napari_skinseg.phantoms.phantom import phantom
+from napari_skinseg.training.augment import MARGIN, training_transform
+from napari_skinseg.training.fit import Learner
+from napari_skinseg.training.options import TrainOptions
+from napari_skinseg.training.run import MEAN, STD
 from segment import load_now, machine
 
 app = App(help="How long the device waits for photos while a network learns.")

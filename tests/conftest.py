@@ -46,7 +46,7 @@ def spot_finder(tmp_path_factory) -> Path:
     """The folder of a model that finds dark discs: a MONAI U-Net, trained on some."""
     import torch
 
-    from napari_skinseg.segment import network_input
+    from napari_skinseg.segmentation.preprocess import network_input
 
     torch.manual_seed(0)
     rng = np.random.default_rng(0)

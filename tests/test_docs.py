@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from napari_skinseg.cases.dataset import find_cases
-from napari_skinseg.cases.splits import SplitOptions, divide, write_splits
+from napari_skinseg.datasets.dataset import find_cases
+from napari_skinseg.datasets.splits import SplitOptions, divide, write_splits
 from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 

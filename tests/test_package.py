@@ -14,9 +14,10 @@ import napari_skinseg
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "napari_skinseg"
-FACES = ["napari_skinseg", "napari_skinseg.cli"] + [
-    f"napari_skinseg.plugin.{path.stem}"
-    for path in sorted((PACKAGE / "plugin").glob("*.py"))
+INTERFACES = ["napari_skinseg"] + [
+    ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts)
+    for folder in ("cli", "plugin")
+    for path in sorted((PACKAGE / folder).rglob("*.py"))
     if path.stem != "__init__"
 ]
 
@@ -37,13 +38,13 @@ def wheel(tmp_path_factory) -> Iterator[tuple[zipfile.ZipFile, set[str]]]:
         yield archive, files
 
 
-def test_importing_the_faces_loads_neither_torch_nor_monai():
+def test_importing_plugin_and_command_line_loads_neither_torch_nor_monai():
     # One process for all: a module that loads torch is named by the first assertion that fails in it.
     program = "\n".join(
         ["import importlib, sys"]
         + [
             f"importlib.import_module({name!r}); assert not {{'torch', 'monai'}} & set(sys.modules), {name!r}"
-            for name in FACES
+            for name in INTERFACES
         ]
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
@@ -53,7 +54,7 @@ def test_importing_the_faces_loads_neither_torch_nor_monai():
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"], ["models", "list"]])
 def test_light_commands_load_neither_torch_nor_monai(arguments):
     program = (
-        "import sys; from napari_skinseg.cli import main\n"
+        "import sys; from napari_skinseg.cli.main import main\n"
         f"assert main({arguments!r}) == 0\n"
         "assert not {'torch', 'monai'} & set(sys.modules)"
     )
@@ -62,7 +63,7 @@ def test_light_commands_load_neither_torch_nor_monai(arguments):
 
 
 def test_every_export_can_be_reached_and_used():
-    assert napari_skinseg.__all__ == ["Segmenter", "evaluate", "load_model", "measure", "train"]
+    assert napari_skinseg.__all__ == ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
     assert all(callable(getattr(napari_skinseg, name)) for name in napari_skinseg.__all__)
     with pytest.raises(AttributeError, match="diagnose"):
         napari_skinseg.diagnose  # noqa: B018

@@ -24,7 +24,7 @@ from napari_skinseg.files import write_json
 @pytest.fixture(scope="session", autouse=True)
 def windows_open_quickly() -> Iterator[None]:
     """A hundred windows are opened: each would read all manifests anew."""
-    for module in ("matplotlib.figure", "napari.window", "napari_skinseg.finetuner"):
+    for module in ("matplotlib.figure", "napari.window", "napari_skinseg.finetuning.run"):
         importlib.import_module(module)
     plugins = PluginManager.instance()
     plugins.discover()

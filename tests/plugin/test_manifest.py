@@ -20,7 +20,7 @@ def test_the_manifest_is_valid_and_every_command_exists():
 
 
 def test_importing_the_plugin_loads_neither_torch_nor_monai():
-    modules = ["widget", "readers", "writers", "samples"]
+    modules = ["widget", "manifest.readers", "manifest.writers", "manifest.samples"]
     code = (
         f"import sys, importlib\n[importlib.import_module('napari_skinseg.plugin.' + name) for name in {modules}]\n"
         "print([name for name in ('torch', 'monai', 'ignite') if name in sys.modules])"

@@ -1,1 +1,1 @@
-"""Networks, the bundles they are kept in, the store of bundles, and the device they run on."""
+"""Networks, model bundles, the store of models, export formats, click channels."""

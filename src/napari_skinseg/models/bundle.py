@@ -17,8 +17,9 @@ from importlib.metadata import version as package_version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadInput
-from ..files import atomic, output_folder, write_json, write_text
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic, output_folder, write_json, write_text
+
 from .network import IN_CHANNELS, build, stride
 
 if TYPE_CHECKING:

@@ -9,7 +9,8 @@ from importlib.resources import as_file, files
 import torch
 from torch import nn
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
+
 from .efficientnet_lite import EfficientNetLiteEncoder
 from .network import LITE
 

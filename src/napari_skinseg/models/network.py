@@ -7,7 +7,7 @@ a model from a stranger can neither run code nor ask for a terabyte.
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
 
 if TYPE_CHECKING:
     import torch

@@ -20,8 +20,9 @@ from typing import IO, Literal
 
 from platformdirs import user_data_dir
 
-from ..errors import BadInput
-from ..files import atomic, output_folder, write_json, write_text
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic, output_folder, write_json, write_text
+
 from . import bundle
 
 BUNDLED_DEFAULT = "lesion-unet"

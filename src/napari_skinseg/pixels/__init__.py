@@ -1,1 +1,1 @@
-"""Images and masks as arrays: reading, cleaning, measuring, comparing, generating. Never imports torch."""
+"""Arrays: read and convert images; read, write, clean and compare masks."""

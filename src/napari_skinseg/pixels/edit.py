@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
+
 from .mask import CleanUp, bounding_box, clean_mask
 
 _AS_IT_IS = {"keep": "all", "min_area": 0.0, "fill_holes": False, "smooth": 0.0}

@@ -18,7 +18,7 @@ import tifffile
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff", ".bmp", ".webp"})
 

@@ -16,8 +16,9 @@ from PIL import Image, ImageFilter
 from scipy import ndimage
 from skimage.measure import find_contours
 
-from ..errors import BadInput
-from ..files import atomic
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic
+
 from .image import read_pixels
 
 CYAN = (0, 220, 255)

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import binary_erosion
 from scipy.spatial import cKDTree
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
 
 FAILURE_JACCARD = 0.65
 """Below this Jaccard an outline counts as a failure (ISIC 2018 challenge, Task 1)."""

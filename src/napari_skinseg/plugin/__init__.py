@@ -1,1 +1,1 @@
-"""The napari face: the only room that imports napari or Qt."""
+"""The napari plugin: one widget with a tab per action."""

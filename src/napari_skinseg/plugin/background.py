@@ -8,8 +8,8 @@ from typing import Any, Literal
 from napari.qt.threading import FunctionWorker, create_worker
 from qtpy.QtCore import QObject, Signal
 
-from ..errors import Cancelled
-from ..events import CancelToken
+from napari_skinseg.errors import Cancelled
+from napari_skinseg.events import CancelToken
 
 Report = Callable[[Any], None]
 """What work calls, from its own thread, to tell the GUI something: an `Event` or a partial result."""

@@ -12,9 +12,9 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
-from ..cases.project_rows import Line
-from ..errors import BadInput
-from ..pixels.image import to_rgb
+from napari_skinseg.errors import BadInput
+from napari_skinseg.pixels.image import to_rgb
+from napari_skinseg.project.records import Line
 
 KEY = "napari_skinseg"
 """Where our facts about a layer are kept in `layer.metadata`, as plain JSON types.

@@ -10,13 +10,21 @@ from napari.settings import get_plugin_settings
 from napari.utils.notifications import show_info, show_warning
 from psygnal import Signal
 
-from ..errors import BadInput
+from napari_skinseg.errors import BadInput
+
 from .background import Background
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
 
-    from ..segment import Segmenter
+    from napari_skinseg.segmentation.segmenter import Segmenter
+
+from typing import TYPE_CHECKING
+
+from napari_skinseg.models import store
+
+if TYPE_CHECKING:
+    pass
 
 PLUGIN = "napari-skinseg"
 
@@ -65,7 +73,7 @@ class Segmenters:
 
     def get(self, model: str, device: str) -> "Segmenter":
         """The segmenter of the stored model `model` on `device` ("auto", "cuda", "mps", "cpu"), loaded if need be."""
-        from ..segment import Segmenter
+        from napari_skinseg.segmentation.segmenter import Segmenter
 
         with self._lock:
             if (model, device) not in self._loaded:
@@ -93,3 +101,10 @@ def tell_failure(error: Exception, what: str) -> str:
         sentence = f"{what} failed by an unexpected error ({reason}); please report it."
     show_warning(sentence)
     return sentence
+
+
+def usable_model() -> str:
+    """The model that the person prefers if it can be used here, else the first that can; empty if none can."""
+    usable = [stored.name for stored in store.list_models() if stored.problem is None]
+    wished = preferred_model() or store.default_name()
+    return wished if wished in usable else usable[0] if usable else ""

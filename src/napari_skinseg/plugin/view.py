@@ -8,8 +8,9 @@ from pathlib import Path
 
 import napari
 
-from ..pixels.image import read_image
-from ..pixels.mask import read_mask
+from napari_skinseg.pixels.image import read_image
+from napari_skinseg.pixels.mask import read_mask
+
 from .layers import image_from_layer, show_mask
 
 

@@ -3,9 +3,10 @@
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
-from .finetune_panel import FineTunePanel
-from .review_panel import ReviewPanel
-from .segment_panel import SegmentPanel
+from napari_skinseg.plugin.finetune.panel import FineTunePanel
+from napari_skinseg.plugin.review.panel import ReviewPanel
+from napari_skinseg.plugin.segment.panel import SegmentPanel
+
 from .session import Session
 
 PANELS = (SegmentPanel, ReviewPanel, FineTunePanel)

@@ -1,0 +1,1 @@
+"""Many photos through a model, to masks and one table."""

@@ -1,0 +1,82 @@
+"""`napari-skinseg finetune …`: teach a model from the command line."""
+
+from pathlib import Path
+from typing import Literal
+
+from cyclopts import Parameter
+
+from napari_skinseg.finetuning import runs
+from napari_skinseg.finetuning.evidence import collect
+from napari_skinseg.finetuning.finetune import fine_tune
+from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
+from napari_skinseg.finetuning.verdict import Verdict
+
+from .models import Output
+from .terminal import interruptible, print_json, progress, say
+
+Adopt = Literal["auto", "never", "always"]
+
+Parameter(name="*")(FineTuneOptions)
+
+
+def finetune(
+    source: Path,
+    /,
+    *,
+    base: str | None = None,
+    out: Path | None = None,
+    adopt: Adopt = "auto",
+    options: FineTuneOptions = FineTuneOptions(),
+    output: Output = Output(),
+) -> int:
+    """Teach a model your style from corrected masks, and judge it before it is trusted.
+
+    The same command goes on with a run that was stopped.
+
+    Args:
+        source: Folder of a project, or of photos with masks.
+        base: Model to start from, a name or a folder; the default model when not given.
+        out: Folder of the run; one in your data folder when not given.
+        adopt: Add the new model to your models and make it the default: auto (if it is better beyond chance), never or
+            always. The base is never changed.
+    """
+    options.validate()
+    with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
+        evidence = collect(source, on_event, cancel)
+        say(f"To learn from: {evidence.in_words(options)}", quiet=output.quiet)
+        for _, sentence in evidence.left_out:
+            say(sentence)
+        outcome = fine_tune(base, evidence, options, out or runs.default_run_folder(source), on_event, cancel)
+    if outcome.verdict is None or outcome.candidate is None:
+        say(f"Stopped; the same command goes on from here. The run is in {outcome.folder}", quiet=output.quiet)
+        return 130
+    name = None
+    if adopt == "always" or (adopt == "auto" and outcome.verdict.better):
+        name = runs.adopt(outcome.candidate).name
+    if output.json:
+        print_json({**outcome.verdict.to_json(), "run": outcome.folder, "adopted": name})
+    elif not output.quiet:
+        print("\n".join([*_table(outcome.verdict), "", outcome.verdict.sentence, _what_now(outcome, name)]))
+    return 0
+
+
+def _table(verdict: Verdict) -> list[str]:
+    def figure(value: float | None) -> str:
+        return "–" if value is None else f"{value:.3f}"
+
+    lines = [f"{'':38}{'base':>16}{'candidate':>16}"]
+    models = (verdict.base, verdict.candidate)
+    rows = {
+        f"Dice on {verdict.base.cases} photos held out": [figure(model.dice) for model in models],
+        "  95 % interval": [f"{figure(model.low)} to {figure(model.high)}" for model in models],
+        "  worst photo": [figure(model.worst) for model in models],
+        "  failures (Jaccard < 0.65)": [str(model.failures) if verdict.measured else "–" for model in models],
+        "Dice on generated photos": [figure(verdict.phantoms_base), figure(verdict.phantoms_candidate)],
+    }
+    return lines + [f"{label:38}{base:>16}{candidate:>16}" for label, (base, candidate) in rows.items()]
+
+
+def _what_now(outcome: FineTuneOutcome, adopted: str | None) -> str:
+    if adopted:
+        return f"Adopted: {adopted} is now the default model. To go back: napari-skinseg models default BASE"
+    return f"Not adopted. To adopt it all the same: napari-skinseg models add {outcome.candidate}"

@@ -1,0 +1,124 @@
+"""`napari-skinseg models …`: the store of models from the command line."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import App, Parameter
+
+from napari_skinseg.models import export as convert
+from napari_skinseg.models import store
+
+from .terminal import print_json, say
+
+Kind = Literal["zip", "bundle", "torchscript", "onnx"]
+_EXPORTS = {
+    "zip": store.export,
+    "bundle": convert.to_monai_bundle,
+    "torchscript": convert.to_torchscript,
+    "onnx": convert.to_onnx,
+}
+
+models = App(name="models", help="List, inspect, share and choose models.")
+
+
+@Parameter(name="*")
+@dataclass(frozen=True)
+class Output:
+    """What is printed.
+
+    Attributes:
+        quiet: Print errors only.
+        json: Print the result as one JSON document on standard output.
+    """
+
+    quiet: bool = False
+    json: bool = False
+
+
+@models.command(name="list")
+def list_models(*, output: Output = Output()) -> None:
+    """List the models on this computer; a star marks the default."""
+    default = store.default_name()
+    found = store.list_models()
+    if output.json:
+        print_json([{**_about(model), "default": model.name == default} for model in found])
+        return
+    if not found:
+        say("There is no model on this computer; add one: napari-skinseg models add FILE")
+    for model in found:
+        text = model.problem or (model.spec.description if model.spec else "")
+        print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
+
+
+@models.command
+def info(model: str | None = None, /, *, output: Output = Output()) -> None:
+    """Show what a model is, what it was trained on and how well it does.
+
+    Args:
+        model: Name or folder; the default model when not given.
+    """
+    about = _about(store.find(model or store.default_name()))
+    if output.json:
+        print_json(about)
+        return
+    for name, value in about.items():
+        if value is None:
+            continue
+        lines = value.items() if isinstance(value, dict) else [("", value)]
+        for key, line in lines:
+            print(f"{name} {key}".strip().replace("_", " ") + f": {line}")
+
+
+@models.command
+def add(source: Path, /, *, name: str | None = None) -> None:
+    """Add a model, from its folder or a zip made by `export`, after checking that it is sound.
+
+    Args:
+        source: Folder or zip.
+        name: What to call it; its own name when not given.
+    """
+    added = store.add(source, name)
+    print(f"{added.name} was added: {added.folder}")
+
+
+@models.command
+def export(model: str, target: Path = Path(), /, *, kind: Annotated[Kind, Parameter(name="--format")] = "zip") -> None:
+    """Pack a model into one zip to share, or write it in a format of other programs.
+
+    Args:
+        model: Name or folder.
+        target: File (of a bundle, folder) to write, or folder to write it to; the current folder when not given.
+        kind: zip, which `add` takes; bundle, a MONAI bundle that MONAI runs; torchscript; or onnx.
+    """
+    print(_EXPORTS[kind](model, target))
+
+
+@models.command
+def remove(model: str, /) -> None:
+    """Delete one of your own models.
+
+    Args:
+        model: Name.
+    """
+    store.remove(model)
+    print(f"{model} was removed.")
+
+
+@models.command
+def default(model: str | None = None, /) -> None:
+    """Show which model is used when none is named, or choose it.
+
+    Args:
+        model: Name of the model to use from now on.
+    """
+    if model is not None:
+        store.set_default(model)
+    print(store.default_name())
+
+
+def _about(model: store.StoredModel) -> dict[str, Any]:
+    spec = asdict(model.spec) if model.spec else {}
+    return {"name": model.name, "origin": model.origin, "folder": model.folder, "problem": model.problem} | {
+        key: value for key, value in spec.items() if key != "name"
+    }

@@ -1,0 +1,1 @@
+"""How well a model agrees with masks that people made: results, statistics, tables, report, click curves."""

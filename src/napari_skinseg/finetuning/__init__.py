@@ -1,0 +1,1 @@
+"""Fine-tune a model on corrected masks and compare it with its base before it is used."""

@@ -1,0 +1,358 @@
+"""Numbers a dermatologist reads off an outline: size, shape, symmetry, border, colour, contrast with the skin around.
+
+Pixels always, millimetres only where the scale is known. `None` is "not measured" and is left blank in a table.
+Frames of reference: pixel centres at whole numbers; angles in degrees, counter-clockwise as seen, 0 = horizontal.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist, squareform
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.pixels.metrics import bounding_box
+
+from .border_and_skin import (  # fmt: skip
+    BORDER_COLUMNS,
+    EXPERIMENTAL_COLUMNS,
+    SKIN_COLUMNS,
+    Value,
+    abruptness,
+    six_colours,
+    skin_tone,
+)
+from .crop import Crop, crop_around, difference, draw, lab
+from .valid import dark_field, shrink_mask
+
+__all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "three_digits"]
+
+NOTE = "Measurement only, not a diagnosis."
+
+_SIZES = {
+    "perimeter": "length of the outline (Crofton, 4 directions)",
+    "equivalent_diameter": "diameter of the disc of the same area",
+    "longest_diameter": "largest distance between two points of the outline",
+    "perpendicular_width": "extent at right angles to the longest diameter",
+    "major_axis": "long axis of the ellipse with the same second moments",
+    "minor_axis": "short axis of that ellipse",
+}
+_CHANNELS = {"red": "red", "green": "green", "blue": "blue", "lab_l": "lightness L*", "lab_a": "a*", "lab_b": "b*"}
+_RANGES = {"red": "0-255", "green": "0-255", "blue": "0-255", "lab_l": "0-100", "lab_a": "CIELAB", "lab_b": "CIELAB"}
+
+COLUMNS: dict[str, str] = {
+    "flags": "what to know before reading the figures [text]",
+    "n_components": "pieces of the mask; the largest is measured [count]",
+    "filled_px": "pixels of holes that were filled before measuring [px]",
+    "touches_edge": "the lesion is cut by the frame or the dark field: size is a lower bound [yes/no]",
+    "valid_fraction": "share of the lesion free of hair, glare, ink and dark field, used for colour [0-1]",
+    "mm_per_px": "scale given by the user [mm/px]",
+    "area_percent": "area as a share of the photo [%]",
+    "area_px": "area [px]",
+    "area_mm2": "area [mm²]",
+    **{f"{name}_{unit}": f"{text} [{unit}]" for name, text in _SIZES.items() for unit in ("px", "mm")},
+    "orientation_deg": "direction of the major axis [°, 0-180]",
+    "circularity": "4π·area/perimeter², 1 = disc [0-1]",
+    "solidity": "area over the area of the convex hull [0-1]",
+    "border_irregularity": "perimeter over the perimeter of the convex hull, 1 = no notches [ratio]",
+    "asymmetry_major": "share of the lesion without a counterpart when folded along the major axis [0-1]",
+    "asymmetry_minor": "the same along the minor axis [0-1]",
+    "asymmetry_lowest": "mean over the pair of perpendicular axes for which it is lowest [0-1]",
+    "asymmetry_lowest_deg": "direction of the first axis of that pair [°, 0-90]",
+    "colour_asymmetry_major": "mean colour difference of counterparts across the major axis [ΔE2000]",
+    "colour_asymmetry_minor": "the same across the minor axis [ΔE2000]",
+    **{
+        f"{channel}_{statistic}": f"{statistic} {text} of the lesion [{_RANGES[channel]}]"
+        for channel, text in _CHANNELS.items()
+        for statistic in ("mean", "median", "sd")
+    },
+    "variegation": "mean colour difference of the lesion's pixels from their median [ΔE2000]",
+    "skin_ring_px": "skin pixels around the lesion that it is compared with [px]",
+    "contrast": "colour difference of lesion median and skin median [ΔE2000]",
+    "contrast_l": "lightness of the skin minus lightness of the lesion [L*]",
+    **BORDER_COLUMNS,
+    **SKIN_COLUMNS,
+}
+"""Every key of `measure`, in order, with what it means and its unit."""
+
+_SHAPE_SIDE = 256  # px; folding a lesion needs no finer outline
+_SMALL = 100  # px of area; less is a staircase and has no shape
+_ROUND = 0.95  # minor/major above which the direction of the axes means little
+
+
+def measure(
+    rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None = None, *, experimental: bool = False
+) -> dict[str, Value]:
+    """Measure the largest piece of a mask, holes filled, on the photo it was drawn on.
+
+    Colour is read from at most 20,000 evenly drawn pixels; crops of more than 800 px are averaged down for it first.
+
+    Args:
+        rgb: uint8 `[H, W, 3]` at the photo's own resolution, taken as sRGB.
+        mask: `[H, W]`, lesion = True or non-zero.
+        mm_per_px: the scale, if it is known; without it every millimetre column is `None`.
+        experimental: also the six colours, `EXPERIMENTAL_COLUMNS`.
+
+    Returns:
+        The keys of `COLUMNS` (and perhaps `EXPERIMENTAL_COLUMNS`) in their order. An empty mask gives `None` throughout
+        and says so in `flags`.
+
+    Raises:
+        BadInput: image and mask do not fit each other, or the scale is not a positive number.
+    """
+    lesion = np.asarray(mask).astype(bool, copy=False)
+    rgb = np.asarray(rgb)
+    if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[:2] != lesion.shape:
+        raise BadInput(
+            f"The image is {rgb.dtype} {rgb.shape} and the mask {lesion.shape}; "
+            "measure a uint8 [height, width, 3] photo with a mask of the same height and width."
+        )
+    if mm_per_px is not None and not (np.isfinite(mm_per_px) and mm_per_px > 0):
+        raise BadInput(f"The scale {mm_per_px} is not a positive number; give millimetres per pixel, or leave it out.")
+    found: dict[str, Value] = dict.fromkeys([*COLUMNS, *(EXPERIMENTAL_COLUMNS if experimental else ())])
+    if not lesion.any():
+        return found | {"flags": "no lesion in the mask"}
+    flags = []
+
+    piece, box, n_components, filled = _largest_piece(lesion)
+    if n_components > 1:
+        flags.append(f"{n_components} pieces, the largest is measured")
+    whole = np.zeros_like(lesion)
+    whole[box] = piece
+    field = dark_field(rgb, whole)
+    cut = _meets_frame(box, lesion.shape) or _meets(whole, field)
+    found |= {"n_components": n_components, "filled_px": filled, "touches_edge": cut, "mm_per_px": mm_per_px}
+
+    shape = _geometry(piece)
+    found |= {"area_px": int(shape["area"]), "area_percent": 100 * shape["area"] / lesion.size}
+    found |= {f"{name}_px": shape[name] for name in _SIZES}
+    if mm_per_px is not None:
+        found |= {"area_mm2": shape["area"] * mm_per_px**2}
+        found |= {f"{name}_mm": shape[name] * mm_per_px for name in _SIZES}
+    if cut:
+        flags.append("touches the edge: size is a lower bound, shape and border are not measured")
+    elif shape["area"] < _SMALL:
+        flags.append(f"under {_SMALL} pixels, so shape and border are not measured")
+    else:
+        found |= {name: shape[name] for name in ("orientation_deg", "circularity", "solidity", "border_irregularity")}
+        found |= _asymmetry(piece)
+        if shape["minor_axis"] > _ROUND * shape["major_axis"]:
+            flags.append("nearly round, so the direction of its axes means little")
+
+    crop = crop_around(rgb, whole, lesion | whole, field, shape["equivalent_diameter"])
+    colour, colour_flags = _colour(crop, symmetric=not cut)
+    found |= colour | skin_tone(crop)
+    if shape["area"] >= _SMALL:
+        border, border_flags = abruptness(crop, mm_per_px)
+        found |= border
+        colour_flags += border_flags
+    if experimental:
+        found |= six_colours(crop)
+    found["flags"] = "; ".join(flags + colour_flags)
+    return found
+
+
+def three_digits(value: Value) -> str:
+    """A figure as it may be shown: no more than three significant digits, because readers draw different outlines.
+
+    Not measured is "–", never 0; yes and no for booleans; text as it is.
+    """
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return "–"
+    if isinstance(value, bool | np.bool_):
+        return "yes" if value else "no"
+    if isinstance(value, str):
+        return value
+    if value == 0:
+        return "0"
+    decimals = 2 - int(np.floor(np.log10(abs(value))))
+    rounded = round(float(value), decimals)
+    # Rounding can add a digit (9.996 -> 10.00); the digits shown follow the rounded figure.
+    decimals = 2 - int(np.floor(np.log10(abs(rounded))))
+    return f"{rounded:.{0 if isinstance(value, int | np.integer) else max(0, decimals)}f}"
+
+
+def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slice], int, int]:
+    """The largest 8-connected piece with its holes filled, cropped; its box; the number of pieces; pixels filled."""
+    labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if n > 1 else mask
+    box = bounding_box(largest)
+    whole = np.asarray(ndimage.binary_fill_holes(largest[box]))
+    return whole, box, int(n), int(whole.sum() - largest[box].sum())
+
+
+def _meets_frame(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
+    return any(side.start == 0 or side.stop == size for side, size in zip(box, shape, strict=True))
+
+
+def _meets(lesion: NDArray[np.bool_], field: NDArray[np.bool_]) -> bool:
+    """Whether the dark field comes within half a per cent of the diagonal: its rim is soft, outlines stop short."""
+    if not field.any():
+        return False
+    margin = max(2, round(0.005 * float(np.hypot(*lesion.shape))))
+    near = ndimage.uniform_filter(field.astype(np.float32), 2 * margin + 1, mode="constant") > 1e-6
+    return bool((near & lesion).any())
+
+
+def _geometry(piece: NDArray[np.bool_]) -> dict[str, float]:
+    """Lengths in pixels and shape ratios of one filled piece.
+
+    Perimeters by Crofton's formula in 4 directions, as exact on discs as needed where counting border pixels is 4-5 %
+    too long; axes from second moments (scikit-image `regionprops`); diameters on the convex hull of the midpoints of
+    pixel edges: the farthest pair, and the extent of the hull along the normal to it (which is not the least Feret
+    diameter). Circularity after Cox 1927; clipped at 1, which the estimate exceeds by up to 1 % on discs.
+    """
+    from skimage.measure import perimeter_crofton, regionprops
+
+    padded = np.pad(piece, 1)
+    region = regionprops(padded.astype(np.uint8))[0]
+    area = float(region.area)
+    perimeter = float(perimeter_crofton(padded, 4))
+    hull = ConvexHull(_edge_midpoints(padded))
+    corners = hull.points[hull.vertices]
+    distances = squareform(pdist(corners))
+    first, second = np.unravel_index(int(distances.argmax()), distances.shape)
+    along = (corners[second] - corners[first]) / distances.max()
+    across = corners @ np.array([-along[1], along[0]])
+    convex = _filled(hull, padded.shape)
+    return {
+        "area": area,
+        "perimeter": perimeter,
+        "equivalent_diameter": float(np.sqrt(4 * area / np.pi)),
+        "longest_diameter": float(distances.max()),
+        "perpendicular_width": float(np.ptp(across)),
+        "major_axis": float(region.axis_major_length),
+        "minor_axis": float(region.axis_minor_length),
+        "orientation_deg": float((90 + np.degrees(region.orientation)) % 180),
+        "circularity": min(1.0, 4 * np.pi * area / perimeter**2),
+        "solidity": area / float(convex.sum()),
+        "border_irregularity": perimeter / float(perimeter_crofton(convex, 4)),
+    }
+
+
+def _edge_midpoints(padded: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Midpoints of the outer pixel edges of every row and column; the convex hull of a mask needs no others.
+
+    Corners instead would lengthen a disc by up to 1.4 px, and centres shorten it by 1.
+    """
+    points = []
+    for axis, image in enumerate((padded, padded.T)):
+        lines = np.flatnonzero(image.any(axis=1))
+        first = image[lines].argmax(axis=1) - 0.5
+        last = image.shape[1] - 0.5 - image[lines, ::-1].argmax(axis=1)
+        for ends in (first, last):
+            points.append(np.stack([lines, ends] if axis == 0 else [ends, lines], axis=1))
+    return np.concatenate(points).astype(float)
+
+
+def _filled(hull: ConvexHull, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """The pixels whose centre is in the hull: in a row, those between the tightest bounds that its edges set."""
+    row_part, column_part, offset = hull.equations.T
+    rows = np.arange(shape[0])[:, None]
+    left, right = (
+        -(rows * row_part[side] + offset[side]) / column_part[side]
+        for side in (column_part < -1e-9, column_part > 1e-9)
+    )
+    columns = np.arange(shape[1])
+    between = (columns >= left.max(axis=1, keepdims=True) - 1e-9) & (columns <= right.min(axis=1, keepdims=True) + 1e-9)
+    return np.asarray(between & (rows > hull.min_bound[0] - 1e-9) & (rows < hull.max_bound[0] + 1e-9))
+
+
+def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
+    """Folding index |M xor M'| / (2|M|) = 1 - |M and M'| / |M|, with M' the mask mirrored about an axis.
+
+    Axes through the centroid: the two of inertia, and the perpendicular pair of lowest mean index, found in steps of
+    2 degrees (the ABCD rule places its axes so; Stolz & Kunz, dermoscopedia).
+    """
+    padded = np.pad(shrink_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
+    # The outline is where the smoothed signed distance crosses zero: the staircase of pixels would cost a per cent.
+    depth = np.asarray(ndimage.distance_transform_edt(padded)) - np.asarray(ndimage.distance_transform_edt(~padded))
+    depth = np.asarray(ndimage.gaussian_filter(depth, 1))
+    points = np.argwhere(depth > 0).astype(float)
+    mirror = _mirror(points)
+
+    def index(radians: float, step: int = 1) -> float:
+        folded = ndimage.map_coordinates(depth, mirror(points[::step], radians).T, order=1, mode="nearest")
+        return float((folded <= 0).mean())
+
+    major = _direction(points)
+    along, across = index(major), index(major + np.pi / 2)
+    # The axes of inertia are tried with the rest: a fine ellipse lies between two steps.
+    pairs = {float(np.degrees(major) % 90): (along + across) / 2}
+    step = max(1, len(points) // 3000)
+    for degrees in range(0, 90, 2):
+        radians = np.radians(degrees)
+        pairs[float(degrees)] = (index(radians, step) + index(radians + np.pi / 2, step)) / 2
+    lowest = min(pairs, key=pairs.__getitem__)
+    return {
+        "asymmetry_major": along,
+        "asymmetry_minor": across,
+        "asymmetry_lowest": pairs[lowest],
+        "asymmetry_lowest_deg": lowest,
+    }
+
+
+def _mirror(points: NDArray[np.float64]) -> Callable[[NDArray[np.float64], float], NDArray[np.float64]]:
+    """A function that reflects (row, column) points about the axis at an angle through the centroid of `points`."""
+    centre = points.mean(axis=0)
+
+    def mirror(at: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
+        axis = np.array([-np.sin(radians), np.cos(radians)])  # rows run down, angles counter-clockwise
+        offset = at - centre
+        return 2 * np.outer(offset @ axis, axis) - offset + centre
+
+    return mirror
+
+
+def _direction(points: NDArray[np.float64]) -> float:
+    """Angle of the major axis of inertia, in radians."""
+    rows, columns = (points - points.mean(axis=0)).T
+    return float(0.5 * np.arctan2(-2 * (rows * columns).mean(), (columns**2).mean() - (rows**2).mean()))
+
+
+def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]]:
+    """Colour of the lesion, of the skin ring round it, and the difference."""
+    valid = crop.valid
+    found: dict[str, Value] = {"valid_fraction": float(valid.sum() / crop.inside.sum())}
+    if valid.sum() < 20:
+        return found, ["hardly a pixel of the lesion is free of hair, glare and ink, so colour is not measured"]
+
+    pixels = draw(np.argwhere(valid))
+    colours = crop.photo[tuple(pixels.T)]
+    in_lab = lab(colours)
+    for name, values in zip(_CHANNELS, [*colours.T, *in_lab.T], strict=True):
+        found |= {
+            f"{name}_{statistic.__name__.replace('std', 'sd')}": float(statistic(values)) for statistic in _STATISTICS
+        }
+    median = np.median(in_lab, axis=0)
+    found["variegation"] = float(difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
+    if symmetric:
+        found |= _colour_asymmetry(crop.photo, crop.inside, valid, pixels)
+    found["skin_ring_px"] = crop.skin_px
+    if not crop.enough_skin:
+        return found, ["too little skin in sight around the lesion, so contrast and skin tone are not measured"]
+    around = np.median(lab(crop.photo[tuple(draw(np.argwhere(crop.skin)).T)]), axis=0)
+    return found | {"contrast": float(difference(median, around)), "contrast_l": float(around[0] - median[0])}, []
+
+
+_STATISTICS: tuple[Callable[[NDArray[Any]], Any], ...] = (np.mean, np.median, np.std)
+
+
+def _colour_asymmetry(
+    photo: NDArray[np.uint8], inside: NDArray[np.bool_], valid: NDArray[np.bool_], pixels: NDArray[np.int_]
+) -> dict[str, Value]:
+    """Mean colour difference between pixels and their mirror partners, where both are valid pixels of the lesion."""
+    points = np.argwhere(inside).astype(float)
+    mirror, major = _mirror(points), _direction(points)
+    found: dict[str, Value] = {}
+    for name, radians in (("major", major), ("minor", major + np.pi / 2)):
+        partners = np.rint(mirror(pixels.astype(float), radians)).astype(int)
+        within = np.flatnonzero(np.all((partners >= 0) & (partners < valid.shape), axis=1))
+        within = within[valid[tuple(partners[within].T)]]
+        if within.size:
+            pair = (lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
+            found[f"colour_asymmetry_{name}"] = float(difference(*pair).mean())
+    return found

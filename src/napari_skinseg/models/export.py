@@ -1,0 +1,361 @@
+"""A model in the formats of others: a MONAI bundle that runs by itself, TorchScript, ONNX.
+
+Each is made from a model that was loaded by `bundle.load`, and TorchScript and ONNX are read back and compared with it
+before they get their name. They are for other programs: none of them is ever loaded here again.
+
+TorchScript and ONNX hold the network alone, in float32, with the model's input size and any number of photos at a time:
+`[N, 6, h, w]` in (see `network.build`), logits `[N, 1, h, w]` out. What is needed around it is in the file, as JSON
+under the name `napari_skinseg.json` (TorchScript, an extra file) or `napari_skinseg` (ONNX, a metadata property).
+"""
+
+import json
+import logging
+import re
+import shutil
+import tempfile
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic, output_folder, write_json, write_text
+
+from . import bundle
+from .guidance import Click, guidance
+from .network import GUIDANCE_CHANNELS, IMAGE_CHANNELS, LITE, monai_arguments
+from .store import find
+
+if TYPE_CHECKING:
+    import torch
+
+TOLERANCE = 1e-3
+"""Largest difference in probability between a converted network and the model."""
+
+
+def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
+    """Write a folder that `python -m monai.bundle run` executes: photos in, masks out.
+
+    Args:
+        name: of the model, or its folder.
+        target: the folder to make; or one that exists, for a folder `<name>` in it.
+
+    Returns:
+        The path of the bundle.
+
+    Raises:
+        BadInput: there is no such model, the folder exists already or it cannot be written.
+    """
+    import torch
+
+    model, title = _model(name)
+    target = Path(target)
+    target = target / title if target.is_dir() else target
+    if target.exists():
+        raise BadInput(f"{target} exists already; choose a new folder for the bundle.")
+    staging = Path(tempfile.mkdtemp(prefix=".exporting-", dir=output_folder(target.parent)))
+    try:
+        for folder in ("configs", "models", "docs"):
+            (staging / folder).mkdir()
+        bundle.write_spec(staging, model.spec)
+        write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA))
+        if _lite(model.spec):
+            (staging / "scripts").mkdir()
+            shutil.copyfile(_ENCODER, staging / "scripts" / _ENCODER.name)
+        write_json(staging / "configs" / "inference.json", _inference(model.spec))
+        with atomic(staging / "models" / "model.pt") as temporary:
+            torch.save(model.network.state_dict(), temporary)
+        card = find(name).folder / bundle.CARD
+        text = card.read_text(encoding="utf-8") if card.is_file() else bundle.card_of(model.spec)
+        write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN)
+        write_text(staging / "LICENSE", f"Licence of the weights in this folder: {model.spec.licence}\n")
+        staging.chmod(0o755)  # mkdtemp makes it private
+        staging.rename(target)
+    except OSError as error:
+        raise BadInput(f"{target} could not be written ({error.strerror or error}); choose another folder.") from error
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+    return target
+
+
+def to_torchscript(name: str | Path, target: str | Path) -> Path:
+    """Write the network as one TorchScript file (.pt), for C++ and mobile; replaced whole when it exists.
+
+    Args:
+        name: of the model, or its folder.
+        target: the file to write, or a folder, for `<name>.pt` in it.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        BadInput: there is no such model, the file cannot be written, or what it holds gave other answers.
+    """
+    import torch
+
+    model, target = _model_and_file(name, target, ".pt")
+    example = _example(model.spec)
+    with atomic(target) as temporary, warnings.catch_warnings():
+        # PyTorch advises torch.export instead, whose files nothing but PyTorch for Python reads.
+        warnings.filterwarnings("ignore", "`torch.jit.", DeprecationWarning)
+        # A network's checks of its input's shape, which here is the same at every run.
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
+        with torch.no_grad():
+            traced = torch.jit.trace(model.network, example, check_trace=False)
+        torch.jit.save(traced, str(temporary), _extra_files={"napari_skinseg.json": _facts(model)})
+        answer = torch.jit.load(str(temporary), map_location="cpu")(example).detach()
+        _same_or_refuse(model, example, answer, target)
+    return target
+
+
+def to_onnx(name: str | Path, target: str | Path) -> Path:
+    """Write the network as one ONNX file, after comparing it with ours in ONNX Runtime; replaced whole when it exists.
+
+    Args:
+        name: of the model, or its folder.
+        target: the file to write, or a folder, for `<name>.onnx` in it.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        BadInput: the extra `onnx` is not installed, there is no such model, the file cannot be written, or what it
+            holds gave other answers.
+    """
+    try:
+        import onnxruntime
+        import onnxscript  # noqa: F401  (torch's exporter is written in it)
+    except ImportError as error:
+        raise BadInput(
+            f"ONNX needs more packages ({error}); install them: pip install 'napari-skinseg[onnx]'"
+        ) from error
+    import torch
+
+    model, target = _model_and_file(name, target, ".onnx")
+    example = _example(model.spec)
+    log = logging.getLogger("torch.onnx")
+    level = log.level
+    with atomic(target) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)  # torch's
+        log.setLevel(logging.ERROR)  # it names each operator of torchvision that is not installed
+        try:
+            photos = torch.export.Dim("photos")
+            program = torch.onnx.export(
+                model.network,
+                (example,),
+                input_names=["image"],
+                output_names=["logits"],
+                dynamic_shapes=({0: photos},),
+                dynamo=True,
+                verbose=False,
+            )
+        finally:
+            log.setLevel(level)
+        assert program is not None
+        program.model.metadata_props["napari_skinseg"] = _facts(model)
+        program.save(str(temporary), external_data=False)
+        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        answer = torch.from_numpy(session.run(["logits"], {"image": example.numpy()})[0])
+        _same_or_refuse(model, example, answer, target)
+    return target
+
+
+def _model(name: str | Path) -> tuple[bundle.Model, str]:
+    """The model and what a file of it is called."""
+    found = find(name)
+    model = bundle.load(found.folder)
+    return model, model.spec.name if found.origin == "folder" else found.name
+
+
+def _model_and_file(name: str | Path, target: str | Path, suffix: str) -> tuple[bundle.Model, Path]:
+    model, title = _model(name)
+    target = Path(target)
+    target = target / f"{title}{suffix}" if target.is_dir() else target
+    output_folder(target.parent)
+    return model, target
+
+
+def _example(spec: bundle.ModelSpec) -> "torch.Tensor":
+    """float32 [2, 6, h, w] that reaches every channel: a photo without guidance, and one with a mask and clicks."""
+    random = np.random.default_rng(0)
+    height, width = spec.input_size
+    images = random.normal(size=(2, IMAGE_CHANNELS, height, width)).astype(np.float32)
+    guided = np.zeros((2, GUIDANCE_CHANNELS, height, width), np.float32)
+    clicks = [Click(height / 3, width / 3), Click(height / 2, width / 2, include=False)]
+    guided[1] = guidance(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
+    import torch
+
+    return torch.from_numpy(np.concatenate([images, guided], axis=1))
+
+
+def _same_or_refuse(model: bundle.Model, example: "torch.Tensor", answer: "torch.Tensor", target: Path) -> None:
+    import torch
+
+    with torch.inference_mode():
+        difference = float((model.network(example).sigmoid() - answer.sigmoid()).abs().max())
+    if not difference <= TOLERANCE:  # this way round, NaN is refused
+        raise BadInput(
+            f"{target} was not written: in this format {model.spec.name} gives probabilities that differ by "
+            f"{difference:.3g}; choose another format."
+        )
+
+
+def _facts(model: bundle.Model) -> str:
+    """JSON with all that a program needs to use the network alone."""
+    spec = model.spec
+    facts = {
+        "name": spec.name,
+        "version": spec.version,
+        "weights_sha256": model.sha256,
+        "licence": spec.licence,
+        "training_data": spec.training_data,
+        "input": "float32 [N, 6, h, w]: RGB / 255 at input_size, minus mean, over std; previous mask; discs of include "
+        "clicks; discs of exclude clicks. The last three are zero for automatic use.",
+        "output": "float32 [N, 1, h, w]: logits; a pixel is lesion where sigmoid(logit) >= threshold",
+        "input_size": spec.input_size,
+        "mean": spec.mean,
+        "std": spec.std,
+        "threshold": spec.threshold,
+    }
+    return json.dumps(facts, ensure_ascii=False)
+
+
+def _monai_metadata(path: Path) -> dict[str, Any]:
+    """The model's metadata without our own section, its texts made such that MONAI takes them for nothing but text."""
+    metadata = json.loads(path.read_text(encoding="utf-8"))
+    del metadata["napari_skinseg"]
+    metadata["required_packages_version"] = {name: version(name) for name in _RUNS_WITH}
+    return {key: _inert(value) for key, value in metadata.items()}
+
+
+def _inert(value: Any) -> Any:
+    """MONAI evaluates texts that begin with $, and looks up what follows @ or %; a stranger's description may do so."""
+    if isinstance(value, dict):
+        return {key: _inert(entry) for key, entry in value.items()}
+    if isinstance(value, list):
+        return [_inert(entry) for entry in value]
+    return re.sub(r"[@%]+(?=[#:])", "", value).lstrip("$@% \n") if isinstance(value, str) else value
+
+
+def _lite(spec: bundle.ModelSpec) -> bool:
+    """Whether the network has the encoder that MONAI itself does not."""
+    return monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
+
+
+def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
+    """The bundle's configs/inference.json: what `segment` does, said in MONAI's own transforms."""
+    height, width = spec.input_size
+    endings = "('.jpg', '.jpeg', '.png', '.bmp')"
+    return {
+        "imports": ["$import glob", "$import os", *[f"$import scripts.{_ENCODER.stem}"] * _lite(spec)],
+        "bundle_root": ".",
+        "dataset_dir": "$@bundle_root + '/photos'",
+        "output_dir": "$@bundle_root + '/masks'",
+        "device": "$torch.device('cuda' if torch.cuda.is_available() else 'cpu')",
+        "photos": f"$sorted(p for p in glob.glob(os.path.join(@dataset_dir, '*')) if p.lower().endswith({endings}))",
+        "network_def": {"_target_": spec.network, **monai_arguments(spec.network, spec.network_arguments)},
+        "network": "$@network_def.to(@device)",
+        "preprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {
+                    "_target_": "LoadImaged",
+                    "keys": "image",
+                    "reader": "$monai.data.PILReader(lambda image: image.convert('RGB'))",
+                },
+                {"_target_": "EnsureChannelFirstd", "keys": "image"},
+                # MONAI loads a photo as [width, height], and saves a mask so: turned here, turned back by Invertd.
+                {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1]},
+                {
+                    "_target_": "Resized",
+                    "keys": "image",
+                    "spatial_size": [height, width],
+                    "mode": "bilinear",
+                    "anti_aliasing": True,
+                },
+                {
+                    "_target_": "NormalizeIntensityd",
+                    "keys": "image",
+                    "subtrahend": [255 * value for value in spec.mean],
+                    "divisor": [255 * value for value in spec.std],
+                    "channel_wise": True,
+                },
+                {
+                    "_target_": "Lambdad",
+                    "keys": "image",
+                    "func": f"$lambda x: torch.cat([x, torch.zeros_like(x[:{GUIDANCE_CHANNELS}])])",
+                },
+            ],
+        },
+        "dataset": {
+            "_target_": "Dataset",
+            "data": "$[{'image': p} for p in @photos]",
+            "transform": "@preprocessing",
+        },
+        "dataloader": {"_target_": "DataLoader", "dataset": "@dataset", "batch_size": 1, "num_workers": 0},
+        "inferer": {"_target_": "SimpleInferer"},
+        "postprocessing": {
+            "_target_": "Compose",
+            "transforms": [
+                {"_target_": "Activationsd", "keys": "pred", "sigmoid": True},
+                {
+                    "_target_": "Invertd",
+                    "keys": "pred",
+                    "orig_keys": "image",
+                    "transform": "@preprocessing",
+                    "nearest_interp": False,
+                },
+                {"_target_": "AsDiscreted", "keys": "pred", "threshold": spec.threshold},
+                {"_target_": "KeepLargestConnectedComponentd", "keys": "pred"},
+                {"_target_": "FillHolesd", "keys": "pred"},
+                {
+                    "_target_": "SaveImaged",
+                    "keys": "pred",
+                    "output_dir": "@output_dir",
+                    "output_postfix": "segmentation",
+                    "output_ext": ".png",
+                    "output_dtype": "$np.uint8",
+                    "scale": 255,
+                    "resample": False,
+                    "separate_folder": False,
+                },
+            ],
+        },
+        "handlers": [
+            {
+                "_target_": "CheckpointLoader",
+                "load_path": "$@bundle_root + '/models/model.pt'",
+                "load_dict": {"model": "@network"},
+                "map_location": "@device",
+            }
+        ],
+        "evaluator": {
+            "_target_": "SupervisedEvaluator",
+            "device": "@device",
+            "val_data_loader": "@dataloader",
+            "network": "@network",
+            "inferer": "@inferer",
+            "postprocessing": "@postprocessing",
+            "val_handlers": "@handlers",
+        },
+        "run": ["$@evaluator.run()"],
+    }
+
+
+_ENCODER = Path(__file__).with_name("efficientnet_lite.py")
+"""What tells MONAI of it: our own file, whatever the model says."""
+_RUNS_WITH = ("pytorch-ignite", "scikit-image", "scipy", "pillow")
+_COMMAND = (
+    "python -m monai.bundle run --config_file configs/inference.json --bundle_root . "
+    "--dataset_dir PHOTOS --output_dir MASKS"
+)
+_HOW_TO_RUN = f"""
+
+## As a MONAI bundle
+
+In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {" ".join(_RUNS_WITH)}`:
+
+    {_COMMAND}
+"""

@@ -1,0 +1,1 @@
+"""Tools that change a mask: brush, clean-up, clicks; and the scale."""

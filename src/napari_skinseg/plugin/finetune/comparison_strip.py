@@ -1,0 +1,144 @@
+"""The photos that a verdict rests on, with three outlines each: the person's, the base's and the candidate's."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtGui import QIcon, QImage, QPixmap
+from qtpy.QtWidgets import QDialog, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.events import CancelToken, check
+from napari_skinseg.finetuning.verdict import Compared
+from napari_skinseg.pixels.image import read_image
+from napari_skinseg.pixels.mask import CYAN, overlay, read_mask
+from napari_skinseg.plugin.background import Background, Job, Outcome, Report
+from napari_skinseg.plugin.forms import wrapping_text
+from napari_skinseg.plugin.session import tell_failure
+
+YOURS, BASE, CANDIDATE = (255, 255, 255), (255, 214, 0), CYAN
+"""What skin never has; the base is yellow as the model's line is in the Review tab."""
+
+LEGEND = " · ".join(
+    f'<span style="color: rgb{colour}; background: #333333">&nbsp;{words}&nbsp;</span>'
+    for words, colour in (("yours", YOURS), ("base", BASE), ("new", CANDIDATE))
+)
+
+_SMALL, _LARGE = (120, 90), (1000, 750)
+_MOST = 60
+
+
+class Strip(QWidget):
+    """Small pictures, those first that changed most; a click shows one large."""
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self._background = background
+        self._cases: list[Compared] = []
+        self._job: Job | None = None
+        self.title, self.legend = wrapping_text(), QLabel(LEGEND)
+        self.list = QListWidget()
+        self.list.setFlow(QListWidget.Flow.LeftToRight)
+        self.list.setWrapping(False)
+        self.list.setViewMode(QListWidget.ViewMode.IconMode)
+        self.list.setMovement(QListWidget.Movement.Static)
+        self.list.setIconSize(QSize(*_SMALL))
+        self.list.setFixedHeight(_SMALL[1] + 42)
+        self.list.setHorizontalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
+        self.list.itemClicked.connect(self._enlarge)
+        self.large = _Large(self)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.title)
+        layout.addWidget(self.list)
+        layout.addWidget(self.legend)
+
+    def show_cases(self, compared: Sequence[Compared]) -> None:
+        """Show the photos; their pictures arrive one by one."""
+        self.clear_cases()
+        cases = sorted(compared, key=lambda case: -abs(case.candidate_dice - case.base_dice))[:_MOST]
+        self._cases = cases
+        self.title.setText("Dice of base → new, the greatest change first. Click a photo to see it large.")
+        self.setVisible(bool(cases))
+        blank = QPixmap(*_SMALL)
+        blank.fill(Qt.GlobalColor.transparent)
+        for case in cases:
+            item = QListWidgetItem(QIcon(blank), f"{case.base_dice:.2f} → {case.candidate_dice:.2f}", self.list)
+            item.setToolTip(f"{case.image.name} ({case.status})")
+
+        def work(report: Report, cancel: CancelToken) -> None:
+            for number, case in enumerate(cases):
+                check(cancel)
+                with suppress(BadInput):  # a photo that vanished meanwhile stays blank; a click says why
+                    report((number, draw(case, (2 * _SMALL[0], 2 * _SMALL[1]))))
+
+        if cases:
+            self._job = self._background.start("drawing held-out photos", work, lambda outcome: None, self._take)
+
+    def clear_cases(self) -> None:
+        """Show nothing."""
+        if self._job is not None:
+            self._job.abandon()
+            self._job = None
+        self._cases = []
+        self.list.clear()
+        self.large.hide()
+
+    def _take(self, item: tuple[int, QImage]) -> None:
+        number, picture = item
+        picture.setDevicePixelRatio(2)
+        self.list.item(number).setIcon(QIcon(QPixmap.fromImage(picture)))
+
+    def _enlarge(self, item: QListWidgetItem) -> None:
+        case = self._cases[self.list.row(item)]
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                tell_failure(outcome.error, f"Opening {case.image.name}")
+            elif outcome.state == "done":
+                self.large.show_case(case, outcome.result)
+
+        self._background.start(f"opening {case.image.name}", lambda report, cancel: draw(case, _LARGE), on_end)
+
+
+class _Large(QDialog):
+    """One photo with its outlines, beside the window, which can be used meanwhile."""
+
+    def __init__(self, parent: QWidget) -> None:
+        super().__init__(parent)
+        self.picture, self.caption = QLabel(), QLabel()
+        self.caption.setTextFormat(Qt.TextFormat.RichText)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.picture)
+        layout.addWidget(self.caption)
+
+    def show_case(self, case: Compared, picture: QImage) -> None:
+        """Show a photo in place of the last one."""
+        self.setWindowTitle(case.image.name)
+        self.picture.setPixmap(QPixmap.fromImage(picture))
+        self.caption.setText(f"Dice {case.base_dice:.3f} → {case.candidate_dice:.3f}. {LEGEND}")
+        self.adjustSize()
+        self.show()
+        self.raise_()
+
+
+def draw(case: Compared, size: tuple[int, int]) -> QImage:
+    """The photo with its three outlines, at most `size` (width, height) pixels; for workers.
+
+    Raises:
+        BadInput: the photo or a mask cannot be read.
+    """
+    photo = Image.fromarray(read_image(case.image))
+    photo.thumbnail(size, reducing_gap=2.0)
+    pixels = np.asarray(photo)
+    for path, colour in ((case.mask, YOURS), (case.base_mask, BASE), (case.candidate_mask, CANDIDATE)):
+        pixels = overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the models' are of other sizes
+    pixels = np.ascontiguousarray(pixels)
+    return QImage(pixels.data, photo.width, photo.height, pixels.strides[0], QImage.Format.Format_RGB888).copy()
+
+
+def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
+    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) >= 128

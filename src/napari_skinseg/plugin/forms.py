@@ -1,0 +1,82 @@
+"""What the forms with a run in them share: one message, one question, and a bar and a button while it runs."""
+
+import re
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFrame, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+
+PROBLEM = "QLabel { color: #d96a00; font-weight: bold; }"
+"""Orange, legible on dark and light; red and green are the verdict's."""
+
+
+class WrappingText(QLabel):
+    """A label for sentences: it wraps, even within a long file name, never widens its dock, and can be copied from."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWordWrap(True)
+        self.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
+
+    def setText(self, text: str) -> None:  # noqa: N802, the name is Qt's
+        """Show `text`; words of more than 24 letters may break anywhere."""
+        super().setText(re.sub(r"\S{25,}", lambda word: "\u200b".join(word[0]), text))
+
+    def text(self) -> str:
+        """What was set, without the places to break."""
+        return str(super().text()).replace("\u200b", "")
+
+
+def wrapping_text() -> WrappingText:
+    """A label for sentences."""
+    return WrappingText()
+
+
+class Message(WrappingText):
+    """One message or none."""
+
+    def say(self, text: str, *, is_problem: bool = False) -> None:
+        """Show one message instead of the last one; an empty one hides it."""
+        self.setText(text)
+        self.setStyleSheet(PROBLEM if is_problem else "")
+        self.setVisible(bool(text))
+
+
+class RunForm(QWidget):
+    """Lays nothing out; `cancel_means` is the tooltip of Cancel."""
+
+    def __init__(self, cancel_means: str) -> None:
+        super().__init__()
+        self.cancel_button = QPushButton()
+        self.cancel_button.setToolTip(cancel_means)
+        self.progress = QProgressBar()
+        self.message = Message()
+        self.say = self.message.say
+        self.question = QFrame()
+        self.question_text = WrappingText()
+        self.question_layout = QVBoxLayout(self.question)
+        self.question_layout.setContentsMargins(0, 0, 0, 0)
+        self.question_layout.addWidget(self.question_text)
+
+    def ask(self, text: str) -> None:
+        """Show the question, with the buttons that answer it; an empty text takes it back."""
+        self.question_text.setText(text)
+        self.question.setVisible(bool(text))
+
+    def show_running(self, running: bool) -> None:
+        """Switch between what starts a run and what stops it."""
+        self.cancel_button.setEnabled(running)
+        self.cancel_button.setText("Cancel")
+        self.progress.setVisible(running)
+        self.show_progress(0, 0)
+
+    def show_cancelling(self) -> None:
+        """Say that the wish was heard: the network finishes what it is at."""
+        self.cancel_button.setEnabled(False)
+        self.cancel_button.setText("Cancelling…")
+
+    def show_progress(self, done: int, total: int, text: str = "%p%") -> None:
+        """Follow a run: a moving bar while there is nothing to count."""
+        self.progress.setRange(0, total if total > 1 else 0)
+        self.progress.setValue(done)
+        self.progress.setFormat(text)

@@ -1,0 +1,1 @@
+"""What napari.yaml names besides the widget: reader, writer and sample photos."""

@@ -1,0 +1,44 @@
+"""Open lesion masks: 0/255 PNG files become Labels layers with lesion = 1."""
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.plugin.layers import FILLED, KEY, LESION, fingerprint
+
+from .writers import sidecar_of
+
+SUFFIX = "_segmentation.png"
+
+LayerData = tuple[Any, dict[str, Any], str]
+
+
+def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
+    """Claim files that are named as our masks are, one at a time, and nothing else."""
+    return read_mask_layer if isinstance(path, str) and path.lower().endswith(SUFFIX) else None
+
+
+def read_mask_layer(path: str) -> list[LayerData]:
+    """One Labels layer of 0 and 1 with the provenance that was saved beside the file.
+
+    Raises:
+        BadInput: the file is damaged or holds no mask.
+    """
+    mask = read_mask(path)
+    facts = {**_provenance(path), "written": {"": [fingerprint(mask)]}}
+    options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED}
+    return [(mask.astype(np.uint8) * np.uint8(LESION), options, "labels")]
+
+
+def _provenance(path: str) -> dict[str, Any]:
+    """A damaged or foreign sidecar counts as none: the mask is what matters."""
+    try:
+        content = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    section = content.get(KEY) if isinstance(content, dict) else None
+    return section if isinstance(section, dict) else {}

@@ -1,0 +1,1 @@
+"""The Review tab: go through a folder of photos, correct and decide, and lose nothing."""

@@ -1,0 +1,358 @@
+"""The Review tab: a folder of photos, gone through one by one, every mask saved by itself."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari.layers import Labels
+from qtpy.QtCore import QTimer
+from qtpy.QtGui import QHideEvent, QShowEvent
+from qtpy.QtWidgets import QFileDialog
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.events import Event
+from napari_skinseg.plugin import layers as bridge
+from napari_skinseg.plugin.background import Job, Outcome, Work
+from napari_skinseg.plugin.close_guard import Door
+from napari_skinseg.plugin.session import Session, tell_failure, usable_model
+from napari_skinseg.project.project import Photo, Project, ProjectDamaged, ProjectInUse
+
+from .form import ReviewForm
+from .menu import ReviewMenu
+from .navigator import Walk
+from .opening import How, Listing, NoPlace, Opened, listed, may_be_gone, open_folder
+from .photo_list import FILTERS, ReviewList
+from .shutdown import Shutter, close_at_end
+
+_POLL = 100  # ms
+
+
+class ReviewPanel(ReviewForm):
+    """Opens and closes projects, has workers run, and hands the photos to a `Walk`."""
+
+    title = "Review"
+
+    def __init__(self, session: Session) -> None:
+        super().__init__(session)
+        self._session, self._viewer = session, session.viewer
+        self.walk = Walk(session, self)
+        self.project: Project | None = None
+        self._read_only = False
+        self._job: Job | None = None
+        self._opened: list[Project] = []  # by workers; closed even if nobody takes them
+        self._door = Door(self, self.walk.saver.finish, self._save_elsewhere, self.close_project)
+        self._menu = ReviewMenu(self)
+        self._connect()
+
+    # The project
+
+    def open_folder(self, folder: Path, how: How | None = None) -> None:
+        """Open the project of a folder of photos, or make it; what runs is stopped first."""
+        if self._job is None:
+            self.close_project(lambda: self._open(folder, how or How()))
+        else:
+            self._job.cancel()
+            QTimer.singleShot(_POLL, lambda: self.open_folder(folder, how))
+
+    def close_project(self, then: Callable[[], None] = lambda: None) -> None:
+        """Save and close; stays open if the saving fails."""
+        project = self.project
+        if project is None:
+            then()
+            return
+
+        def close() -> None:
+            self.project = self._session.project = None
+            self.photos.load(None)
+            self.thumbnails.clear()
+            self.show_counts(None)
+            self.show_project(False, may_edit=False)
+            self.say("")
+            self.predict_button.setEnabled(False)
+            self.walk.writes.ask("closing the project", project.close, lambda outcome: then())
+
+        self.cancel()
+        self.walk.stop(close)
+
+    def cancel(self) -> None:
+        """Stop what runs; what is done stays."""
+        if self._job is not None:
+            self._job.cancel()
+
+    def predict_all(self) -> None:
+        """Have the model draw every photo that it has not seen yet."""
+        waiting = [] if self.photos.list is None else self.photos.list.to_predict()
+        if waiting:
+            self.run_long("Predicting %v of %m", self.walk.ahead.prediction_of(waiting), self._on_predicted)
+        else:
+            self.say("The model has seen every photo.")
+
+    def run_long(self, title: str, work: Work, on_end: Callable[[Outcome], None]) -> None:
+        """Have one long thing done, with its progress and a button that stops it; `on_end` says how it ended."""
+        if self._job is not None:
+            return
+        self.say("")
+        self.show_running(title)
+
+        def ended(outcome: Outcome) -> None:
+            self._job = None
+            self.show_running("")
+            on_end(outcome)
+
+        self._job = self._session.background.start(title.split(":")[0].lower(), work, ended, self._on_report)
+
+    def list_again(self, *, keep_order: bool = True, then: str = "", go_first: bool = False) -> None:
+        """Take the project's photos anew, in the present order or in one that follows what is known by now."""
+        project = self.project
+        if project is None:
+            return
+        order = self._menu.order
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(tell_failure(outcome.error, "Reading the project"), is_problem=True)
+            elif outcome.state == "done" and self.project is project:
+                self._list(outcome.result, keep_order=keep_order)
+                if go_first:
+                    self.walk.go_first()
+                if then:
+                    self.say(then)
+
+        self._session.background.start("listing photos", lambda report, cancel: listed(project, order), on_end)
+
+    def ask_project(self, title: str, work: Callable[[Project], Any], then: Callable[[Any], None]) -> None:
+        """Have something else written to the project, in its turn."""
+        project = self.project
+        if project is None or self._read_only:
+            return
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(tell_failure(outcome.error, title), is_problem=True)
+            elif self.project is project:
+                then(outcome.result)
+
+        self.walk.writes.ask(title, lambda: work(project), on_end)
+
+    def add_current_layer(self) -> None:
+        """Take the photo of the chosen layer into the project, with the mask that was drawn on it."""
+        active = self._viewer.layers.selection.active
+        layer = bridge.photo_of(self._viewer.layers, active)
+        path = None if layer is None or layer.source.path is None else Path(layer.source.path)
+        if layer is None or path is None or not path.is_file():
+            name = "No layer" if active is None else active.name
+            self.say(f"{name} is no photo from a file; choose the layer of one, or save it first.", is_problem=True)
+            return
+        if self.project is None:
+            self.say("Open a folder first: the one to keep the photo's mask in.", is_problem=True)
+            return
+        image = bridge.image_from_layer(layer, self._viewer.dims.point)
+        mask_layer = bridge.find_mask(self._viewer.layers, image)
+        drawn = isinstance(mask_layer, Labels) and bridge.is_edited(mask_layer, image)
+        mask = mask_layer.data != 0 if mask_layer is not None and drawn else None
+
+        def work(project: Project) -> Photo:
+            outcome = project.add([path])
+            if outcome.unreadable:
+                raise BadInput(outcome.unreadable[0][1])
+            photo = project.find(path)
+            assert photo is not None
+            return photo if mask is None or photo.has_mask else project.save_mask(photo.id, mask)
+
+        def added(photo: Photo) -> None:
+            assert self.photos.list is not None
+            self.photos.add(photo)
+            self.show_counts(self.photos.list.counts())
+            self.say(f"{photo.name} is in the project.")
+            self.walk.go(photo.id)
+
+        self.ask_project(f"Adding {path.name}", work, added)
+
+    # Qt
+
+    def showEvent(self, event: QShowEvent) -> None:
+        """Have the keys, and an eye on the window: neither it nor the dock must close before all is saved."""
+        super().showEvent(event)
+        self.walk.watch(True)
+        self._door.watch()
+
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Save, and give the keys back: they hold only while they are seen."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self.tools.refine.switch(False)
+            self.walk.saver.save()
+            self.walk.watch(False)
+
+    # Opening
+
+    def _open(self, folder: Path, how: How) -> None:
+        self.ask("", {})
+        order = self._menu.order
+
+        def work(report: Callable[[Any], None], cancel: Any) -> Listing | None:
+            return open_folder(folder, how, order, report, cancel, self._opened)
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self._ask_how(folder, how, outcome.error)
+            elif outcome.state == "cancelled":
+                self.list_again(then="Cancelled; the photos found by then are listed.")
+            elif outcome.result is not None:
+                self._list(outcome.result, keep_order=True)
+
+        self.run_long(f"Opening {folder.name}…", work, on_end)
+
+    def _ask_how(self, folder: Path, how: How, error: Exception) -> None:
+        """Say why a project was not opened, and offer what can be done about it."""
+        answers: dict[str, Callable[[], object]] = {}
+        if isinstance(error, ProjectInUse):
+            answers["Open read-only"] = lambda: self.open_folder(folder, How(read_only=True, place=how.place))
+            if may_be_gone(error.owner):
+                answers["Take it over"] = lambda: self.open_folder(folder, How(take_over=True, place=how.place))
+        elif isinstance(error, ProjectDamaged) and error.backup is not None:
+            answers["Restore the backup"] = lambda: self.open_folder(folder, How(restore=True, place=how.place))
+        elif isinstance(error, NoPlace):
+            answers["Choose a folder for the masks…"] = lambda: self._choose_place(folder)
+        if answers:
+            self.ask(str(error), {**answers, "Leave it": lambda: None})
+        else:
+            self.say(tell_failure(error, f"Opening {folder.name}"), is_problem=True)
+
+    def _on_report(self, item: Any) -> None:
+        if isinstance(item, Opened):
+            self._take_project(item)
+        elif isinstance(item, Event):
+            self.show_progress(item)
+        elif self.project is None:
+            pass  # it was closed meanwhile
+        elif isinstance(item, Photo):
+            self.walk.refresh(item)
+        else:
+            self.say(item, is_problem=True)
+
+    def _take_project(self, opened: Opened) -> None:
+        self.project, self._read_only = opened.project, opened.read_only
+        self._session.project = opened.project.folder
+        self.show_running("Looking for photos: %v of %m")
+        news = list(opened.news)
+        if opened.is_new:
+            news.append(f"Masks and decisions are kept in {opened.project.folder}; the photos are not changed.")
+        if opened.read_only:
+            news.append("Read only: you can look, and nothing is written.")
+        self.say("\n".join(news))
+        self.show_project(True, may_edit=not opened.read_only)
+        self._menu.use_model("" if opened.read_only else usable_model())
+        if opened.listing.photos:
+            self._list(opened.listing, keep_order=False)
+
+    def _list(self, listing: Listing, *, keep_order: bool) -> None:
+        """Show photos; where some were shown before, what is in hand stays, and news do not get lost."""
+        assert self.project is not None
+        old, wanted = self.photos.list, FILTERS[self.filter.currentIndex()]
+        queue = listing.queue
+        if old is not None and keep_order:
+            queue = old.queue.with_more([item.photo for item in queue.items])
+        new = ReviewList(listing.photos, queue)
+        if old is not None:
+            new.learn_from(old)
+        new.show(wanted)
+        self.photos.load(new)
+        self.show_counts(new.counts())
+        self.predict_button.setEnabled(bool(self._menu.model) and not self._read_only)
+        if old is None:
+            self.walk.start(self.project, listing.last, may_edit=not self._read_only)
+        else:
+            self.table.point_at(self.walk.photo)
+
+    def _on_predicted(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.say(tell_failure(outcome.error, "Predicting"), is_problem=True)
+        elif outcome.state == "cancelled":
+            self.say("Cancelled; what the model drew by then stays.")
+        elif self.walk.has_decided:
+            self.say("The model has seen every photo. More > Order sorts them anew.")
+        else:
+            self.list_again(
+                keep_order=False, then="The model has seen every photo; the least certain come first.", go_first=True
+            )
+
+    # Dialogs
+
+    def _choose_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
+        if folder:
+            self.open_folder(Path(folder))
+
+    def _choose_place(self, folder: Path) -> None:
+        place = QFileDialog.getExistingDirectory(self, "An empty folder for masks and decisions")
+        if place:
+            self.open_folder(folder, How(place=Path(place)))
+
+    def _save_elsewhere(self) -> None:
+        photo = self.walk.desk.photo
+        stem = photo.path.stem if photo is not None else "mask"
+        path, _ = QFileDialog.getSaveFileName(self, "Save this mask", f"{stem}_segmentation.png", "PNG (*.png)")
+        if path:
+            self.walk.saver.save_elsewhere(Path(path))
+
+    # Wiring
+
+    def _connect(self) -> None:
+        walk = self.walk
+        self.open_button.clicked.connect(self._choose_folder)
+        self.predict_button.clicked.connect(self.predict_all)
+        self.predict_button.setEnabled(False)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.filter.activated.connect(self._on_filter)
+        self.table.chosen.connect(walk.go)
+        walk.saver.told.connect(self.show_state)
+        self.retry_button.clicked.connect(walk.saver.retry)
+        self.elsewhere_button.clicked.connect(self._save_elsewhere)
+        for button, action in (
+            (self.accept_button, walk.accept),
+            (self.skip_button, walk.skip),
+            (self.issue_button, walk.open_issue),
+            (self.previous_button, walk.previous),
+            (self.next_button, walk.next),
+            (self.back_button, walk.take_back),
+            (self.model_button, walk.model_mask),
+        ):
+            button.clicked.connect(lambda _=False, action=action: action())
+        self.note.returnPressed.connect(self._on_note)
+        self.hide_button.pressed.connect(lambda: walk.look.hold(True))
+        self.hide_button.released.connect(lambda: walk.look.hold(False))
+        for mode, button in self.look.items():
+            button.clicked.connect(lambda _=False, mode=mode: walk.look.set_mode(mode))
+        self.model_outline.toggled.connect(walk.look.show_model)
+        self.tools.scale.scale_set.connect(self._on_scale)
+        self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
+        self._session.models_changed.connect(self._on_models)
+        close_at_end(self, Shutter(walk, self._opened))
+
+    def _on_models(self, name: str) -> None:
+        if self.project is not None and not self._read_only:
+            self._menu.use_model(name)
+
+    def _on_filter(self, index: int) -> None:
+        self.photos.filter(FILTERS[index])
+        self.table.point_at(self.walk.photo)
+
+    def _on_note(self) -> None:
+        note = self.note.text()
+        self.note.close_field()
+        self.walk.issue(note)
+
+    def _on_scale(self, mm_per_px: float, line: Any, uncertainty: float) -> None:
+        photo = self.walk.desk.photo
+        if photo is not None:
+            (top, left), (bottom, right) = line
+            mm = mm_per_px * ((bottom - top) ** 2 + (right - left) ** 2) ** 0.5
+            self.ask_project(
+                "Keeping the scale", lambda project: project.set_scale(photo.id, line, mm), self.walk.learn
+            )
+
+    def _on_scale_cleared(self) -> None:
+        photo = self.walk.desk.photo
+        if photo is not None:
+            self.ask_project("Clearing the scale", lambda project: project.clear_scale(photo.id), self.walk.learn)

@@ -1,0 +1,178 @@
+"""The table of photos: thumbnail, name, status with confidence. Ten thousand rows cost no more than those in view."""
+
+from typing import Any
+
+from qtpy.QtCore import QAbstractTableModel, QModelIndex, QSize, Qt, Signal
+from qtpy.QtGui import QColor, QKeyEvent
+from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
+
+from napari_skinseg.project.project import Photo
+
+from .photo_list import ReviewList
+from .thumbnails import SIZE, Thumbnails
+
+_COLUMNS = ("", "Photo", "Status, sure")
+_THUMBNAIL, _NAME, _STATUS = range(3)
+_COLOURS = {"accepted": "#2fa866", "corrected": "#19a7b8", "skipped": "#909090", "issue": "#e07b00"}
+"""Legible on napari's dark and light themes; what is still open has the theme's own text colour."""
+
+_TIPS = (
+    "",
+    "The photo's file; hover over a row for why it stands where it does.",
+    "new, predicted, corrected, accepted, skipped or issue; below it, how much overlap (Jaccard)\n"
+    "with an expert's outline the model expects of its own mask; “no lesion”: it drew none.",
+)
+
+Role = Qt.ItemDataRole
+
+
+class PhotoModel(QAbstractTableModel):
+    """Shows a `ReviewList`; `refresh` after a photo in it changed, `reload` after more did."""
+
+    def __init__(self, thumbnails: Thumbnails) -> None:
+        super().__init__()
+        self.list: ReviewList | None = None
+        self._thumbnails = thumbnails
+        thumbnails.arrived.connect(self._on_thumbnail)
+
+    def load(self, photos: ReviewList | None) -> None:
+        """Show another list, or none."""
+        self.beginResetModel()
+        self.list = photos
+        self.endResetModel()
+
+    def filter(self, wanted: str) -> None:
+        """Show what passes the filter."""
+        if self.list is not None:
+            self.beginResetModel()
+            self.list.show(wanted)
+            self.endResetModel()
+
+    def put(self, photo: Photo) -> None:
+        """Take the news of one photo; its row may come or go with them."""
+        if self.list is None or not self.list.put(photo):
+            return
+        row = self.list.row(photo.id)
+        is_shown = row < len(self.list.shown) and self.list.shown[row] == photo.id
+        if self.list.passes(photo.id) and is_shown:
+            self.dataChanged.emit(self.index(row, 0), self.index(row, len(_COLUMNS) - 1))
+        elif is_shown:
+            self.beginRemoveRows(QModelIndex(), row, row)
+            del self.list.shown[row]
+            self.endRemoveRows()
+        elif self.list.passes(photo.id):
+            self.beginInsertRows(QModelIndex(), row, row)
+            self.list.shown.insert(row, photo.id)
+            self.endInsertRows()
+
+    def add(self, photo: Photo) -> None:
+        """Append a photo that is new to the project, or take its news."""
+        if self.list is not None and photo.id not in self.list:
+            self.beginResetModel()
+            self.list.add([photo])
+            self.endResetModel()
+        else:
+            self.put(photo)
+
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+        return 0 if self.list is None or (parent is not None and parent.isValid()) else len(self.list.shown)
+
+    def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
+        return len(_COLUMNS)
+
+    def headerData(self, section: int, orientation: Qt.Orientation, role: int = Role.DisplayRole) -> Any:  # noqa: N802
+        if orientation == Qt.Orientation.Horizontal:
+            return {Role.DisplayRole: _COLUMNS, Role.ToolTipRole: _TIPS}.get(Role(role), (None,) * 3)[section]
+        return None
+
+    def data(self, index: QModelIndex, role: int = Role.DisplayRole) -> Any:
+        assert self.list is not None
+        photo, column = self.list[self.list.shown[index.row()]], index.column()
+        if role == Role.DisplayRole:
+            return (None, photo.name, f"{_status(photo)}\n{_sure(photo)}".strip())[column]
+        if role == Role.DecorationRole and column == _THUMBNAIL:
+            return self._thumbnails.get(photo.id, photo.path)
+        if role == Role.ForegroundRole and column == _STATUS and photo.status in _COLOURS:
+            return QColor(_COLOURS[photo.status])
+        if role == Role.ToolTipRole:
+            return _tooltip(photo, self.list.reason(photo.id))
+        return None
+
+    def _on_thumbnail(self, photo: str) -> None:
+        if self.list is not None and photo in self.list:
+            row = self.list.row(photo)
+            if row < len(self.list.shown) and self.list.shown[row] == photo:
+                self.dataChanged.emit(self.index(row, 0), self.index(row, 0), [Role.DecorationRole])
+
+
+class PhotoTable(QTableView):
+    """One row at a time; letters are left to the keys of review, and the focus to the canvas."""
+
+    chosen = Signal(str)
+
+    def __init__(self, model: PhotoModel) -> None:
+        super().__init__()
+        self._photos = model
+        self.setModel(model)
+        self.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
+        self.setSelectionMode(QAbstractItemView.SelectionMode.SingleSelection)
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
+        self.setWordWrap(False)
+        self.setShowGrid(False)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # so that P, E and Ctrl+Z reach the mask after a click here
+        self.setIconSize(QSize(*SIZE))
+        self.verticalHeader().hide()
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # else every row is measured
+        self.verticalHeader().setDefaultSectionSize(SIZE[1] + 4)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
+        header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
+        header.setHighlightSections(False)
+        self.setColumnWidth(_STATUS, self.fontMetrics().horizontalAdvance("corrected •") + 14)
+        self.setColumnWidth(_THUMBNAIL, SIZE[0] + 8)
+        self.setMinimumHeight(round(2.5 * (SIZE[1] + 4)) + header.sizeHint().height())
+        self.clicked.connect(self._on_clicked)
+
+    def point_at(self, photo: str | None) -> None:
+        """Mark the row of a photo, if it is shown, and bring it into view."""
+        photos = self._photos.list
+        row = photos.row(photo) if photos is not None and photo is not None else 0
+        if photos is None or photo is None or row >= len(photos.shown) or photos.shown[row] != photo:
+            self.clearSelection()
+            return
+        self.selectRow(row)
+        self.scrollTo(self._photos.index(row, _NAME))
+
+    def keyPressEvent(self, event: QKeyEvent) -> None:
+        """Leave every key to napari: Qt would search the names for a letter."""
+        event.ignore()
+
+    def _on_clicked(self, index: QModelIndex) -> None:
+        if self._photos.list is not None:
+            self.chosen.emit(self._photos.list.shown[index.row()])
+
+
+def _status(photo: Photo) -> str:
+    if photo.state != "here":
+        return "not found"
+    return f"{photo.status} •" if photo.stale or photo.note else photo.status
+
+
+def _sure(photo: Photo) -> str:
+    if photo.hides_prediction:
+        return "blind"
+    if photo.lesion_share == 0:
+        return "no lesion"
+    return "" if photo.confidence is None else f"{100 * photo.confidence:.0f} %"
+
+
+def _tooltip(photo: Photo, reason: str) -> str:
+    lines = [photo.relative, photo.note and f"Note: {photo.note}"]
+    if photo.hides_prediction:
+        lines.append("Blind sample: to be drawn without seeing the model's mask.")
+    else:
+        lines.append(reason and f"Why here: {reason}")
+    lines.append(photo.stale and f"A newer model ({photo.stale}) would draw it anew; your work was kept.")
+    return "\n".join(filter(None, lines))

@@ -1,0 +1,85 @@
+"""Small pictures of photos, read in a worker when they come into view."""
+
+from collections import OrderedDict
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtGui import QImage
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.events import CancelToken, check
+from napari_skinseg.pixels.image import read_image
+from napari_skinseg.plugin.background import Background, Outcome, Report
+
+SIZE = (56, 42)
+"""Width and height on the screen; twice as many pixels are kept, for dense screens."""
+
+_KEPT = 400
+_WAITING = 24  # what was asked for earlier has been scrolled out of view
+
+
+class Thumbnails(QObject):
+    """Keeps the pictures looked at last; `arrived` names the photo whose picture has come."""
+
+    arrived = Signal(str)
+
+    def __init__(self, background: Background) -> None:
+        super().__init__()
+        self._background = background
+        self._kept: OrderedDict[str, QImage | None] = OrderedDict()
+        self._waiting: OrderedDict[str, Path] = OrderedDict()
+        self._is_running = False
+
+    def get(self, photo: str, path: Path) -> QImage | None:
+        """The picture if it is there; else it is asked for. A photo that cannot be read has none."""
+        if photo in self._kept:
+            self._kept.move_to_end(photo)
+            return self._kept[photo]
+        self._waiting[photo] = path
+        self._waiting.move_to_end(photo)
+        while len(self._waiting) > _WAITING:
+            self._waiting.popitem(last=False)
+        if not self._is_running:
+            self._is_running = True
+            self._background.start("reading thumbnails", self._read_all, self._ended, self._take)
+        return None
+
+    def clear(self) -> None:
+        """Forget everything, for another project."""
+        self._waiting.clear()
+        self._kept.clear()
+
+    def _read_all(self, report: Report, cancel: CancelToken) -> None:
+        while True:
+            check(cancel)
+            try:
+                photo, path = self._waiting.popitem()  # the newest wish first
+            except KeyError:
+                return
+            report((photo, _read(path)))
+
+    def _take(self, item: tuple[str, QImage | None]) -> None:
+        photo, image = item
+        self._kept[photo] = image
+        while len(self._kept) > _KEPT:
+            self._kept.popitem(last=False)
+        self.arrived.emit(photo)
+
+    def _ended(self, outcome: Outcome) -> None:
+        self._is_running = False
+        if self._waiting and outcome.state == "done":
+            self.get(*next(reversed(self._waiting.items())))
+
+
+def _read(path: Path) -> QImage | None:
+    try:
+        small = Image.fromarray(read_image(path))
+    except BadInput:
+        return None
+    small.thumbnail((2 * SIZE[0], 2 * SIZE[1]), reducing_gap=2.0)
+    pixels = np.ascontiguousarray(small)
+    image = QImage(pixels.data, small.width, small.height, pixels.strides[0], QImage.Format.Format_RGB888).copy()
+    image.setDevicePixelRatio(2)
+    return image

@@ -1,0 +1,103 @@
+"""The fields of `SegmentOptions`: the threshold and what is done to the mask after it."""
+
+from dataclasses import fields
+from typing import Any
+
+from docstring_parser import parse
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from superqt import QLabeledDoubleSlider
+
+from napari_skinseg.pixels.mask import CleanUp
+from napari_skinseg.segmentation.options import SegmentOptions
+
+_LABELS = {
+    "keep": "Largest piece only",
+    "min_area": "Drop specks",
+    "fill_holes": "Fill holes",
+    "smooth": "Smooth border",
+    "tta": "Mirror and average",
+    "second_look": "Look again, closer",
+    "always_outline": "Always outline",
+}
+_OFF: dict[str, Any] = {"keep": "all", "min_area": 0.0, "fill_holes": False, "smooth": 0.0}
+
+
+class MaskOptions(QWidget):
+    """Defaults and tooltips come from the dataclasses, as those of the command line do."""
+
+    changed = Signal()
+    """A person moved something that the mask can follow without the network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._model_threshold = 0.5
+        documented = [field for of in (SegmentOptions, CleanUp) for field in parse(of.__doc__ or "").params]
+        help_texts = {field.arg_name: field.description or "" for field in documented}
+        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+        self.threshold.setRange(0.05, 0.95)
+        self.threshold.setSingleStep(0.01)
+        self.threshold.setDecimals(2)
+        self.threshold.setValue(self._model_threshold)
+        self.threshold.setToolTip(help_texts["threshold"] + "\nLower: a larger mask. Moves the mask at once.")
+        self.threshold.valueChanged.connect(self.changed)
+        self.reset = QToolButton()
+        self.reset.setText("↺")
+        self.reset.clicked.connect(lambda: self.threshold.setValue(self._model_threshold))
+        self.clean_up = {field.name: QCheckBox(_LABELS[field.name]) for field in fields(CleanUp)}
+        self.tta = QCheckBox(_LABELS["tta"])
+        self.second_look = QCheckBox(_LABELS["second_look"])
+        self.always_outline = QCheckBox(_LABELS["always_outline"])
+        switches = {"tta": self.tta, "second_look": self.second_look, "always_outline": self.always_outline}
+        for name, switch in {**self.clean_up, **switches}.items():
+            switch.setToolTip(help_texts[name])
+        for name, switch in switches.items():
+            switch.setChecked(getattr(SegmentOptions(), name))
+        for name, switch in self.clean_up.items():
+            switch.setChecked(getattr(CleanUp(), name) != _OFF[name])
+            switch.toggled.connect(self.changed)
+        self.always_outline.toggled.connect(self.changed)
+        self._lay_out()
+        self.set_model_threshold(self._model_threshold)
+
+    def set_model_threshold(self, threshold: float) -> None:
+        """Take a model's own threshold; the slider follows unless a person had moved it away from the last model's."""
+        follows = abs(self.threshold.value() - self._model_threshold) < 0.005
+        self._model_threshold = threshold
+        self.reset.setToolTip(f"Back to the model's own threshold, {threshold:.2f}")
+        if follows:
+            self.threshold.blockSignals(True)
+            self.threshold.setValue(threshold)
+            self.threshold.blockSignals(False)
+
+    def value(self) -> SegmentOptions:
+        """What the fields say, the threshold always given."""
+        return SegmentOptions(
+            threshold=self.threshold_value(),
+            tta=self.tta.isChecked(),
+            clean_up=self.clean_up_value(),
+            second_look=self.second_look.isChecked(),
+            always_outline=self.always_outline.isChecked(),
+        )
+
+    def threshold_value(self) -> float:
+        """The threshold as it is shown."""
+        return round(float(self.threshold.value()), 3)
+
+    def clean_up_value(self) -> CleanUp:
+        """The steps that are switched on, at their usual strength."""
+        own, switches = CleanUp(), self.clean_up
+        return CleanUp(**{name: getattr(own, name) if switches[name].isChecked() else _OFF[name] for name in switches})
+
+    def _lay_out(self) -> None:
+        row = QHBoxLayout()
+        row.addWidget(QLabel("Threshold"))
+        row.addWidget(self.threshold, 1)
+        row.addWidget(self.reset)
+        grid = QGridLayout()
+        for index, switch in enumerate((*self.clean_up.values(), self.second_look, self.always_outline)):
+            grid.addWidget(switch, index // 2, index % 2)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        layout.addLayout(grid)

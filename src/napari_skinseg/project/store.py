@@ -1,0 +1,393 @@
+"""The SQLite file of an annotation project: opening, schema, transactions, backup. It knows nothing of photos or masks.
+
+Safety first: full synchronisation, a write-ahead log on local disks (readers never wait for the writer) and the
+rollback journal on network shares, where a write-ahead log is unsafe because its index is shared memory.
+"""
+
+import os
+import shutil
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic
+
+STORE_NAME = "skinseg-project.sqlite"
+BACKUP_NAME = "skinseg-project.backup.sqlite"
+
+APPLICATION_ID = 0x736B7367
+""""sksg" in the file's header: other programs' SQLite files are told by it."""
+
+STATUSES = ("new", "predicted", "corrected", "accepted", "skipped", "issue")
+
+_FIRST = (
+    "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
+    """CREATE TABLE photos (
+        number INTEGER PRIMARY KEY,          -- in the order they were added
+        id TEXT NOT NULL UNIQUE,             -- name of its files: readable, and unique by path and content
+        path TEXT NOT NULL,                  -- relative to the project, with forward slashes
+        sha256 TEXT NOT NULL,                -- of the photo's file
+        bytes INTEGER NOT NULL,
+        mtime_ns INTEGER NOT NULL,           -- with bytes: tells without reading that a photo is unchanged
+        height INTEGER NOT NULL,
+        width INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'here' CHECK (state IN ('here', 'missing', 'replaced')),
+        lesion_group TEXT NOT NULL DEFAULT '',
+        diagnosis TEXT NOT NULL DEFAULT '',
+        status TEXT NOT NULL DEFAULT 'new'
+            CHECK (status IN ('new', 'predicted', 'corrected', 'accepted', 'skipped', 'issue')),
+        note TEXT NOT NULL DEFAULT '',
+        reader TEXT NOT NULL DEFAULT '',     -- who decided or painted last
+        changed_at TEXT NOT NULL DEFAULT '', -- and when
+        seconds REAL NOT NULL DEFAULT 0,     -- spent on it by persons
+        seen INTEGER NOT NULL DEFAULT 0,
+        blind INTEGER NOT NULL DEFAULT 0,    -- drawn without seeing the prediction
+        mask_sha256 TEXT NOT NULL DEFAULT '',-- of the person's mask file; '' = there is none
+        mask_bytes INTEGER NOT NULL DEFAULT 0,
+        mask_mtime_ns INTEGER NOT NULL DEFAULT 0,
+        dice REAL,                           -- prediction against the person's mask
+        predicted_file TEXT NOT NULL DEFAULT '',
+        model TEXT NOT NULL DEFAULT '',
+        model_version TEXT NOT NULL DEFAULT '',
+        confidence REAL,
+        doubt REAL,                          -- see `queue`
+        doubt_reason TEXT NOT NULL DEFAULT '',
+        lesion_share REAL,                   -- of the frame, by the prediction
+        stale TEXT NOT NULL DEFAULT '',      -- the newer model that was not let near a person's work
+        mm_per_px REAL,
+        scale_line TEXT NOT NULL DEFAULT '', -- JSON [[row, column], [row, column], mm]
+        scale_from TEXT NOT NULL DEFAULT ''  -- id of the photo whose line it is, '' = drawn here
+    )""",
+    "CREATE INDEX photos_by_status ON photos (status)",
+    "CREATE INDEX photos_by_path ON photos (path)",
+    "CREATE INDEX photos_by_content ON photos (sha256)",
+    """CREATE TABLE log (
+        number INTEGER PRIMARY KEY AUTOINCREMENT,
+        photo TEXT NOT NULL REFERENCES photos (id),
+        time TEXT NOT NULL,
+        reader TEXT NOT NULL,
+        action TEXT NOT NULL,
+        status_before TEXT NOT NULL,
+        status TEXT NOT NULL,
+        note_before TEXT NOT NULL DEFAULT '',
+        note TEXT NOT NULL DEFAULT '',
+        model TEXT NOT NULL DEFAULT '',
+        model_version TEXT NOT NULL DEFAULT '',
+        seconds REAL NOT NULL DEFAULT 0,
+        takes_back INTEGER REFERENCES log (number)
+    )""",
+    "CREATE INDEX log_by_photo ON log (photo)",
+    "CREATE TRIGGER log_is_kept BEFORE DELETE ON log BEGIN SELECT RAISE(ABORT, 'the log is never shortened'); END",
+    "CREATE TRIGGER log_is_final BEFORE UPDATE ON log BEGIN SELECT RAISE(ABORT, 'the log is never changed'); END",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
+"""Statements that bring the schema from version n to n + 1; the version is `user_version` in the file's header."""
+
+_MAGIC = b"SQLite format 3\0"
+_REMOTE = (
+    "nfs",
+    "cifs",
+    "smb",
+    "afp",
+    "webdav",
+    "davfs",
+    "sshfs",
+    "9p",
+    "fuse.",
+    "ncpfs",
+    "vboxsf",
+    "prl_fs",
+    "lustre",
+)
+_WAIT = 10.0  # s to wait for another connection's write
+_WRITES_PER_BACKUP = 200
+
+
+class ProjectDamaged(BadInput):
+    """The index of a project is corrupt; `backup` is the last good copy, None if there is none."""
+
+    def __init__(self, sentence: str, backup: Path | None) -> None:
+        super().__init__(sentence)
+        self.backup = backup
+
+
+class Store:
+    """The open SQLite file of a project.
+
+    Thread-safe: any thread may read or write. Reads take a connection from a pool; writes go one after the other.
+
+    Args:
+        folder: of the project.
+        guard: called before each write; raises to forbid it.
+        read_only: nothing is written or created, not even a journal.
+
+    Raises:
+        ProjectDamaged: the file is corrupt or no SQLite file.
+        BadInput: it is another program's, a newer version's, or cannot be opened.
+    """
+
+    def __init__(self, folder: Path, guard: Callable[[], None] = lambda: None, *, read_only: bool = False) -> None:
+        self.path = folder / STORE_NAME
+        self.read_only = read_only
+        self._guard = guard
+        self._pool: list[sqlite3.Connection] = []
+        self._pool_lock = threading.Lock()
+        self._write_lock = threading.RLock()
+        self._writes = 0
+        self._closed = False
+        check_header(self.path)
+        try:
+            self._writer = self._prepared()
+        except sqlite3.Error as error:
+            raise self._sentence(error) from error
+
+    @contextmanager
+    def write(self) -> Iterator[sqlite3.Connection]:
+        """A transaction: all of it is on disk when the block ends, or nothing if it raises.
+
+        Raises:
+            BadInput: the project is read-only, closed, taken over by another, or the disk is full or gone.
+        """
+        with self._write_lock:
+            self.check_writable()
+            try:
+                self._writer.execute("BEGIN IMMEDIATE")
+                yield self._writer
+                self._writer.execute("COMMIT")
+            except BaseException as error:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                if isinstance(error, sqlite3.Error):
+                    raise self._sentence(error) from error
+                raise
+            self._writes += 1
+            if self._writes % _WRITES_PER_BACKUP == 0:
+                with suppress(BadInput):  # what was asked for is on disk; a backup that fails must not deny that
+                    self.backup()
+
+    def check_writable(self) -> None:
+        """Raise `BadInput` if nothing may be written: read-only, closed, or taken over by another."""
+        self._check_open()
+        if self.read_only:
+            raise BadInput(f"{self.path.parent} was opened for reading only; open it for review to change it.")
+        self._guard()
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Keep other writers out while files and rows are changed together."""
+        with self._write_lock:
+            yield
+
+    def rows(self, sql: str, *values: Any) -> list[sqlite3.Row]:
+        """Every row of a query."""
+        self._check_open()
+        with self._pool_lock:
+            connection = self._pool.pop() if self._pool else None
+        try:
+            connection = connection or self._connect()
+            found = connection.execute(sql, values).fetchall()
+        except sqlite3.Error as error:
+            if connection:
+                connection.close()
+            raise self._sentence(error) from error
+        with self._pool_lock:
+            if not self._closed:
+                self._pool.append(connection)
+                return found
+        connection.close()
+        return found
+
+    def one(self, sql: str, *values: Any) -> sqlite3.Row | None:
+        """The first row of a query, None if there is none."""
+        found = self.rows(sql, *values)
+        return found[0] if found else None
+
+    def backup(self) -> None:
+        """Write a copy of the file as it stands beside it, whole or not at all."""
+        with self._write_lock, atomic(self.path.with_name(BACKUP_NAME)) as temporary:
+            copy = sqlite3.connect(temporary)
+            try:
+                self._writer.backup(copy)
+                copy.execute("PRAGMA journal_mode = DELETE")  # a copy is one file, with no log beside it
+            except sqlite3.Error as error:
+                raise self._sentence(error) from error
+            finally:
+                copy.close()
+
+    def close(self) -> None:
+        """Close every connection; later calls raise `BadInput`."""
+        with self._write_lock, self._pool_lock:
+            if self._closed:
+                return
+            self._closed = True
+            for connection in self._pool:
+                connection.close()
+            self._pool.clear()
+            if not self.read_only:
+                # A closed project is one plain file, that can be copied and read where nothing can be written.
+                with suppress(sqlite3.Error):  # unless someone else is reading it just now
+                    self._writer.execute("PRAGMA busy_timeout = 0")
+                    self._writer.execute("PRAGMA journal_mode = DELETE")
+            self._writer.close()
+
+    def _prepared(self) -> sqlite3.Connection:
+        connection = self._connect()
+        try:
+            trouble = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            if trouble != ["ok"]:
+                raise self._damaged(trouble[0])
+            self._migrate(connection)
+            if not self.read_only:  # last, because it writes: a damaged file is left as it is
+                wanted = "WAL" if is_local(self.path.parent) else "DELETE"
+                connection.execute(f"PRAGMA journal_mode = {wanted}")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self) -> sqlite3.Connection:
+        # Made in one thread and used in others, one at a time: SQLite is compiled for that (threadsafety 3).
+        target: str | Path = f"{self.path.absolute().as_uri()}?mode=ro" if self.read_only else self.path
+        connection = sqlite3.connect(
+            target, timeout=_WAIT, isolation_level=None, check_same_thread=False, uri=self.read_only
+        )
+        connection.row_factory = sqlite3.Row
+        # EXTRA is FULL and also syncs the folder once a rollback journal is gone: power loss cannot undo a commit.
+        connection.execute("PRAGMA synchronous = EXTRA")
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        """Bring the schema from its version to ours, each step in a transaction with its new version number."""
+        version = connection.execute("PRAGMA user_version").fetchone()[0]
+        if version > len(MIGRATIONS):
+            raise _newer(self.path, version)
+        if version == len(MIGRATIONS):
+            return
+        if self.read_only:
+            raise BadInput(f"{self.path} is of an older version; open the project for review once, to bring it up.")
+        for number, statements in enumerate(MIGRATIONS[version:], version + 1):
+            connection.execute("BEGIN IMMEDIATE")
+            for statement in statements:
+                connection.execute(statement)
+            connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version = {number}")
+            connection.execute("COMMIT")
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise BadInput(f"{self.path.parent} was closed; open the project again.")
+
+    def _damaged(self, detail: object) -> ProjectDamaged:
+        return _damaged(self.path, detail)
+
+    def _sentence(self, error: sqlite3.Error) -> BadInput:
+        code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self._damaged(error)
+        if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+            return BadInput(f"{self.path} is held by another program; close what else uses it and try again.")
+        return BadInput(f"{self.path} could not be read or written ({error}); check the disk and try again.")
+
+
+def check_header(path: Path) -> None:
+    """Look at a project's file without touching it.
+
+    Raises:
+        ProjectDamaged: not an SQLite file, or empty although it once was not.
+        BadInput: another program's, or a newer version's.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(100)
+    except FileNotFoundError:
+        if path.with_name(BACKUP_NAME).exists():
+            raise _damaged(path, "it is missing") from None
+        return
+    except OSError as error:
+        raise BadInput(f"{path} cannot be opened ({error.strerror or error}); check its rights.") from error
+    if not head and not path.with_name(BACKUP_NAME).exists():
+        return  # killed at the very moment it was made
+    if len(head) < 100 or not head.startswith(_MAGIC):
+        raise _damaged(path, "it is not an SQLite file")
+    # Big-endian at their places in the header (sqlite.org/fileformat.html, 1.3).
+    version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
+    if application not in (0, APPLICATION_ID):
+        raise BadInput(f"{path} belongs to another program; choose another folder for the project.")
+    if version > len(MIGRATIONS):
+        raise _newer(path, version)
+
+
+def restore_backup(folder: Path) -> Path:
+    """Put the backup in place of a damaged file and return where the damaged one was moved to.
+
+    Raises:
+        BadInput: there is no good backup; nothing is changed.
+    """
+    path, backup = folder / STORE_NAME, folder / BACKUP_NAME
+    if not _is_good(backup):
+        raise BadInput(f"{folder} has no backup that is whole; scan the photos into a new project beside it.")
+    kept = path.with_name(f"{path.stem}.damaged-{datetime.now():%Y%m%d-%H%M%S}.sqlite")
+    if path.exists():
+        shutil.copyfile(path, kept)
+    # The old log must go before: SQLite would play it back into the restored file.
+    for ending in ("-wal", "-shm", "-journal"):
+        stray = path.with_name(path.name + ending)
+        if stray.exists():
+            os.replace(stray, kept.with_name(kept.name + ending))
+    with atomic(path) as temporary:
+        shutil.copyfile(backup, temporary)
+    return kept
+
+
+def is_local(folder: Path) -> bool:
+    """Whether a folder is on a disk of this computer; the mount with the longest path above it tells."""
+    folder = folder.resolve()
+    above = []
+    for disk in psutil.disk_partitions(all=True):
+        try:
+            if folder.is_relative_to(disk.mountpoint):
+                above.append((len(disk.mountpoint), disk))
+        except (OSError, ValueError):
+            continue
+    if not above:
+        return not str(folder).startswith("\\\\")  # a share of Windows by its UNC name has no mount
+    disk = max(above, key=lambda found: found[0])[1]
+    return "remote" not in disk.opts.split(",") and not disk.fstype.lower().startswith(_REMOTE)
+
+
+def _is_good(path: Path) -> bool:
+    if not path.exists() or path.stat().st_size == 0:
+        return False
+    connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
+    try:
+        return connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
+    except sqlite3.Error:
+        return False
+    finally:
+        connection.close()
+
+
+def _damaged(path: Path, detail: object) -> ProjectDamaged:
+    backup = path.with_name(BACKUP_NAME)
+    if not _is_good(backup):
+        return ProjectDamaged(f"{path} is damaged ({detail}) and has no backup; bring it back from a copy.", None)
+    when = f"{datetime.fromtimestamp(backup.stat().st_mtime):%Y-%m-%d %H:%M}"
+    return ProjectDamaged(
+        f"{path} is damaged ({detail}); restore the backup of {when}: the masks are files of their own and stay.",
+        backup,
+    )
+
+
+def _newer(path: Path, version: int) -> BadInput:
+    return BadInput(
+        f"{path} was written by a newer napari-skinseg (project version {version}, this one knows "
+        f"{len(MIGRATIONS)}); update napari-skinseg to open it. Nothing was changed."
+    )

@@ -1,0 +1,76 @@
+"""TODO."""
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from napari_skinseg.models.bundle import ModelSpec
+from napari_skinseg.models.guidance import guidance
+
+if TYPE_CHECKING:
+    import torch
+
+
+Window = tuple[slice, slice]
+
+
+def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: float) -> Window:
+    """The smallest window in which the points' bounding box takes at most `share` of each side.
+
+    Args:
+        points: `[N, 2]` rows and columns in pixels, at least one.
+        shape: (height, width) of the frame; the window keeps to it and to its proportions.
+        share: of the window's sides, in (0, 1].
+
+    Returns:
+        A pair of slices; the whole frame where the box is too large for less.
+    """
+    low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float) + 1
+    size = np.array(shape, dtype=float)
+    sides = np.ceil(size * min(1.0, float(((high - low) / size).max()) / share)).astype(int).clip(1, shape)
+    start = np.round((low + high - sides) / 2).astype(int).clip(0, np.array(shape) - sides)
+    rows, columns = (slice(int(first), int(first + side)) for first, side in zip(start, sides, strict=True))
+    return rows, columns
+
+
+def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize uint8 `[H, W, 3]` to `size` = (height, width) with an antialiasing triangle filter.
+
+    `reducing_gap` lets Pillow average whole pixels first, which makes a 12-megapixel photo four times faster at no
+    visible difference.
+    """
+    return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0))
+
+
+def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """float32 `[6, h, w]` for uint8 `[H, W, 3]`: shrunk, normalised, with guidance channels that say nothing."""
+    silent = guidance(spec.input_size, (rgb.shape[0], rgb.shape[1]))
+    return np.concatenate([_normal(shrink(rgb, spec.input_size), spec), silent])
+
+
+def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """Resize float32 `[h, w]` to `shape` bilinearly: thresholding afterwards gives a border without steps."""
+    from torch.nn import functional
+
+    large = functional.interpolate(probability[None, None], size=shape, mode="bilinear", align_corners=False)
+    return np.asarray(large[0, 0].numpy())
+
+
+def _normal(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+    """float32 `[3, h, w]` for uint8 `[h, w, 3]`."""
+    normal = (small.astype(np.float32) / 255 - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
+    return np.ascontiguousarray(normal.transpose(2, 0, 1))
+
+
+def _whole(image: NDArray[np.uint8]) -> Window:
+    return slice(0, image.shape[0]), slice(0, image.shape[1])
+
+
+def _fading(shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """float32 `[H, W]`: 1 in the middle, falling to 0 along the outer tenth of each side."""
+    rows, columns = (
+        np.clip(np.minimum(np.arange(side) + 0.5, side - 0.5 - np.arange(side)) / (side / 10), 0, 1) for side in shape
+    )
+    return np.outer(rows, columns).astype(np.float32)

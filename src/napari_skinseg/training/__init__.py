@@ -1,0 +1,1 @@
+"""Train a model on photos with masks, and calibrate it."""

@@ -1,0 +1,197 @@
+"""What a photo may look like on another day, with another camera: random views, artefacts and colours for training.
+
+Transforms are MONAI's kind (dictionary in, dictionary out, seeded through `set_random_state`) so that they compose and
+cache with MONAI's. The geometry is one resampling of our own: MONAI's `RandAffined` costs five times as much on a CPU,
+and on two cores the augmentation must not take longer than the network.
+"""
+
+import io
+from typing import Any
+
+import numpy as np
+import torch
+from monai.transforms import Compose, RandomizableTransform, Transform
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+from scipy.ndimage import binary_dilation
+from torch.nn import functional
+
+from napari_skinseg.datasets.dataset import Case
+from napari_skinseg.phantoms.artefacts import ARTEFACTS, add_artefact
+from napari_skinseg.pixels.image import read_image
+from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.segmentation.preprocess import shrink
+
+Sample = dict[str, Any]
+"""{"image": uint8 [H, W, 3], "mask": bool [H, W]} up to `ToTensors`."""
+
+MARGIN = 1.25
+"""Photos are kept this much larger than the network's input, so that a random view still has detail to show."""
+
+MELANIN = np.array([0.45, 0.75, 0.95])
+"""What makes the light skin of HAM10000 brown: what it takes of red, green and blue, in powers of e.
+Melanin absorbs more the shorter the waves are (Jacques 1998), here about twice as much blue as red."""
+
+
+def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0, calm: float = 0.5) -> Compose:
+    """From what `Read` returns to a random training sample.
+
+    Args:
+        size: (height, width) of the network's input.
+        artefacts: probability that a photo gets artefacts it did not have, in [0, 1].
+        plain: probability that only skin beside the lesion is shown, in [0, 1].
+        calm: probability that a view keeps to the frame; see `RandomView`.
+
+    Returns:
+        A transform whose result holds "image" uint8 tensor [3, h, w] and "mask" uint8 tensor [1, h, w].
+    """
+    return Compose(
+        [RandomPlainSkin(plain), RandomView(size, calm), RandomArtefacts(artefacts), RandomColour(), ToTensors()]
+    )
+
+
+class Read(Transform):
+    """A case's photo and mask, `MARGIN` times the network's input, by the same shrinking as when segmenting."""
+
+    def __init__(self, size: tuple[int, int]) -> None:
+        self.size = (round(size[0] * MARGIN), round(size[1] * MARGIN))
+
+    def __call__(self, case: Case) -> Sample:
+        image = read_image(case.image)
+        mask = read_mask(case.mask, image.shape[:2]) if case.mask else np.zeros(image.shape[:2], dtype=bool)
+        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(self.size[::-1], Image.Resampling.BOX)
+        return {"image": shrink(image, self.size), "mask": np.asarray(small) >= 128}
+
+
+class RandomPlainSkin(RandomizableTransform):
+    """A piece of the photo without lesion, mirrored until it fills the frame: what "no lesion here" looks like.
+
+    A photo whose lesion leaves no free piece of a fifth of the frame's sides is left as it is.
+    """
+
+    def __init__(self, probability: float) -> None:
+        super().__init__(prob=probability)
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        if not self._do_transform:
+            return sample
+        image, mask = sample["image"], sample["mask"]
+        height, width = mask.shape
+        # The skin right beside a lesion is often tinged, so the piece keeps clear of it.
+        near = binary_dilation(mask, iterations=max(2, height // 24))
+        for _ in range(20):
+            rows, columns = (int(side * self.R.uniform(0.2, 0.5)) for side in (height, width))
+            top, left = self.R.randint(height - rows), self.R.randint(width - columns)
+            place = np.s_[top : top + rows, left : left + columns]
+            if not near[place].any():
+                filler = ((0, height - rows), (0, width - columns), (0, 0))
+                return {"image": np.pad(image[place], filler, mode="symmetric"), "mask": np.zeros_like(mask)}
+        return sample
+
+
+class RandomView(RandomizableTransform):
+    """Any rotation, mirror image and shift, some shear, and a scale from close-up to wide field, in one resampling.
+
+    A share `calm` of the views keeps to the frame (quarter turns, scale near 1), because that is what photos look like;
+    beyond the frame the photo is mirrored.
+    """
+
+    def __init__(self, size: tuple[int, int], calm: float = 0.5) -> None:
+        super().__init__(prob=1.0)
+        self.size, self.calm = size, calm
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        height, width = sample["image"].shape[:2]
+        stack = np.concatenate([sample["image"], sample["mask"][..., None] * np.uint8(255)], axis=-1)
+        pixels = torch.from_numpy(stack).permute(2, 0, 1)[None].float()
+        matrix = torch.from_numpy(self._matrix(width / height)[None])
+        grid = functional.affine_grid(matrix, [1, 4, *self.size], align_corners=False)
+        view = functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+        turned = view[0].permute(1, 2, 0).round().clamp(0, 255).byte().numpy()
+        return {"image": np.ascontiguousarray(turned[..., :3]), "mask": turned[..., 3] >= 128}
+
+    def _matrix(self, aspect: float) -> NDArray[np.float32]:
+        """From output to input coordinates, both in [-1, 1] (see `torch.nn.functional.affine_grid`)."""
+        random = self.R
+        calm = random.uniform() < self.calm
+        angle = random.randint(4) * np.pi / 2 + (random.uniform(-0.2, 0.2) if calm else random.uniform(-np.pi, np.pi))
+        zoom = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(np.log(0.5), np.log(2.0)))
+        stretch = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(-0.25, 0.25))
+        shear = 0 if calm else random.uniform(-0.1, 0.1)
+        shift = random.uniform(-0.08, 0.08, 2) if calm else random.uniform(-0.3, 0.3, 2)
+        mirror = random.choice([-1, 1])
+        rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+        deform = np.array([[stretch * mirror, shear], [0, 1 / stretch]]) * zoom
+        # A quarter turn of a wide photo leaves the frame; scaling x by the aspect keeps the skin undistorted meanwhile.
+        to_square, from_square = np.diag([aspect, 1.0]), np.diag([1 / aspect, 1.0])
+        turn = from_square @ rotation @ deform @ to_square
+        return np.concatenate([turn, shift[:, None]], axis=1).astype(np.float32)
+
+
+class RandomArtefacts(RandomizableTransform):
+    """Up to three of `pixels.artefacts`, drawn onto the photo."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__(prob=probability)
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        if not self._do_transform:
+            return sample
+        image, mask = sample["image"], sample["mask"]
+        random = np.random.default_rng(self.R.randint(2**31))
+        # The black field of view is what fools networks most, so it is drawn as often as all others together.
+        others = [name for name in ARTEFACTS if name != "dark_field"]
+        names = list(random.choice(others, size=random.integers(0, 3), replace=False))
+        if not names or random.random() < 0.5:
+            names.append("dark_field")
+        for name in names:
+            image, mask = add_artefact(str(name), image, mask, random)
+        return {"image": image, "mask": mask}
+
+
+class RandomColour(RandomizableTransform):
+    """Skin from very light to brown, and exposure, white balance, gamma, saturation, blur, noise and JPEG, as cameras
+    differ.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(prob=1.0)
+
+    def __call__(self, sample: Sample) -> Sample:
+        self.randomize(None)
+        random = self.R
+        image = sample["image"]
+        # Exposure, white balance and gamma act on each channel alone: one table of 256 values per channel.
+        levels = np.linspace(0, 1, 256)[:, None] ** np.exp(random.normal(0, 0.2))
+        gains = np.exp(random.normal(0, 0.1) + random.normal(0, 0.08, 3))
+        if random.uniform() < 0.25:
+            gains = gains * np.exp(-random.uniform(-0.2, 1.0) * MELANIN)
+        contrast, offset = np.exp(random.normal(0, 0.12)), random.normal(0, 0.04)
+        table = ((levels * gains - 0.5) * contrast + 0.5 + offset).clip(0, 1).astype(np.float32)
+        colour = np.stack([table[:, channel][image[..., channel]] for channel in range(3)], axis=-1)
+        gray = colour.mean(axis=-1, keepdims=True)
+        colour = gray + (colour - gray) * np.float32(random.uniform(0.5, 1.5) if random.uniform() < 0.95 else 0)
+        if random.uniform() < 0.2:
+            colour = colour + np.random.default_rng(random.randint(2**31)).normal(
+                0, random.uniform(0.005, 0.04), colour.shape
+            ).astype(np.float32)
+        image = (colour.clip(0, 1) * 255 + 0.5).astype(np.uint8)
+        if random.uniform() < 0.25:
+            blur = ImageFilter.GaussianBlur(random.uniform(0.3, 1.6) * len(image) / 192)
+            image = np.asarray(Image.fromarray(image).filter(blur))
+        if random.uniform() < 0.15:
+            buffer = io.BytesIO()
+            Image.fromarray(image).save(buffer, "JPEG", quality=int(random.randint(25, 85)))
+            image = np.asarray(Image.open(buffer))
+        return {**sample, "image": image}
+
+
+class ToTensors(Transform):
+    """uint8 tensors, channels first: a quarter of the bytes of float between the workers and the device."""
+
+    def __call__(self, sample: Sample) -> dict[str, torch.Tensor]:
+        image = torch.from_numpy(np.ascontiguousarray(sample["image"].transpose(2, 0, 1)))
+        return {"image": image, "mask": torch.from_numpy(sample["mask"][None].astype(np.uint8))}

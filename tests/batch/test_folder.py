@@ -1,0 +1,224 @@
+"""Many photos: each mask whole and in its own place, the failed ones named, nothing of a person's overwritten."""
+
+import csv
+import json
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_skinseg.batch.folder import BatchOptions, segment_files
+from napari_skinseg.datasets.dataset import find_cases
+from napari_skinseg.errors import BadInput
+from napari_skinseg.measurement.measure import COLUMNS, NOTE
+from napari_skinseg.pixels.image import find_images, read_image
+from napari_skinseg.pixels.mask import read_mask, write_mask
+from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.segmentation.options import SegmentOptions
+from napari_skinseg.segmentation.segmenter import Segmenter
+
+
+@pytest.fixture(scope="session")
+def segmenter(spot_finder) -> Segmenter:
+    return Segmenter(spot_finder, "cpu")
+
+
+@pytest.fixture
+def out(tmp_path) -> Path:
+    return tmp_path / "out"
+
+
+def table_of(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_each_photo_gets_its_lesion_in_its_own_size(segmenter, photos, out):
+    outcome = segment_files(sorted(photos), out, segmenter)
+    assert [result.photo for result in outcome.done] == sorted(photos)
+    for result in outcome.done:
+        mask = read_mask(result.mask)
+        assert mask.shape == photos[result.photo].shape
+        assert dice(mask, photos[result.photo]) > 0.9
+
+
+def test_photos_of_one_name_in_two_folders_keep_a_mask_each(segmenter, photos, out):
+    segment_files(sorted(photos), out, segmenter)
+    masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
+    assert masks == ["north/a_segmentation.png", "north/b_segmentation.png", "south/a_segmentation.png"]
+
+
+def test_the_results_are_those_of_segmenting_one_photo_alone(segmenter, photos, out):
+    photo = min(photos)
+    outcome = segment_files(sorted(photos), out, segmenter)
+    alone = segmenter.segment(read_image(photo))
+    result = next(result for result in outcome.done if result.photo == photo)
+    assert dice(read_mask(result.mask), alone.mask) > 0.99
+    assert result.confidence == pytest.approx(alone.confidence, abs=0.01)
+
+
+def test_one_broken_photo_is_named_and_the_others_are_done(segmenter, photos, out, tmp_path):
+    broken = tmp_path / "photos" / "north" / "broken.jpg"
+    broken.write_bytes(b"\xff\xd8\xff\xe0 cut short")
+    outcome = segment_files(sorted([*photos, broken]), out, segmenter, BatchOptions(batch_size=2))
+    assert len(outcome.done) == len(photos)
+    ((path, sentence),) = outcome.failed
+    assert path == broken
+    assert str(broken) in sentence
+
+
+def test_two_photos_that_differ_in_suffix_only_do_not_share_a_mask(segmenter, photos, out, tmp_path):
+    first = tmp_path / "photos" / "north" / "a.png"
+    second = first.with_suffix(".bmp")
+    Image.fromarray(read_image(tmp_path / "photos" / "south" / "a.png")).save(second)
+    outcome = segment_files([first, second], out, segmenter)
+    assert [result.photo for result in outcome.done] == [first]
+    assert str(second) in outcome.failed[0][1]
+    assert dice(read_mask(out / "a_segmentation.png"), photos[first]) > 0.9
+
+
+def test_the_table_has_a_row_per_photo_blanks_for_the_unknown_and_says_what_it_is_not(segmenter, photos, out):
+    outcome = segment_files(sorted(photos), out, segmenter, BatchOptions(measure=True))
+    rows = table_of(outcome.table)
+    assert [row["photo"] for row in rows] == ["north/a.png", "north/b.png", "south/a.png"]
+    assert list(rows[0]) == ["photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE]
+    assert float(rows[0]["area_px"]) == pytest.approx(photos[outcome.done[0].photo].sum(), rel=0.15)
+    assert rows[0]["area_mm2"] == ""
+
+
+def test_a_known_scale_fills_the_millimetre_columns(segmenter, photos, out):
+    outcome = segment_files(sorted(photos), out, segmenter, BatchOptions(measure=True, mm_per_px=0.1))
+    row = table_of(outcome.table)[0]
+    assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.01, rel=1e-3)
+
+
+def test_overlays_come_only_when_asked_for_and_are_no_photos_for_the_next_run(segmenter, photos, tmp_path):
+    folder = tmp_path / "photos"
+    outcome = segment_files(find_images(folder), folder, segmenter, BatchOptions(overlay=True))
+    assert all(read_image(result.overlay).shape == read_image(result.photo).shape for result in outcome.done)
+    assert find_images(folder) == sorted(photos)
+
+
+def test_a_mask_that_a_person_corrected_is_kept_and_measured_as_it_stands(segmenter, photos, out):
+    photo = min(photos)
+    first = segment_files(sorted(photos), out, segmenter)
+    corrected = np.zeros_like(photos[photo])
+    corrected[10:30, 10:40] = True
+    write_mask(first.done[0].mask, corrected)
+
+    again = segment_files(sorted(photos), out, segmenter, BatchOptions(measure=True))
+    assert np.array_equal(read_mask(again.done[0].mask), corrected)
+    rows = table_of(again.table)
+    assert float(rows[0]["area_px"]) == corrected.sum()
+    assert rows[0]["confidence"] == ""
+    assert rows[1]["confidence"] != "", "a mask that nobody touched is still the model's"
+    assert all(result.kept for result in again.done)
+
+
+def test_a_photo_in_which_no_lesion_was_found_stays_one_until_it_is_drawn_anew(doubting_model, photos, out):
+    photo, doubting = min(photos), Segmenter(doubting_model, "cpu")
+    for _ in ("drawn", "kept"):
+        (result,) = segment_files([photo], out, doubting, BatchOptions(measure=True)).done
+        assert (result.empty, result.withheld) == (True, True)
+        assert 0 < result.confidence < 0.45
+        assert not read_mask(result.mask).any()
+    (row,) = table_of(out / "measurements.csv")
+    assert (row["empty"], row["area_px"]) == ("true", "")
+    assert float(row["confidence"]) == pytest.approx(result.confidence)
+    anyway = BatchOptions(overwrite=True, segment=SegmentOptions(always_outline=True))
+    (result,) = segment_files([photo], out, doubting, anyway).done
+    assert (result.empty, result.withheld) == (False, False)
+    assert dice(read_mask(result.mask), photos[photo]) > 0.9
+
+
+def test_overwrite_draws_the_masks_anew(segmenter, photos, out):
+    first = segment_files(sorted(photos), out, segmenter)
+    write_mask(first.done[0].mask, np.zeros_like(photos[min(photos)]))
+    again = segment_files(sorted(photos), out, segmenter, BatchOptions(overwrite=True))
+    assert not again.done[0].kept
+    assert dice(read_mask(again.done[0].mask), photos[min(photos)]) > 0.9
+
+
+def test_each_mask_is_recorded_with_its_model_and_options(segmenter, photos, out):
+    options = BatchOptions(segment=SegmentOptions(threshold=0.4))
+    segment_files(sorted(photos), out, segmenter, options)
+    records = json.loads((out / "segmentations.json").read_text())["masks"]
+    record = records["north/a_segmentation.png"]
+    assert record["model"] == "spot-finder"
+    assert record["weights_sha256"] == segmenter.model.sha256
+    assert record["threshold"] == 0.4
+    assert len(records) == len(photos)
+
+
+def test_an_empty_mask_is_said_to_be_empty(segmenter, out, bare_photo):
+    options = BatchOptions(measure=True, segment=SegmentOptions(threshold=0.9))
+    outcome = segment_files([bare_photo], out, segmenter, options)
+    assert outcome.done[0].empty
+    assert table_of(outcome.table)[0]["empty"] == "true"
+
+
+def test_a_cancelled_run_leaves_whole_masks_and_a_table_of_them_and_is_taken_up_again(segmenter, tmp_path, out):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(12):
+        pixels = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    paths, cancel = find_images(folder), threading.Event()
+    options = BatchOptions(measure=True, batch_size=2)
+
+    stopped = segment_files(paths, out, segmenter, options, lambda event: cancel.set(), cancel)
+    assert stopped.cancelled
+    assert 0 < len(stopped.done) < 12
+    assert len(table_of(stopped.table)) == len(stopped.done) == len(list(out.rglob("*_segmentation.png")))
+    assert not list(out.rglob(".*")), "nothing half written is left"
+
+    finished = segment_files(paths, out, segmenter, options)
+    assert not finished.cancelled
+    assert [result.photo for result in finished.done] == paths
+    assert sum(result.kept for result in finished.done) == len(stopped.done)
+    assert all(row["confidence"] for row in table_of(finished.table))
+
+
+def test_events_count_every_photo_once(segmenter, photos, out, tmp_path):
+    broken = tmp_path / "photos" / "zero.png"
+    broken.touch()
+    events = []
+    segment_files([*sorted(photos), broken], out, segmenter, on_event=events.append)
+    assert [event.done for event in events] == [1, 2, 3, 4]
+    assert {event.total for event in events} == {4}
+
+
+@pytest.mark.parametrize(
+    "options",
+    [BatchOptions(batch_size=0), BatchOptions(mm_per_px=-1.0), BatchOptions(segment=SegmentOptions(threshold=2.0))],
+)
+def test_options_out_of_range_are_refused_before_anything_is_written(segmenter, photos, out, options):
+    with pytest.raises(BadInput):
+        segment_files(sorted(photos), out, segmenter, options)
+    assert not out.exists()
+
+
+def test_an_output_folder_that_is_a_file_is_refused_by_name(segmenter, photos, out):
+    out.write_text("mine")
+    with pytest.raises(BadInput, match="out"):
+        segment_files(sorted(photos), out, segmenter)
+    assert out.read_text() == "mine"
+
+
+def test_photos_given_through_a_parent_folder_still_land_below_the_output_folder(segmenter, photos, out, tmp_path):
+    winding = [tmp_path / "photos" / "north" / ".." / "south" / "a.png", tmp_path / "photos" / "north" / "a.png"]
+    outcome = segment_files(winding, out, segmenter)
+    assert len(outcome.done) == 2
+    assert all(out in result.mask.resolve().parents for result in outcome.done)
+
+
+def test_masks_that_a_model_drew_are_no_truth_until_a_person_changes_them(photos, spot_finder, tmp_path):
+    out = tmp_path / "photos" / "results"
+    segment_files(list(photos), out, Segmenter(spot_finder))
+    assert [case.mask for case in find_cases(tmp_path / "photos")] == [None, None, None]
+    corrected = out / "north" / "b_segmentation.png"
+    write_mask(corrected, ~read_mask(corrected))
+    assert [case.mask for case in find_cases(tmp_path / "photos") if case.mask] == [corrected]

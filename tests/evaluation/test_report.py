@@ -1,0 +1,156 @@
+"""The HTML report, read back as a browser would."""
+
+import base64
+import io
+import re
+import subprocess
+import sys
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from napari_skinseg.datasets.dataset import Case
+from napari_skinseg.evaluation.evaluate import EvaluateOptions, evaluate, evaluate_many
+from napari_skinseg.pixels.mask import write_mask
+
+QUICK = EvaluateOptions(bootstrap=200)
+NASTY = '<script>alert("1")</script> & $\\frac{1}{0}$'
+
+
+class Page(HTMLParser):
+    """Elements, their attributes, and all text outside the style sheet."""
+
+    def __init__(self, content: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.texts: list[str] = []
+        self.feed(content)
+
+    def handle_starttag(self, tag, attrs):
+        self.found.append((tag, dict(attrs)))
+
+    def handle_data(self, data):
+        if self.found and self.found[-1][0] != "style":
+            self.texts.append(data)
+
+    def pictures(self, kind):
+        sources = [attributes["src"] for tag, attributes in self.found if tag == "img"]
+        start = f"data:image/{kind};base64,"
+        return [
+            Image.open(io.BytesIO(base64.b64decode(source.removeprefix(start), validate=True)))
+            for source in sources
+            if source.startswith(start)
+        ]
+
+
+@pytest.fixture
+def cases(spot, tmp_path) -> list[Case]:
+    """Fourteen photos of a spot; the more to the end, the smaller is the person's outline."""
+    found = []
+    for number in range(14):
+        image, _ = spot(300, 400, 150, (600, 800))
+        _, truth = spot(300, 400, 150 - 7 * number, (600, 800))
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        write_mask(tmp_path / f"{number}_segmentation.png", truth)
+        mask = tmp_path / f"{number}_segmentation.png"
+        found.append(Case(f"photo {number}", tmp_path / f"{number}.png", mask, source=f"hospital {number % 2}"))
+    return found
+
+
+@pytest.fixture
+def page(spot_finder, cases, tmp_path):
+    """Read the report of an evaluation of the cases."""
+
+    def page(*models, **options) -> Page:
+        comparison = evaluate_many(models or [spot_finder], cases, EvaluateOptions(bootstrap=200, **options))
+        comparison.to_html(tmp_path / "report.html")
+        return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+
+    return page
+
+
+def test_the_report_is_one_file_that_loads_and_runs_nothing(page):
+    found = page().found
+    assert not {"script", "link", "iframe", "object", "a", "form"} & {tag for tag, _ in found}
+    assert all(attributes["src"].startswith("data:image/") for tag, attributes in found if tag == "img")
+    names = {name for _, attributes in found for name in attributes}
+    assert not [name for name in names if name.startswith("on") or name == "href"]
+    policy = next(a["content"] for tag, a in found if tag == "meta" and "Security" in a.get("http-equiv", ""))
+    assert "default-src 'none'" in policy
+
+
+def test_the_report_says_what_it_holds_and_every_figure_of_the_print(spot_finder, cases, tmp_path):
+    evaluation = evaluate(spot_finder, cases, QUICK)
+    evaluation.to_html(tmp_path / "report.html")
+    text = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
+    assert "holds photographs of people. Keep it on this computer" in text
+    assert evaluation.header["sha256"] in text
+    for table in evaluation.tables():
+        for cell in (cell for row in table.rows for cell in row):
+            assert cell in text
+        assert table.note in text
+
+
+def test_the_twelve_worst_photos_are_shown_small_with_both_outlines_the_worst_first(page):
+    found = page()
+    pictures = found.pictures("jpeg")
+    captions = re.findall(r"photo (\d+) · hospital", " ".join(found.texts))
+    assert captions == [str(number) for number in range(13, 1, -1)]
+    assert [picture.size for picture in pictures] == [(360, 270)] * 12
+    pixels = np.asarray(pictures[0]).astype(int)
+    spot_radius, truth_radius = 150 * 0.45, (150 - 7 * 13) * 0.45
+    assert _is_like(pixels[135, 180 - round(truth_radius) - 2 : 180 - round(truth_radius) + 3], (255, 225, 0))
+    assert _is_like(pixels[135, 180 - round(spot_radius) - 6 : 180 - round(spot_radius) + 7], (0, 220, 255))
+
+
+def test_plots_are_drawn_of_what_there_is(page, spot_finder):
+    assert len(page().pictures("png")) == 2
+    with_clicks = page(clicks=1).pictures("png")
+    assert len(with_clicks) == 3
+    assert all(np.asarray(plot.convert("L")).std() > 10 for plot in with_clicks), "none is blank"
+    two = page(spot_finder, spot_finder)
+    assert len(two.pictures("png")) == 2 + 2 * 2
+    assert len(two.pictures("jpeg")) == 2 * 12
+    assert "Side by side" in two.texts
+
+
+def test_names_are_shown_as_they_are_and_never_obeyed(spot_finder, cases, tmp_path):
+    from dataclasses import replace
+
+    from napari_skinseg.models import bundle
+
+    model = bundle.load(spot_finder)
+    nasty = replace(model, spec=replace(model.spec, name=NASTY))
+    named = [replace(case, id=NASTY, source=NASTY, diagnosis=NASTY) for case in cases[:2]]
+    named.append(replace(cases[2], image=tmp_path / NASTY.replace("/", "")))
+    evaluate_many([nasty, spot_finder, nasty], named, QUICK).to_html(tmp_path / "report.html")
+    found = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert "script" not in {tag for tag, _ in found.found}
+    assert any(NASTY in text for text in found.texts)
+
+
+def test_drawing_leaves_pyplot_alone():
+    program = """
+import sys
+import numpy as np
+from napari_skinseg.pixels.metrics import agreement
+from napari_skinseg.evaluation.report import dice_plot, reliability_plot
+from napari_skinseg.scores import CaseResult, reliability
+assert "matplotlib" not in sys.modules
+half = np.arange(16).reshape(4, 4) < 8
+photo = CaseResult("a", "", "", 4, 4, 0.5, 0.7, 0.1, agreement(half, half), (8, 16), 0.5, True)
+dice_plot([photo]).savefig(sys.stdout.buffer, format="png")
+reliability_plot([photo], reliability([photo]))
+assert "matplotlib.figure" in sys.modules
+assert not {"matplotlib.pyplot", "torch"} & set(sys.modules)
+"""
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
+    assert result.returncode == 0, result.stderr.decode()
+    assert result.stdout.startswith(b"\x89PNG")
+
+
+def _is_like(pixels, color) -> bool:
+    """Whether one of the pixels is nearly of a colour, JPEG's losses granted."""
+    return bool((np.abs(pixels - np.array(color)).sum(axis=-1) < 150).any())

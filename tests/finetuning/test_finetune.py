@@ -1,0 +1,384 @@
+"""Fine-tuning for real, on spots that are outlined in a style of their own."""
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from napari_skinseg.datasets.dataset import Case
+from napari_skinseg.errors import BadInput
+from napari_skinseg.finetuning.evidence import Evidence, collect
+from napari_skinseg.finetuning.finetune import fine_tune
+from napari_skinseg.finetuning.fits import MIXES, choose
+from napari_skinseg.finetuning.options import FineTuneOptions
+from napari_skinseg.finetuning.runs import adopt, default_run_folder, discard, history, revert, undecided
+from napari_skinseg.models import bundle, store
+from napari_skinseg.pixels.mask import write_mask
+from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.project.project import Project
+from napari_skinseg.segmentation.segmenter import Segmenter
+
+SHORT = FineTuneOptions(passes=12, learning_rate=3e-3, batch_size=8)
+
+
+@pytest.fixture(autouse=True)
+def _own_store(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
+
+
+@pytest.fixture
+def clinic(tmp_path, spot):
+    """Makes a folder of photos whose masks are drawn `wider` pixels wider than the spots are."""
+
+    def make(count: int, wider: int = 5, shape: tuple[int, int] = (96, 128), name: str = "clinic") -> Path:
+        folder = tmp_path / name
+        (folder / "images").mkdir(parents=True)
+        (folder / "masks").mkdir()
+        rng = np.random.default_rng(count)
+        for number in range(count):
+            place = rng.uniform(35, 60), rng.uniform(40, 90)
+            radius = rng.uniform(12, 20)
+            image, _ = spot(*place, radius, shape)
+            _, mask = spot(*place, radius + wider, shape)
+            Image.fromarray(image).save(folder / "images" / f"{number:02d}.png")
+            write_mask(folder / "masks" / f"{number:02d}_segmentation.png", mask)
+        return folder
+
+    return make
+
+
+def everything_in(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_finder, spot):
+    store.add(spot_finder)
+    store.set_default("spot-finder")
+    base = everything_in(store.find("spot-finder").folder)
+    seen = []
+    outcome = fine_tune(None, collect(clinic(12)), SHORT, tmp_path / "run", seen.append)
+
+    verdict = outcome.verdict
+    assert verdict.better, verdict.sentence
+    assert verdict.low > 0.005
+    assert len(verdict.compared) == verdict.base.cases == 12  # each case was judged by a model that had not seen it
+    assert {"read", "train", "validated", "phantoms"} <= {event.stage for event in seen}
+    assert [event.done for event in seen if event.stage == "train"] == sorted(
+        event.done for event in seen if event.stage == "train"
+    )
+    assert not (tmp_path / "run" / "checkpoint.pt").exists()
+    assert all(
+        (tmp_path / "run" / name).stat().st_size for name in ("log.csv", "log.json", "curve.png", "verdict.json")
+    )
+
+    adopted = adopt(outcome.candidate)
+    assert adopted.name == store.default_name() == "spot-finder-tuned"
+    assert [model.name for model in history()] == ["spot-finder-tuned"]
+    provenance = history()[0].spec.provenance
+    assert provenance["base"] == "spot-finder"
+    assert len(provenance["photos"].split(", ")) == 12
+    image, _ = spot(48, 64, 16, (96, 128))
+    _, wide = spot(48, 64, 21, (96, 128))
+    assert dice(Segmenter().segment(image).mask, wide) > dice(Segmenter("spot-finder").segment(image).mask, wide)
+
+    assert revert("spot-finder-tuned").name == store.default_name() == "spot-finder"
+    assert everything_in(store.find("spot-finder").folder) == base
+
+
+def test_most_of_the_style_is_chosen_unless_less_is_clearly_better():
+    def choice(*gains: float) -> float:
+        noise = np.outer(np.tile([0.02, -0.02], 10), MIXES)
+        return MIXES[choose(dict(enumerate(0.85 + np.array(gains) + noise)))]
+
+    assert choice(0.01, 0.02, 0.0195) == 0.75
+    assert choice(0.00, -0.01, -0.03) == 0.25
+    assert MIXES[choose({})] == 0.5
+
+
+def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):
+    folder = tmp_path / "mixed-up"
+    (folder / "images").mkdir(parents=True)
+    (folder / "masks").mkdir()
+    places = [(row, column) for row in (24, 72) for column in (24, 64, 104)] * 2
+    for number, place in enumerate(places):
+        image, _ = spot(*place, 16, (96, 128))
+        _, mask = spot(*places[(number + 1) % len(places)], 16, (96, 128))
+        Image.fromarray(image).save(folder / "images" / f"{number:02d}.png")
+        write_mask(folder / "masks" / f"{number:02d}_segmentation.png", mask)
+    verdict = fine_tune(spot_finder, collect(folder), SHORT, tmp_path / "run").verdict
+    assert verdict.measured
+    assert not verdict.better
+    assert "Keep the base" in verdict.sentence
+
+
+def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(tmp_path, clinic, spot_finder, monkeypatch):
+    from napari_skinseg.finetuning import run as finetuner
+
+    monkeypatch.setattr(finetuner, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    evidence, options = collect(clinic(6)), replace(SHORT, passes=6, folds=2)
+    whole = fine_tune(spot_finder, evidence, options, tmp_path / "whole")
+    cancel = threading.Event()
+
+    def stop(event):
+        if event.stage == "train" and event.done == 9:
+            cancel.set()
+
+    assert fine_tune(spot_finder, evidence, options, tmp_path / "halved", stop, cancel).cancelled
+    outcome = fine_tune(spot_finder, evidence, options, tmp_path / "halved")
+    ours, theirs = (bundle.load(done.candidate).network.state_dict() for done in (outcome, whole))
+    assert all(np.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
+    assert [row.candidate_dice for row in outcome.verdict.compared] == pytest.approx(
+        [row.candidate_dice for row in whole.verdict.compared], abs=0.01
+    )
+
+
+def test_a_killed_run_goes_on(tmp_path, clinic, spot_finder):
+    folder = clinic(6)
+    options = replace(SHORT, passes=6, folds=2)
+    script = (
+        "import sys; from napari_skinseg.finetuning import run; from napari_skinseg.finetuning.finetune import *\n"
+        "from napari_skinseg.finetuning.evidence import collect\nrun.SECONDS_BETWEEN_CHECKPOINTS = 0\n"
+        "tell = lambda event: print(event.stage, event.done, flush=True)\n"
+        f"fine_tune({str(spot_finder)!r}, collect({str(folder)!r}), {options!r}, {str(tmp_path / 'killed')!r}, tell)"
+    )
+    with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as run:
+        for line in run.stdout:
+            if line.startswith("train 9"):  # in the second fit
+                run.send_signal(signal.SIGKILL)
+                break
+    assert (tmp_path / "killed" / "checkpoint.pt").exists()
+
+    seen = []
+    outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "killed", seen.append)
+    assert "resumed" in [event.stage for event in seen]
+    assert min(event.done for event in seen if event.stage == "train") > 6  # the first fit was not repeated
+    assert len(outcome.verdict.compared) == 6
+    assert not (tmp_path / "killed" / "checkpoint.pt").exists()
+
+
+def test_cancel_answers_within_one_batch_and_the_base_stays_whole(tmp_path, clinic, spot_finder):
+    before = everything_in(spot_finder)
+    cancel, steps = threading.Event(), []
+
+    def stop(event):
+        if event.stage == "train":
+            steps.append(event.done)
+            cancel.set()
+
+    outcome = fine_tune(spot_finder, collect(clinic(8)), SHORT, tmp_path / "run", stop, cancel)
+    assert outcome.cancelled
+    assert outcome.candidate is None
+    assert steps == [1]
+    assert everything_in(spot_finder) == before
+
+
+def test_a_discarded_run_leaves_only_its_logs(tmp_path, clinic, spot_finder):
+    outcome = fine_tune(spot_finder, collect(clinic(4)), replace(SHORT, passes=1), tmp_path / "run")
+    discard(outcome.folder)
+    assert sorted(path.name for path in outcome.folder.iterdir()) == [
+        "curve.png",
+        "log.csv",
+        "log.json",
+        "verdict.json",
+    ]
+
+
+def test_an_outcome_is_undecided_until_its_candidate_is_adopted_or_discarded(clinic, spot_finder):
+    source, once = clinic(4), replace(SHORT, passes=1)
+    assert undecided(source) is None
+    first = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
+    assert undecided(source) == first
+    discard(first.folder)
+    assert undecided(source) is None
+    time.sleep(1.1)  # runs are named after the second in which they began
+    second = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
+    assert undecided(source) == second
+    adopt(second.candidate)
+    assert undecided(source) is None
+
+
+def test_models_that_stand_in_the_runs_folder_are_left_alone(tmp_path, clinic, spot_finder):
+    other = bundle.save(tmp_path / "run" / "other", bundle.read_spec(spot_finder), bundle.load(spot_finder).network)
+    before = everything_in(other)
+    outcome = fine_tune(spot_finder, collect(clinic(4)), replace(SHORT, passes=1), tmp_path / "run")
+    discard(outcome.folder)
+    assert not outcome.candidate.exists()
+    assert everything_in(other) == before
+    (tmp_path / "models0").mkdir()
+    with pytest.raises(BadInput, match="exists and is of no run"):
+        fine_tune(spot_finder, collect(tmp_path / "clinic"), replace(SHORT, name="models0"), tmp_path)
+
+
+def test_three_cases_are_not_measured(tmp_path, clinic, spot_finder):
+    evidence = collect(clinic(3))
+    assert "too few" in evidence.in_words(SHORT)
+    verdict = fine_tune(spot_finder, evidence, replace(SHORT, passes=2), tmp_path / "run").verdict
+    assert not verdict.measured
+    assert not verdict.better
+
+
+def test_many_cases_are_judged_on_a_share_held_out_once(tmp_path, clinic, spot_finder):
+    evidence = collect(clinic(64))
+    parts = evidence.held_out(4, 0)
+    assert [len(part) for part in parts] == [16]
+    outcome = fine_tune(spot_finder, evidence, replace(SHORT, passes=1), tmp_path / "run")
+    assert outcome.verdict.base.cases == 16
+    assert bundle.load(outcome.candidate).spec.name == "spot-finder-tuned"
+
+
+@given(
+    groups=st.lists(st.integers(0, 12), min_size=4, max_size=59),
+    accepted=st.integers(0, 59),
+    folds=st.integers(2, 8),
+    seed=st.integers(0, 5),
+)
+@settings(max_examples=60, deadline=None)
+def test_photos_of_one_lesion_are_held_out_together_and_every_photo_once(groups, accepted, folds, seed):
+    cases = tuple(Case(str(n), Path(f"{n}.png"), Path("m.png"), group=str(g)) for n, g in enumerate(groups))
+    accepted = min(accepted, len(cases))
+    evidence = Evidence(cases[accepted:], cases[:accepted])
+    parts = evidence.held_out(folds, seed)
+    if len(set(groups)) < 2:
+        assert parts == []
+        return
+    assert sorted(number for part in parts for number in part) == list(range(len(cases)))
+    assert all(parts)
+    lesions = [{evidence.cases[number].group for number in part} for part in parts]
+    assert sum(len(found) for found in lesions) == len(set(groups))
+
+
+def test_photos_of_all_sizes_are_learned_from_together(tmp_path, clinic, spot_finder, spot):
+    folder = clinic(3)
+    for name, shape in (("small", (150, 200)), ("large", (2400, 3200))):
+        image, mask = spot(shape[0] / 2, shape[1] / 2, shape[0] / 5, shape)
+        Image.fromarray(image).save(folder / "images" / f"{name}.jpg")
+        write_mask(folder / "masks" / f"{name}_segmentation.png", mask)
+    outcome = fine_tune(spot_finder, collect(folder), replace(SHORT, passes=1), tmp_path / "run")
+    assert outcome.verdict.base.cases == 5
+
+
+def test_a_project_gives_its_corrected_and_accepted_photos(tmp_path, clinic):
+    folder = clinic(5)
+    with Project.open(tmp_path / "project", create=True) as project:
+        project.scan(folder / "images")
+        photos = project.photos()
+        mask = np.zeros((96, 128), dtype=bool)
+        mask[30:60, 40:80] = True
+        project.save_mask(photos[0].id, mask)
+        project.set_prediction(photos[1].id, mask, model="m", model_version="1", confidence=0.9)
+        project.accept(photos[1].id)
+    evidence = collect(tmp_path / "project")
+    assert [case.id for case in evidence.corrected] == [photos[0].id]
+    assert [case.id for case in evidence.accepted] == [photos[1].id]
+
+
+def test_a_folder_without_masks_is_refused(clinic):
+    folder = clinic(2)
+    for mask in (folder / "masks").iterdir():
+        mask.unlink()
+    with pytest.raises(BadInput, match="holds no photo with a mask"):
+        collect(folder)
+
+
+def test_a_project_without_corrections_is_refused(tmp_path, clinic):
+    with Project.open(tmp_path / "project", create=True) as project:
+        project.scan(clinic(2) / "images")
+    with pytest.raises(BadInput, match="no corrected photo yet"):
+        collect(tmp_path / "project")
+
+
+@pytest.mark.parametrize(("value", "sentence"), [(False, "masks of .* are empty"), (True, "covers the whole photo")])
+def test_masks_that_are_all_empty_or_all_full_are_refused(clinic, value, sentence):
+    folder = clinic(3)
+    for mask in (folder / "masks").iterdir():
+        write_mask(mask, np.full((96, 128), value))
+    with pytest.raises(BadInput, match=sentence):
+        collect(folder)
+
+
+def test_a_photo_that_vanished_is_left_out_and_named(tmp_path, clinic):
+    folder = clinic(4)
+    with Project.open(tmp_path / "project", create=True) as project:
+        project.scan(folder / "images")
+        for photo in project.photos():
+            mask = np.zeros((96, 128), dtype=bool)
+            mask[30:60, 40:80] = True
+            project.save_mask(photo.id, mask)
+    (folder / "images" / "02.png").unlink()
+    evidence = collect(tmp_path / "project")
+    assert len(evidence.corrected) == 3
+    ((path, sentence),) = evidence.left_out
+    assert path.name == "02.png"
+    assert "is gone" in sentence
+
+
+def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_base(tmp_path, clinic, spot_finder):
+    import torch
+
+    model = bundle.load(spot_finder)
+    for parameter in model.network.parameters():
+        torch.nn.init.constant_(parameter, 6e4)
+    wild = bundle.save(tmp_path / "wild", replace(model.spec, name="wild"), model.network)
+    before = everything_in(wild)
+    with pytest.raises(BadInput, match="no longer a number"):
+        fine_tune(wild, collect(clinic(4)), SHORT, tmp_path / "run")
+    assert everything_in(wild) == before
+    assert not list((tmp_path / "run").glob("*/configs"))
+
+
+def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spot_finder):
+    import torch
+
+    from napari_skinseg.events import NeverCancelled
+    from napari_skinseg.finetuning.run import FineTuner
+
+    def little_memory(layer, inputs):
+        if layer.training and len(inputs[0]) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    said = []
+    options = replace(SHORT, passes=1, name="tuned", folds=2)
+    tuner = FineTuner(
+        store.find(spot_finder), collect(clinic(8)), options, tmp_path / "run", said.append, NeverCancelled()
+    )
+    (tmp_path / "run").mkdir()
+    tuner.base.network.register_forward_pre_hook(little_memory)
+    outcome = tuner.run()
+    assert outcome.verdict is not None
+    assert [event.message for event in said if event.stage == "message"] == [
+        "Memory ran out; going on with 2 photos at a time."
+    ]
+
+
+def test_an_unfinished_run_is_found_again_and_a_finished_one_is_not(tmp_path):
+    first = default_run_folder(tmp_path / "project")
+    first.mkdir(parents=True)
+    (first / "checkpoint.pt").write_bytes(b"")
+    time.sleep(1.1)
+    assert default_run_folder(tmp_path / "project") == first
+    (first / "checkpoint.pt").unlink()
+    assert default_run_folder(tmp_path / "project") != first
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        (FineTuneOptions(name="No Spaces"), "name"),
+        (FineTuneOptions(passes=0), "passes"),
+        (FineTuneOptions(learning_rate=2), "learning_rate"),
+        (FineTuneOptions(batch_size=0), "batch_size"),
+        (FineTuneOptions(folds=1), "folds"),
+    ],
+)
+def test_options_out_of_range_are_named(options, word):
+    with pytest.raises(BadInput, match=word):
+        options.validate()

@@ -1,0 +1,573 @@
+"""Refine, by real clicks into a real window: what is asked for is in the mask, and every way back and out is clean."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from napari.layers import Labels
+from napari.utils.key_bindings import coerce_keybinding
+from PIL import Image as PillowImage
+from qtpy.QtCore import QEvent, QPoint, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.models.guidance import Click
+from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.plugin.keys import chosen
+from napari_skinseg.project.project import Project
+from napari_skinseg.segmentation.segmenter import Segmenter
+
+SHAPE = (120, 160)
+LEFT, RIGHT, NO_BUTTON = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton, Qt.MouseButton.NoButton
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+NONE = Qt.KeyboardModifier.NoModifier
+SKIN, CORNER, MIDDLE = (20, 20), (100, 140), (60, 80)
+"""Places of a photo of a spot in the middle: two on bare ground, one in the spot."""
+
+
+class Window:
+    """The widget in a window on the screen, and the hands of a person."""
+
+    def __init__(self, qtbot, viewer):
+        self.qtbot, self.viewer = qtbot, viewer
+        _, self.widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+        self.segment, self.review = self.widget.panels[:2]
+        self.rest()
+
+    @property
+    def main(self):
+        return self.viewer.window._qt_window
+
+    @property
+    def canvas(self):
+        return self.viewer.window._qt_viewer.canvas.native
+
+    @property
+    def tool(self):
+        return self.review.tools.refine if self.review.isVisible() else self.segment.refine
+
+    @property
+    def mask(self) -> Labels:
+        (mask,) = (layer for layer in self.viewer.layers if layer.name.endswith("_segmentation"))
+        return mask
+
+    @property
+    def dots(self):
+        """(row, column, is green) of each dot that is seen."""
+        (layer,) = (layer for layer in self.viewer.layers if layer.name == "· clicks")
+        return [
+            (*map(round, place[-2:]), colour[1] > colour[0])
+            for place, colour in zip(layer.data, layer.face_color, strict=True)
+        ]
+
+    def rest(self):
+        """Until nothing is done and nothing is about to be."""
+
+        def is_at_rest():
+            walk, busy = self.review.walk, self.widget.session.background.is_busy
+            later = walk.saver._timer.isActive() or walk._soon.isActive() or self.segment._pause.isActive()
+            return not busy and not walk.writes.is_busy and not later and not walk._is_leaving
+
+        for _ in range(3):
+            QApplication.processEvents()
+            self.qtbot.waitUntil(is_at_rest, timeout=120_000)
+
+    def on_screen(self, place, layer=None):
+        """Where a pixel of the photo is in the window."""
+        world = np.array((layer or self.viewer.layers[0]).data_to_world(place))[-2:]
+        camera, size = self.viewer.scene.camera, self.canvas.size()
+        row, column = (world - np.array(camera.center)[-2:]) * camera.zoom
+        return QPoint(round(column + size.width() / 2), round(row + size.height() / 2))
+
+    def click(self, place, button=LEFT, modifier=NONE, *, wait=True, by=(0, 0)):
+        start = self.on_screen(place)
+        end = start + QPoint(*by)
+        self.qtbot.mousePress(self.canvas, button, modifier, start)
+        if by != (0, 0):  # pytest-qt moves the mouse without its button
+            move = QMouseEvent(QEvent.Type.MouseMove, end, self.canvas.mapToGlobal(end), NO_BUTTON, button, modifier)
+            QApplication.sendEvent(self.canvas, move)
+            self.qtbot.wait(20)
+        self.qtbot.mouseRelease(self.canvas, button, modifier, end)
+        if wait:
+            self.rest()
+
+    def strike(self, key, modifier=NONE, *, wait=True):
+        self.qtbot.keyClick(self.main, key, modifier)
+        if wait:
+            self.rest()
+
+    def refine(self):
+        self.strike(Qt.Key.Key_K)
+        assert self.tool.is_on, self.tool.message.text()
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot, spot) -> Iterator[Window]:
+    """A photo of a spot, outlined."""
+    viewer = make_napari_viewer(show=True)
+    viewer.window._qt_window.resize(1366, 768)
+    viewer.add_image(spot(*MIDDLE, 30, SHAPE)[0], rgb=True, name="arm")
+    window = Window(qtbot, viewer)
+    window.segment.segment_selected()
+    window.rest()
+    viewer.reset_view()
+    yield window
+    window.rest()
+    window.review.close_project()
+    window.rest()
+    window.widget.session.close()
+    QApplication.processEvents()
+
+
+def traces(window):
+    """What Refine has left in the viewer."""
+    viewer, tool = window.viewer, window.tool
+    found = ["on"] * tool.is_on + ["dots"] * ("· clicks" in viewer.layers)
+    found += ["no zoom"] * (len(viewer.mouse_double_click_callbacks) != 1)
+    for mask in (layer for layer in viewer.layers if isinstance(layer, Labels)):
+        found += ["double click"] * (tool._on_second_press in mask.mouse_double_click_callbacks)
+        found += ["click"] * (tool._on_press in mask.mouse_drag_callbacks)
+        found += ["undo"] * (coerce_keybinding("Control-Z") in mask.keymap)
+    return found
+
+
+# --- clicks ----------------------------------------------------------------------------------------------------------
+
+
+def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
+    mask = window.mask
+    before = mask.data.copy()
+    assert before[MIDDLE] == 1
+    assert before[SKIN] == 0
+    window.refine()
+    states = []
+    for place, button, modifier in (
+        (SKIN, LEFT, NONE),
+        (MIDDLE, RIGHT, NONE),
+        (MIDDLE, LEFT, NONE),
+        (SKIN, LEFT, SHIFT),
+    ):
+        states.append(mask.data.copy())
+        window.click(place, button, modifier)
+        assert mask.data[place] == (button == LEFT and modifier == NONE)
+    assert window.dots == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
+    assert window.tool.state.text().startswith("Left")
+    for number, state in reversed(list(enumerate(states))):
+        window.strike(Qt.Key.Key_Z, CTRL)
+        np.testing.assert_array_equal(mask.data, state)
+        assert len(window.dots) == number
+    np.testing.assert_array_equal(mask.data, before)
+
+
+def test_the_answer_is_that_of_the_segmenter_for_all_clicks_on_the_mask_as_it_is(window):
+    mask, segmenter = window.mask, Segmenter("spot-finder", "auto")
+    photo, options = window.viewer.layers["arm"].data, window.segment.options.value()
+    window.refine()
+    mask.brush_size = 9
+    mask.paint((100, 20), 1)
+    painted = mask.data == 1
+    window.click(CORNER)
+    first = Click(*window.tool._round.answered[0].__dict__.values())
+    expected = segmenter.refine(photo, [first], painted, options).mask
+    np.testing.assert_array_equal(mask.data == 1, expected)
+    window.click(SKIN)
+    expected = segmenter.refine(photo, window.tool._round.answered, expected, options).mask
+    np.testing.assert_array_equal(mask.data == 1, expected)
+
+
+def test_other_labels_stay_as_they_are(window):
+    mask = window.mask
+    mask.data[10:14, 100:110] = 3
+    window.refine()
+    window.click((12, 120))
+    window.click((12, 95))
+    assert np.count_nonzero(mask.data == 3) == 40
+    assert mask.data[12, 120] == 1
+
+
+def test_moving_the_mouse_moves_the_photo_and_is_no_click(window):
+    window.refine()
+    before, centre = window.mask.data.copy(), window.viewer.scene.camera.center
+    window.click(SKIN, by=(40, 0))
+    assert window.dots == []
+    window.qtbot.waitUntil(lambda: window.viewer.scene.camera.center != centre, timeout=60_000)
+    np.testing.assert_array_equal(window.mask.data, before)
+    window.click(SKIN, by=(2, 1))
+    assert len(window.dots) == 1
+    assert window.mask.data[SKIN] == 1
+
+
+def test_many_quick_clicks_are_answered_in_their_order_and_none_is_lost(window):
+    mask = window.mask
+    window.refine()
+    told = []
+    mask.events.paint.connect(lambda: told.append(mask.data.copy()))
+    places = [(20, 20), (20, 60), (100, 20), (100, 140), (20, 140)]
+    for place in places:
+        window.click(place, wait=False)
+    assert "Thinking" in window.tool.state.text()
+    assert window.dots == [(*place, True) for place in places], "seen at once"
+    window.rest()
+    assert [click.include for click in window.tool._round.answered] == [True] * 5
+    assert all(mask.data[place] == 1 for place in places)
+    assert len(told) == 5
+    for number, place in enumerate(places):
+        assert told[number][place] == 1
+
+
+def test_the_second_of_a_double_click_counts_and_does_not_zoom(window):
+    window.refine()
+    zoom, at = window.viewer.scene.camera.zoom, window.on_screen(SKIN)
+    window.click(SKIN, wait=False)
+    window.qtbot.mouseDClick(window.canvas, LEFT, NONE, at)
+    window.rest()
+    assert len(window.dots) == 2
+    assert window.viewer.scene.camera.zoom == zoom
+    window.strike(Qt.Key.Key_K)
+    window.qtbot.mouseDClick(window.canvas, LEFT, NONE, at)
+    assert window.viewer.scene.camera.zoom > zoom
+
+
+def test_a_click_beside_the_photo_is_ignored_with_a_sentence(window):
+    window.refine()
+    before = window.mask.data.copy()
+    window.click((-8, 80))
+    assert "outside the photo" in window.tool.message.text()
+    assert window.dots == []
+    np.testing.assert_array_equal(window.mask.data, before)
+    window.click(SKIN)
+    assert not window.tool.message.text()
+
+
+def test_without_a_mask_clicks_begin_from_nothing(window):
+    window.viewer.layers.remove(window.mask)
+    window.refine()
+    assert not window.mask.data.any()
+    window.click(MIDDLE)
+    assert window.mask.data[MIDDLE] == 1
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert not window.mask.data.any()
+
+
+def test_dots_lie_on_a_photo_that_is_turned_and_scaled(window):
+    photo = window.viewer.layers["arm"]
+    window.viewer.layers.remove(window.mask)
+    photo.scale, photo.rotate, photo.translate = (0.5, 0.5), 30, (7, 9)
+    window.viewer.reset_view()
+    window.refine()
+    window.click(SKIN)
+    assert window.mask.data[SKIN] == 1
+    assert [dot[:2] for dot in window.dots] == [SKIN]
+    dots = window.viewer.layers["· clicks"]
+    np.testing.assert_allclose(dots.data_to_world(SKIN), photo.data_to_world(SKIN))
+
+
+def test_in_a_stack_clicks_change_the_plane_that_is_seen(window, spot):
+    window.viewer.layers.clear()
+    stack = np.stack([spot(60, 60 + 10 * number, 25, SHAPE)[0] for number in range(3)])
+    window.viewer.add_image(stack, rgb=True, name="stack")
+    window.viewer.dims.set_point(0, 1)
+    window.refine()
+    window.click((1, *SKIN))
+    assert window.mask.data[1][SKIN] == 1
+    assert not window.mask.data[[0, 2]].any()
+    window.viewer.dims.set_point(0, 2)
+    window.rest()
+    assert traces(window) == []
+
+
+def test_a_dot_is_seen_on_the_screen_and_goes_with_its_click(window):
+    window.refine()
+
+    def at(place):
+        picture, spot = window.canvas.grabFramebuffer(), window.on_screen(place)
+        return picture.pixelColor(spot).getRgb()[:3]
+
+    bare = at(SKIN)
+    window.click(SKIN)
+    red, green, blue = at(SKIN)
+    assert green > 200
+    assert max(red, blue) < 80
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert at(SKIN) == bare
+
+
+# --- to and fro ------------------------------------------------------------------------------------------------------
+
+
+def test_dots_come_and_go_with_their_changes_among_strokes(window):
+    mask = window.mask
+    mask.brush_size = 5
+    mask.paint((100, 20), 1)
+    window.refine()
+    window.click(SKIN)
+    mask.paint((100, 60), 1)
+    window.click(CORNER)
+    seen = []
+    for _ in range(4):
+        seen.append((mask.data.copy(), len(window.dots)))
+        window.strike(Qt.Key.Key_Z, CTRL)
+    assert [number for _, number in seen] == [2, 1, 1, 0]
+    assert mask.data[100, 20] == 0, "a stroke from before goes too"
+    for state, number in reversed(seen):
+        window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+        np.testing.assert_array_equal(mask.data, state)
+        assert len(window.dots) == number
+    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert len(window.dots) == 2
+
+
+def test_a_click_that_changes_nothing_is_a_dot_that_can_be_taken_back(window):
+    mask = window.mask
+    window.refine()
+    window.click(SKIN)
+    first = mask.data.copy()
+    window.tool._round.asked.append(Click(*SKIN))
+    window.tool._round.write([])  # as when the model sees it like that already
+    assert len(window.dots) == 2
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert len(window.dots) == 1
+    np.testing.assert_array_equal(mask.data, first)
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert window.dots == []
+    assert mask.data[SKIN] == 0
+    for number in (1, 2, 2):
+        window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+        assert len(window.dots) == number
+    np.testing.assert_array_equal(mask.data, first)
+
+
+def test_a_click_taken_back_before_its_answer_leaves_the_mask_alone_and_can_be_asked_again(window):
+    before = window.mask.data.copy()
+    window.refine()
+    window.click(SKIN, wait=False)
+    window.strike(Qt.Key.Key_Z, CTRL, wait=False)
+    window.rest()
+    assert window.dots == []
+    np.testing.assert_array_equal(window.mask.data, before)
+    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert len(window.dots) == 1
+    assert window.mask.data[SKIN] == 1
+
+
+def test_a_stroke_painted_meanwhile_is_kept_and_the_click_answered_all_the_same(window):
+    mask = window.mask
+    photo, options = window.viewer.layers["arm"].data, window.segment.options.value()
+    window.refine()
+    mask.brush_size = 5
+    window.click(SKIN, wait=False)
+    mask.paint(CORNER, 1)
+    painted = mask.data == 1
+    window.rest()
+    (click,) = window.tool._round.answered
+    expected = Segmenter("spot-finder", "auto").refine(photo, [click], painted, options).mask
+    np.testing.assert_array_equal(mask.data == 1, expected)
+    window.strike(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(mask.data == 1, painted)
+
+
+def test_a_new_mask_by_the_model_begins_without_dots(window):
+    window.refine()
+    window.click(SKIN)
+    window.strike(Qt.Key.Key_Z, CTRL)
+    window.segment.segment_selected()
+    window.rest()
+    assert window.tool.is_on
+    assert window.dots == []
+    window.click(CORNER)
+    assert window.mask.data[CORNER] == 1
+
+
+# --- ways out --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda window: window.strike(Qt.Key.Key_K, wait=False),
+        lambda window: window.strike(Qt.Key.Key_P, wait=False),
+        lambda window: setattr(window.viewer.layers.selection, "active", window.viewer.layers["arm"]),
+        lambda window: window.viewer.layers.remove(window.mask),
+        lambda window: window.viewer.layers.remove("· clicks"),
+        lambda window: window.viewer.layers.remove("arm"),
+        lambda window: window.viewer.layers.clear(),
+        lambda window: window.widget.tabs.setCurrentIndex(1),
+        lambda window: window.segment.refine.use_model(""),
+    ],
+    ids=["key", "brush", "layer", "no mask", "no dots", "no photo", "nothing", "tab", "no model"],
+)
+def test_every_way_out_is_clean_even_while_an_answer_is_on_its_way(window, leave):
+    mask, before = window.mask, window.mask.data.copy()
+    window.refine()
+    window.click(SKIN, wait=False)
+    leave(window)
+    window.rest()
+    window.widget.tabs.setCurrentIndex(0)
+    assert traces(window) == []
+    np.testing.assert_array_equal(mask.data, before)
+
+
+def test_what_was_said_of_the_models_mask_goes_and_comes_with_it(window):
+    card = window.segment.card
+    window.refine()
+    assert card.isVisible()
+    window.click(SKIN)
+    assert not card.isVisible()
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert card.isVisible()
+
+
+def test_the_tool_in_hand_before_is_in_hand_again(window):
+    window.mask.mode = "erase"
+    window.refine()
+    assert window.mask.mode == "pan_zoom"
+    window.strike(Qt.Key.Key_K)
+    assert window.mask.mode == "erase"
+
+
+def test_closing_the_dock_leaves_nothing_behind(window):
+    window.refine()
+    window.click(SKIN, wait=False)
+    dock = next(iter(window.viewer.window.dock_widgets.values())).parent()
+    dock.destroyOnClose()
+    QApplication.processEvents()
+    window.rest()
+    assert traces(window) == []
+    assert not window.viewer.keymap
+
+
+def test_an_error_is_a_sentence_and_the_mask_stays(window):
+    window.refine()
+    window.mask.data = np.zeros((50, 60), np.uint8)
+    window.viewer.layers.selection.active = window.mask
+    window.click((10, 10))
+    assert "50 pixels" in window.tool.message.text() or "60 x 50" in window.tool.message.text()
+    assert window.dots == []
+    assert not window.mask.data.any()
+
+
+def test_a_photo_that_cannot_be_read_is_a_sentence(window):
+    window.viewer.layers.clear()
+    window.viewer.add_image(np.full((*SHAPE, 3), np.nan), rgb=True, name="broken")
+    window.strike(Qt.Key.Key_K)
+    assert "broken" in window.tool.message.text()
+    assert traces(window) == []
+
+
+def test_without_a_photo_the_key_says_so(window):
+    window.viewer.layers.clear()
+    window.strike(Qt.Key.Key_K)
+    assert "There is no photo" in window.tool.message.text()
+    assert traces(window) == []
+
+
+# --- review ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def gallery(window, tmp_path, spot):
+    """The Review tab, three photos open."""
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(3):
+        PillowImage.fromarray(spot(60, 60 + 10 * number, 30, SHAPE)[0]).save(folder / f"photo_{number}.png")
+    window.viewer.layers.clear()
+    window.widget.tabs.setCurrentIndex(1)
+    window.review.open_folder(folder)
+    window.rest()
+    assert window.review.walk.desk.photo.name == "photo_0.png"
+    return folder
+
+
+def stored(folder, name):
+    project = Project.open(folder / "skinseg-review", read_only=True)
+    try:
+        photo = project.find(folder / name)
+        return photo.status, read_mask(photo.mask_path, SHAPE) if photo.has_mask else None
+    finally:
+        project.close()
+
+
+def test_in_review_clicks_belong_to_the_photo_and_are_saved_as_any_correction(window, gallery):
+    window.refine()
+    window.click(SKIN)
+    refined = window.mask.data == 1
+    assert stored(gallery, "photo_0.png")[0] == "corrected"
+    np.testing.assert_array_equal(stored(gallery, "photo_0.png")[1], refined)
+    window.strike(Qt.Key.Key_N)
+    assert window.review.walk.desk.photo.name == "photo_1.png"
+    assert window.tool.is_on
+    assert window.dots == []
+    before = window.mask.data.copy()
+    window.strike(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(window.mask.data, before)
+    window.click(CORNER)
+    assert window.dots == [(*CORNER, True)]
+    assert window.mask.data[CORNER] == 1
+    window.strike(Qt.Key.Key_N, SHIFT)
+    assert window.dots == []
+    np.testing.assert_array_equal(window.mask.data == 1, refined)
+
+
+def test_accepting_right_after_a_click_waits_for_its_answer(window, gallery):
+    window.refine()
+    window.click(SKIN, wait=False)
+    window.strike(Qt.Key.Key_W)
+    assert window.review.walk.desk.photo.name == "photo_1.png"
+    assert stored(gallery, "photo_0.png")[1][SKIN]
+
+
+def test_the_buttons_undo_and_redo_take_the_dots_along(window, gallery):
+    before = window.mask.data.copy()
+    window.refine()
+    window.click(SKIN)
+    window.qtbot.mouseClick(window.review.tools.undo_button, LEFT)
+    assert window.dots == []
+    np.testing.assert_array_equal(window.mask.data, before)
+    window.qtbot.mouseClick(window.review.tools.redo_button, LEFT)
+    assert window.dots == [(*SKIN, True)]
+    assert window.mask.data[SKIN] == 1
+
+
+def test_hiding_the_mask_hides_the_dots_and_looks_do_not_end_it(qtbot, window, gallery):
+    window.refine()
+    window.click(SKIN)
+    window.strike(Qt.Key.Key_G)
+    window.strike(Qt.Key.Key_G)
+    assert "· model" in window.viewer.layers
+    assert window.tool.is_on
+    for dots in (0, 1):
+        qtbot.keyPress(window.main, Qt.Key.Key_H)
+        window.review.walk.look._held_since += 60  # a tap, on however slow a machine
+        qtbot.keyRelease(window.main, Qt.Key.Key_H)
+        window.rest()
+        assert len(window.dots) == dots
+
+
+def test_a_photo_of_the_blind_sample_is_drawn_without_the_model(window, gallery):
+    window.review.project.set_blind_sample(1.0)
+    window.review.list_again()
+    window.rest()
+    window.strike(Qt.Key.Key_N)
+    window.strike(Qt.Key.Key_K)
+    assert not window.tool.is_on
+    assert "blind sample" in window.tool.message.text()
+
+
+def test_closing_the_project_ends_it(window, gallery):
+    window.refine()
+    window.click(SKIN)
+    window.review.close_project()
+    window.rest()
+    assert len(window.viewer.layers) == 0
+    window.widget.tabs.setCurrentIndex(0)
+    assert traces(window) == []
+    assert set(window.viewer.keymap) == set(window.segment._keys._calls) or len(window.viewer.keymap) == 1
+
+
+# --- the rest --------------------------------------------------------------------------------------------------------
+
+
+def test_the_key_is_on_the_button_and_in_the_strip(window):
+    assert f"({chosen()['refine'].shown})" in window.segment.refine.button.toolTip()
+    assert "<b>K</b>&nbsp;refine" in window.review.strip.text()

@@ -1,0 +1,187 @@
+"""Reading the scale off a ruler: a real line in a real Shapes layer, and what becomes of the measurements."""
+
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from napari.components import ViewerModel
+from napari.layers import Image, Labels
+from napari.utils.interactions import mouse_move_callbacks, mouse_press_callbacks, mouse_release_callbacks
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.plugin import layers as bridge
+from napari_skinseg.plugin.correct.scale_tool import ScaleTool
+from napari_skinseg.plugin.session import Session
+
+
+@pytest.fixture(autouse=True)
+def models_here():
+    """This tool needs no model, so none is trained for it."""
+
+
+@pytest.fixture
+def viewer():
+    viewer = ViewerModel()
+    viewer.layers.append(Image(np.full((600, 1000, 3), 200, np.uint8), rgb=True, name="arm"))
+    viewer.layers.append(Labels(np.zeros((600, 1000), np.uint8), name="arm_segmentation"))
+    return viewer
+
+
+@pytest.fixture
+def tool(qtbot, viewer):
+    tool = ScaleTool(Session(viewer))
+    qtbot.addWidget(tool)
+    tool.show()
+    tool.set_layer(viewer.layers["arm"])
+    told = tool.told = []
+    tool.scale_set.connect(lambda *values: told.append(values))
+    tool.scale_cleared.connect(lambda: told.append("cleared"))
+    return tool
+
+
+def press(qtbot, button):
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def drag(viewer, layer, start, end):
+    """What napari's canvas makes of a drag with the left button, from and to (row, column) of the photo."""
+    event = SimpleNamespace(
+        type="mouse_press", button=1, buttons=[1], modifiers=[], is_dragging=False, handled=False, pos=np.array([0, 0]),
+        position=layer.data_to_world(start), view_direction=None, up_direction=None, dims_displayed=[0, 1],
+        dims_point=[0, 0], camera_zoom=1.0, inverted=False, viewer=viewer,
+    )  # fmt: skip
+    mouse_press_callbacks(layer, event)
+    event.type, event.is_dragging, event.pos = "mouse_move", True, np.array([50, 50])
+    event.position = layer.data_to_world(end)
+    mouse_move_callbacks(layer, event)
+    event.type, event.is_dragging = "mouse_release", False
+    mouse_release_callbacks(layer, event)
+    QApplication.processEvents()
+
+
+def draw(qtbot, viewer, tool, start=(500, 100), end=(500, 600)):
+    press(qtbot, tool.draw_button)
+    drag(viewer, viewer.layers["↔ ruler"], start, end)
+
+
+def test_a_line_and_its_length_give_the_scale(qtbot, viewer, tool):
+    photo = viewer.layers["arm"]
+    viewer.layers.selection.active = viewer.layers["arm_segmentation"]
+    draw(qtbot, viewer, tool)
+    assert "500 px" in tool.preview.text()
+    assert "±0.4%" in tool.preview.text()
+    assert tool.warning.isHidden()
+    press(qtbot, tool.set_button)
+    ((scale, line, uncertainty),) = tool.told
+    assert scale == pytest.approx(0.02, rel=1e-3)
+    np.testing.assert_allclose(line, ((500, 100), (500, 600)), atol=3)
+    assert uncertainty == pytest.approx(0.004, rel=1e-3)
+    assert bridge.mm_per_px(photo) == scale
+    assert bridge.image_from_layer(photo, (0, 0)).mm_per_px == scale
+    assert [layer.name for layer in viewer.layers] == ["arm", "arm_segmentation"]
+    assert viewer.layers.selection.active.name == "arm_segmentation", "the brush is in hand again"
+    assert "0.02 mm per pixel" in tool.state.text()
+    assert "20 mm wide" in tool.state.text()
+
+
+def test_the_photo_is_still_a_photo_and_stays_where_it_is(qtbot, viewer, tool):
+    photo = viewer.layers["arm"]
+    photo.metadata = {"mine": 1}
+    draw(qtbot, viewer, tool)
+    press(qtbot, tool.set_button)
+    assert bridge.is_photo(photo)
+    np.testing.assert_array_equal(photo.scale, (1, 1))
+    assert photo.metadata["mine"] == 1
+    json.dumps(photo.metadata)
+
+
+def test_clear_scale_takes_it_away_again(qtbot, viewer, tool):
+    photo = viewer.layers["arm"]
+    assert tool.clear_button.isHidden()
+    draw(qtbot, viewer, tool)
+    press(qtbot, tool.set_button)
+    press(qtbot, tool.clear_button)
+    assert tool.told[-1] == "cleared"
+    assert bridge.mm_per_px(photo) is None
+    assert photo.metadata == {}
+    assert tool.clear_button.isHidden()
+    assert "in pixels" in tool.state.text()
+
+
+def test_the_ruler_wins_over_the_layers_own_scale_until_it_is_cleared(qtbot, viewer, tool):
+    photo = Image(np.zeros((60, 100, 3), np.uint8), rgb=True, scale=(0.5, 0.5), units=("mm", "mm"), translate=(7, 9))
+    viewer.layers.append(photo)
+    tool.set_layer(photo)
+    assert "0.5 mm per pixel" in tool.state.text()
+    assert "layer's own" in tool.state.text()
+    tool.distance.setValue(20)
+    draw(qtbot, viewer, tool, (10, 0), (10, 80))
+    press(qtbot, tool.set_button)
+    assert bridge.mm_per_px(photo) == pytest.approx(0.25, rel=5e-3), "the line is in pixels, wherever the layer lies"
+    press(qtbot, tool.clear_button)
+    assert bridge.mm_per_px(photo) == pytest.approx(0.5)
+
+
+def test_the_ends_can_be_moved_until_they_are_on_the_ticks(qtbot, viewer, tool):
+    draw(qtbot, viewer, tool)
+    ruler = viewer.layers["↔ ruler"]
+    assert ruler.mode == "direct"
+    drag(viewer, ruler, (500, 600), (500, 900))
+    assert "800 px" in tool.preview.text()
+    assert len(ruler.data) == 1
+
+
+def test_cancel_leaves_the_scale_and_the_layers_as_they_were(qtbot, viewer, tool):
+    photo = viewer.layers["arm"]
+    bridge.keep_scale(photo, 0.03)
+    draw(qtbot, viewer, tool)
+    press(qtbot, tool.cancel_button)
+    assert bridge.mm_per_px(photo) == 0.03
+    assert len(viewer.layers) == 2
+    assert not tool.told
+    assert "another photo's ruler" in tool.state.text()
+
+
+def test_deleting_the_rulers_layer_is_a_way_to_cancel(qtbot, viewer, tool):
+    draw(qtbot, viewer, tool)
+    viewer.layers.remove("↔ ruler")
+    assert tool.set_button.isHidden() or not tool.set_button.isVisible()
+    assert tool.draw_button.isVisible()
+    draw(qtbot, viewer, tool)
+    assert tool.set_button.isEnabled()
+
+
+def test_the_next_photo_takes_a_half_drawn_line_away(qtbot, viewer, tool):
+    other = Image(np.zeros((60, 100, 3), np.uint8), rgb=True, name="leg")
+    viewer.layers.append(other)
+    draw(qtbot, viewer, tool)
+    tool.set_layer(other)
+    assert "↔ ruler" not in viewer.layers
+    assert bridge.mm_per_px(other) is None
+    assert bridge.mm_per_px(viewer.layers["arm"]) is None
+
+
+def test_a_short_line_cannot_be_set_and_says_why(qtbot, viewer, tool):
+    press(qtbot, tool.draw_button)
+    assert not tool.set_button.isEnabled()
+    drag(viewer, viewer.layers["↔ ruler"], (500, 100), (500, 110))
+    assert not tool.set_button.isEnabled()
+    assert "10 pixels long" in tool.warning.text()
+
+
+def test_an_implausible_length_is_doubted_but_not_refused(qtbot, viewer, tool):
+    draw(qtbot, viewer, tool)
+    tool.distance.setValue(100)
+    assert "200 mm wide" in tool.warning.text()
+    assert tool.warning.isVisible()
+    assert tool.set_button.isEnabled()
+    assert tool.distance.minimum() == 5
+
+
+def test_without_a_photo_nothing_can_be_drawn(tool, viewer):
+    tool.set_layer(None)
+    assert not tool.draw_button.isEnabled()
+    tool.draw()
+    assert len(viewer.layers) == 2

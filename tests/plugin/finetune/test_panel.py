@@ -1,0 +1,391 @@
+"""A model is taught through the real tab: real corrections, real training of a small network, a real store."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from napari.utils.notifications import notification_manager
+from PIL import Image
+from qtpy.QtCore import Qt, QTimer
+from qtpy.QtWidgets import QApplication, QMessageBox
+from scipy.ndimage import binary_dilation
+
+from napari_skinseg.finetuning.evidence import collect
+from napari_skinseg.finetuning.finetune import fine_tune as fine_tune_verb
+from napari_skinseg.finetuning.options import FineTuneOptions
+from napari_skinseg.finetuning.runs import CHECKPOINT, default_run_folder
+from napari_skinseg.finetuning.verdict import Compared
+from napari_skinseg.models import store
+from napari_skinseg.pixels.mask import write_mask
+from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.plugin.background import Background
+from napari_skinseg.plugin.finetune.comparison_strip import BASE, CANDIDATE, YOURS, Strip
+from napari_skinseg.plugin.finetune.worker import Clock
+
+SHAPE = (96, 128)
+PLACES = [(40, 50, 20), (50, 70, 26), (45, 60, 16), (52, 66, 22), (44, 76, 18), (48, 58, 24)]
+QUICK = FineTuneOptions(passes=12, learning_rate=0.02, folds=2)
+IDLE = FineTuneOptions(passes=1, learning_rate=1e-6, folds=2)
+SHORT = FineTuneOptions(passes=2, folds=2)
+ENDLESS = FineTuneOptions(passes=1000, folds=6)  # minutes on any machine: not over while a test looks at it
+
+
+@pytest.fixture
+def wide(spot):
+    """How this clinic draws: well outside the border. Photos of dark spots, and their masks."""
+
+    def draw(place):
+        image, truth = spot(*place, SHAPE)
+        return image, binary_dilation(truth, iterations=4)
+
+    return draw
+
+
+@pytest.fixture
+def folder(tmp_path, wide):
+    """Photos with masks beside them."""
+    folder = tmp_path / "clinic"
+    folder.mkdir()
+    for number, place in enumerate(PLACES):
+        image, mask = wide(place)
+        Image.fromarray(image).save(folder / f"photo_{number}.png")
+        write_mask(folder / f"photo_{number}_segmentation.png", mask)
+    return folder
+
+
+@pytest.fixture
+def widget(make_napari_viewer_proxy) -> Iterator[object]:
+    """The widget, opened as the Plugins menu does."""
+    viewer = make_napari_viewer_proxy(show=True)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    widget.viewer = viewer
+    yield widget
+    widget.session.close()
+    QApplication.processEvents()
+
+
+@pytest.fixture
+def panels(widget):
+    return {panel.title: panel for panel in widget.panels}
+
+
+@pytest.fixture
+def tab(widget, panels):
+    """The Fine-tune tab, in sight."""
+    widget.tabs.setCurrentIndex(widget.panels.index(panels["Fine-tune"]))
+    return panels["Fine-tune"]
+
+
+@pytest.fixture
+def settle(qtbot, widget):
+    """Wait until nothing runs."""
+
+    def wait(timeout: int = 300_000) -> None:
+        session = widget.session
+        for _ in range(3):  # what ends may begin something else
+            QApplication.processEvents()
+            qtbot.waitUntil(lambda: not session.training.is_busy and not session.background.is_busy, timeout=timeout)
+
+    return wait
+
+
+@pytest.fixture
+def notified() -> Iterator[list[str]]:
+    """What napari tells the person."""
+    told: list[str] = []
+
+    def take(notification):
+        told.append(notification.message)
+
+    notification_manager.notification_ready.connect(take)
+    yield told
+    notification_manager.notification_ready.disconnect(take)
+
+
+def press(qtbot, button):
+    assert button.isEnabled()
+    assert not button.isHidden()
+    qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
+
+
+def answer(button):
+    """Press `button` in the question that is about to come up; the list says what was asked."""
+    asked = []
+
+    def press_it():
+        box = QApplication.activeModalWidget()
+        if box is None:
+            QTimer.singleShot(20, press_it)
+            return
+        asked.append(box.text())
+        box.button(button).click()
+
+    QTimer.singleShot(0, press_it)
+    return asked
+
+
+def fine_tune(qtbot, tab, settle, folder, options):
+    tab.use_folder(folder)
+    settle()
+    tab.options.show_value(options)
+    press(qtbot, tab.start_button)
+    settle()
+
+
+@pytest.fixture
+def learning(qtbot, tab, settle, folder):
+    """The tab with a run that has learned for some passes and is far from its end."""
+    tab.use_folder(folder)
+    settle()
+    tab.options.show_value(ENDLESS)
+    press(qtbot, tab.start_button)
+    qtbot.waitUntil(lambda: "left" in tab.progress.format(), timeout=300_000)
+    return tab
+
+
+def correct(qtbot, review, wide):
+    """Draw the photo in hand as the clinic does, and accept."""
+    layer, mask = review.walk.desk.labels, wide(PLACES[int(review.walk.desk.photo.name[6])])[1]
+    differing = np.nonzero((layer.data > 0) != mask)
+    layer.data_setitem(differing, mask[differing].astype(np.uint8))
+    press(qtbot, review.accept_button)
+
+
+def test_from_corrections_to_a_model_in_use_and_back(qtbot, widget, panels, tab, settle, tmp_path, wide):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number, place in enumerate(PLACES):
+        Image.fromarray(wide(place)[0]).save(folder / f"photo_{number}.png")
+    review, segment = panels["Review"], panels["Segment"]
+    widget.tabs.setCurrentIndex(widget.panels.index(review))
+    review.open_folder(folder)
+    qtbot.waitUntil(lambda: review.walk.desk.photo is not None, timeout=300_000)
+    settle()
+    for done in range(1, len(PLACES) + 1):
+        correct(qtbot, review, wide)
+        qtbot.waitUntil(lambda words=f"<b>{done} of 6</b>": words in review.counts.text(), timeout=100_000)
+        settle()
+
+    widget.tabs.setCurrentIndex(widget.panels.index(tab))
+    settle()
+    assert tab.source.currentText() == "photos (in Review)"
+    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 4 folds"
+    tab.options.show_value(QUICK)
+    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 2 folds"
+    press(qtbot, tab.start_button)
+    qtbot.waitUntil(lambda: not tab.curve.isHidden() and not tab.curve.pixmap().isNull(), timeout=300_000)
+    settle()
+    assert tab.verdict.isVisible(), tab.message.text()
+    assert len(tab.curve.dices) == 2
+    assert "6 photos" in tab.verdict.sentence.text()
+    base, new = (float(cell.text()) for cell in tab.verdict.cells["Dice"])
+    assert new > base
+    assert tab.verdict.strip.list.count() == 6
+    assert tab.verdict.adopt_button.text() == "Adopt"
+    assert store.default_name() == "spot-finder"
+
+    press(qtbot, tab.verdict.adopt_button)
+    settle()
+    assert store.default_name() == segment.model.currentText() == review._menu.model == "spot-finder-tuned"
+    assert tab.verdict.isHidden()
+    image, mask = wide((50, 60, 21))
+    widget.viewer.add_image(image, rgb=True, name="next patient")
+    press(qtbot, segment.segment_button)
+    settle()
+    drawn = widget.viewer.layers["next patient_segmentation"]
+    assert drawn.metadata["napari_skinseg"]["model"] == "spot-finder-tuned"
+    as_the_clinic = dice(drawn.data > 0, mask)
+
+    press(qtbot, tab.history.buttons["spot-finder-tuned"])
+    settle()
+    assert store.default_name() == segment.model.currentText() == "spot-finder"
+    press(qtbot, segment.segment_button)
+    settle()
+    assert dice(drawn.data > 0, mask) < as_the_clinic
+    assert tab.history.buttons["spot-finder-tuned"].text() == "Use"
+
+
+def test_what_is_no_better_is_adopted_only_after_a_second_yes_and_dropped_but_for_its_log(
+    qtbot, tab, settle, folder, models_here
+):
+    fine_tune(qtbot, tab, settle, folder, IDLE)
+    assert tab.verdict.isVisible(), tab.message.text()
+    assert "Keep the base" in tab.verdict.sentence.text()
+    assert tab.verdict.adopt_button.text() == "Adopt anyway…"
+    assert "bold" in tab.verdict.keep_button.styleSheet()
+    assert "bold" not in tab.verdict.adopt_button.styleSheet()
+    asked = answer(QMessageBox.StandardButton.No)
+    press(qtbot, tab.verdict.adopt_button)
+    settle()
+    assert tab.verdict.sentence.text() in asked[0]
+    assert [model.name for model in store.list_models() if model.origin == "user"] == ["spot-finder"]
+    press(qtbot, tab.verdict.keep_button)
+    settle()
+    assert tab.verdict.isHidden()
+    assert store.default_name() == "spot-finder"
+    (run,) = (models_here / "runs").glob("*/*")
+    assert {path.name for path in run.iterdir()} == {"log.csv", "log.json", "curve.png", "verdict.json"}
+
+
+def test_a_held_out_photo_is_shown_large_with_three_outlines(qtbot, tmp_path, spot):
+    background, compared = Background(), []
+    strip = Strip(background)
+    qtbot.addWidget(strip)
+    for number, gain in enumerate((0.01, 0.2, -0.1)):
+        image, mask = spot(*PLACES[number], SHAPE)
+        Image.fromarray(image).save(tmp_path / f"{number}.png")
+        paths = [tmp_path / f"{number}_{who}.png" for who in ("person", "base", "candidate")]
+        for path, wider in zip(paths, (6, 1, 12), strict=True):
+            write_mask(path, binary_dilation(mask, iterations=wider)[:: 1 + number])  # models judge at another size
+        compared.append(Compared(
+            "", tmp_path / f"{number}.png", paths[0], "corrected", 0.7, 0.7 + gain, False, False, *paths[1:]
+        ))  # fmt: skip
+    strip.show_cases(compared)
+    shown = [strip.list.item(row) for row in range(3)]
+    assert [item.text() for item in shown] == ["0.70 → 0.90", "0.70 → 0.60", "0.70 → 0.71"]
+    blank = [item.icon().cacheKey() for item in shown]
+    qtbot.waitUntil(lambda: not background.is_busy, timeout=60_000)
+    assert not {item.icon().cacheKey() for item in shown} & set(blank)
+    strip.list.itemClicked.emit(shown[0])
+    qtbot.waitUntil(lambda: strip.large.isVisible(), timeout=60_000)
+    picture = strip.large.picture.pixmap().toImage()
+    pixels = {picture.pixelColor(x, y).getRgb()[:3] for x in range(picture.width()) for y in range(picture.height())}
+    assert {YOURS, BASE, CANDIDATE} <= pixels
+    background.close()
+
+
+def test_the_other_tabs_work_while_a_model_learns_and_cancel_changes_nothing(
+    qtbot, widget, panels, learning, settle, models_here, wide
+):
+    widget.viewer.add_image(wide(PLACES[0])[0], rgb=True, name="arm")
+    press(qtbot, panels["Segment"].segment_button)
+    qtbot.waitUntil(lambda: "arm_segmentation" in widget.viewer.layers, timeout=300_000)
+    assert learning._run is not None
+    press(qtbot, learning.cancel_button)
+    assert learning.cancel_button.text() == "Cancelling…"
+    settle()
+    assert learning._run is None
+    assert "Cancelled" in learning.message.text()
+    assert learning.start_button.isEnabled()
+    assert learning.verdict.isHidden()
+    assert store.default_name() == "spot-finder"
+    (run,) = (models_here / "runs").glob("*/*")
+    assert {path.suffix for path in run.iterdir()} <= {".csv", ".json"}  # only a log
+
+
+def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
+    widget.viewer.window.remove_dock_widget(widget)
+    settle()
+    assert learning._run is None
+    assert (default_run_folder(folder) / CHECKPOINT).exists()  # and offers to go on the next time
+
+
+def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
+    call = learning._run._call
+    widget.session.close()
+    assert call.left.is_set()
+
+
+def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, models_here):
+    run = default_run_folder(folder)
+
+    def kill(event):  # as a power cut would: nobody tidies up
+        if event.stage == "train" and event.values and (run / CHECKPOINT).exists():
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fine_tune_verb("spot-finder", collect(folder), SHORT, run, kill)
+    tab.use_folder(folder)
+    settle()
+    assert not tab.question.isHidden()
+    assert tab.start_button.isHidden()
+    assert f"{run.name[11:13]}:{run.name[13:15]}" in tab.question_text.text()
+    press(qtbot, tab.go_on_button)
+    settle()
+    assert tab.verdict.isVisible(), tab.message.text()
+    assert tab.options.value().passes == SHORT.passes
+    assert [path.name for path in (models_here / "runs").glob("*/*")] == [run.name]
+
+
+def test_nothing_to_learn_from_is_said_in_the_tab_and_aloud(qtbot, tab, settle, tmp_path, spot, notified):
+    press(qtbot, tab.start_button)
+    assert "open a folder in Review" in tab.message.text()
+    Image.fromarray(spot(*PLACES[0], SHAPE)[0]).save(tmp_path / "only.png")
+    tab.use_folder(tmp_path)
+    settle()
+    assert "holds no photo with a mask" in tab.evidence.text()
+    press(qtbot, tab.start_button)
+    settle()
+    assert "holds no photo with a mask" in tab.message.text()
+    assert sum("holds no photo with a mask" in sentence for sentence in notified) == 2
+    assert not any("unexpected" in sentence for sentence in notified)
+
+
+def test_one_correction_is_learned_from_but_not_measured(qtbot, tab, settle, tmp_path, wide):
+    image, mask = wide(PLACES[0])
+    Image.fromarray(image).save(tmp_path / "only.png")
+    write_mask(tmp_path / "only_segmentation.png", mask)
+    tab.use_folder(tmp_path)
+    settle()
+    assert "too few to be judged" in tab.evidence.text()
+    tab.options.show_value(IDLE)
+    press(qtbot, tab.start_button)
+    settle()
+    assert "Not measured" in tab.verdict.sentence.text()
+    assert {cell.text() for row in ("Dice", "95 % range", "Worst photo") for cell in tab.verdict.cells[row]} == {"–"}
+    assert tab.verdict.strip.isHidden()
+    assert tab.verdict.adopt_button.text() == "Adopt anyway…"
+    answer(QMessageBox.StandardButton.Yes)
+    press(qtbot, tab.verdict.adopt_button)
+    settle()
+    assert store.default_name() == "spot-finder-tuned"
+    assert tab.base.currentData() == "spot-finder"  # the next run begins at the root, unless the person chooses
+
+
+def test_a_wrong_option_or_a_taken_name_is_said_before_anything_runs(qtbot, tab, settle, folder):
+    tab.use_folder(folder)
+    settle()
+    for options, words in (
+        (FineTuneOptions(folds=1), "folds is 1"),
+        (FineTuneOptions(name="My Model"), "'My Model' is no model name"),
+        (FineTuneOptions(name="spot-finder"), "There is a model named spot-finder already"),
+    ):
+        tab.options.show_value(options)
+        press(qtbot, tab.start_button)
+        assert words in tab.message.text()
+        assert tab._run is None
+
+
+def test_the_options_are_those_of_the_dataclass(tab):
+    assert tab.options.value() == FineTuneOptions()
+    assert all(editor.toolTip() for editor in tab.options.editors.values())
+    tab.options.show_value(ENDLESS)
+    assert tab.options.value() == ENDLESS
+
+
+def test_how_long_it_takes_is_told_after_the_first_pass():
+    now = iter([0.0, 10.0, 100.0])
+    clock = Clock(FineTuneOptions(passes=10, folds=4), lambda: next(now))
+    assert clock.in_words(200, 1000) == ""  # begins in the middle: it was taken up again
+    assert clock.in_words(210, 1000) == ""
+    assert clock.in_words(300, 1000) == "about 70 s left"
+    assert clock.in_words(500, 1000) == "about 3 min left"
+
+
+def test_a_verdict_that_was_not_decided_is_offered_again_the_next_time(qtbot, widget, tab, settle, folder):
+    fine_tune(qtbot, tab, settle, folder, IDLE)
+    sentence = tab.verdict.sentence.text()
+    later = type(tab)(widget.session)
+    qtbot.addWidget(later)
+    later.use_folder(folder)
+    settle()
+    assert not later.verdict.isHidden()
+    assert later.verdict.sentence.text() == sentence
+    assert later.verdict.strip.list.count() == 6
+    assert "waiting for your decision" in later.message.text()
+    later.keep_base()
+    settle()
+    assert later.verdict.isHidden()
+    later.use_folder(folder)
+    settle()
+    assert later.verdict.isHidden()

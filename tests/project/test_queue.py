@@ -1,0 +1,99 @@
+"""The order of review: doubt, reasons, chance, and places that stay."""
+
+import numpy as np
+import pytest
+
+from napari_skinseg.project.queue import Candidate, Queue, QueueItem, arrange, border_entropy, doubt
+
+
+def candidates(*scores: float | None, reviewed: tuple[int, ...] = ()) -> list[Candidate]:
+    return [Candidate(f"p{i}", i in reviewed, score, f"reason {i}", 0.1) for i, score in enumerate(scores)]
+
+
+def names(queue: Queue) -> list[str]:
+    return [item.photo for item in queue.items]
+
+
+def test_the_strongest_cause_of_doubt_is_the_reason(draw):
+    two = draw(8) | np.roll(draw(4), 24, axis=1)
+    assert doubt(draw(10), 0.95).reason == "expected overlap 95 %"
+    assert doubt(two, 0.95).reason == "2 pieces"
+    assert doubt(two, 0.4).reason == "expected overlap 40 %"
+    assert doubt(draw(40), 0.95).reason == "touches the frame"
+    assert doubt(np.zeros((48, 64), bool), 0.99).reason == "no lesion found"
+    assert doubt(draw(10), None).reason == "no confidence given"
+    assert doubt(two, 0.9).score > doubt(draw(10), 0.9).score
+
+
+def test_where_no_lesion_was_found_is_looked_at_first_and_the_likeliest_to_hide_one_before_the_others(draw):
+    nothing = np.zeros((48, 64), bool)
+    undecided = np.full((48, 64), 0.5, np.float32)
+    worst = doubt(draw(40) | np.roll(draw(4), 30, axis=1), 0.01, undecided)
+    assert doubt(nothing, 0.4).score > doubt(nothing, 0.1).score > worst.score + 0.4
+    assert doubt(nothing, None).score > worst.score + 0.4
+
+
+def test_an_undecided_border_counts_and_a_decided_one_does_not(draw):
+    rows, columns = np.mgrid[:48, :64]
+    inside = 10 - np.hypot(rows - 24, columns - 32)
+    sharp, soft = (1 / (1 + np.exp(-inside * k)) for k in (8.0, 0.3))
+    assert border_entropy(sharp.astype(np.float32), draw(10)) < 0.3
+    assert border_entropy(soft.astype(np.float32), draw(10)) > 0.7
+    assert doubt(draw(10), 0.9, soft.astype(np.float32)).reason.startswith("undecided border")
+    assert border_entropy(np.zeros((48, 64), np.float32), np.zeros((48, 64), bool)) == 0
+
+
+def test_doubtful_first_then_unpredicted_then_reviewed():
+    queue = arrange(candidates(0.1, None, 0.9, 0.5, 0.7, reviewed=(4,)))
+    assert names(queue) == ["p2", "p3", "p0", "p1", "p4"]
+    assert [item.reason for item in queue.items] == [
+        "reason 2", "reason 3", "reason 0", "not predicted yet", "reviewed already"
+    ]  # fmt: skip
+
+
+def test_mixed_takes_every_second_by_chance_and_every_photo_once():
+    photos = candidates(*np.linspace(0, 1, 40))
+    queue = arrange(photos, "mixed", seed=4)
+    assert sorted(names(queue)) == sorted(one.photo for one in photos)
+    assert sum(item.reason == "drawn at random" for item in queue.items[:10]) >= 4
+    assert sum(item.reason != "drawn at random" for item in queue.items[:10]) >= 4
+    assert queue == arrange(photos, "mixed", seed=4)
+    assert queue != arrange(photos, "mixed", seed=5)
+
+
+def test_chance_and_file_order_are_offered():
+    photos = candidates(*np.linspace(0, 1, 20), reviewed=(3,))
+    assert names(arrange(photos, "file")) == [one.photo for one in photos]
+    drawn = names(arrange(photos, "random", seed=1))
+    assert sorted(drawn) == sorted(one.photo for one in photos)
+    assert drawn[-1] == "p3"
+    assert drawn[:-1] != sorted(drawn[:-1], key=lambda name: int(name[1:]))
+
+
+def test_a_lesion_unlike_the_others_in_size_comes_forward_with_that_reason():
+    photos = [Candidate(f"p{i}", False, 0.1, "expected overlap 90 %", 0.1 + 0.001 * i) for i in range(30)]
+    photos.append(Candidate("huge", False, 0.1, "expected overlap 90 %", 0.9))
+    first = arrange(photos).items[0]
+    assert first == QueueItem("huge", "unusually large (90 % of the photo)")
+
+
+@pytest.mark.parametrize("order", ["least certain", "mixed", "random", "file"])
+def test_an_empty_project_has_an_empty_queue(order):
+    queue = arrange([], order)
+    assert len(queue) == 0
+    assert queue.first(["p"]) is None
+
+
+def test_steps_stop_at_the_ends_and_neighbours_are_named_for_preparation():
+    queue = arrange(candidates(0.9, 0.8, 0.7, 0.6, 0.5))
+    assert (queue.step("p0"), queue.step("p0", -1), queue.step("p4"), queue.step("gone")) == ("p1", None, None, None)
+    assert queue.around("p1") == ["p2", "p3", "p4", "p0"]
+    assert queue.around("p4") == ["p3"]
+    assert queue.place("p3") == 3
+
+
+def test_photos_added_meanwhile_come_at_the_end():
+    queue = arrange(candidates(0.9, 0.8))
+    longer = queue.with_more(["p1", "p7"])
+    assert names(longer) == ["p0", "p1", "p7"]
+    assert names(queue) == ["p0", "p1"]

@@ -1,0 +1,47 @@
+"""Calibrating: a model learns how far to trust itself, and from which doubt on there is no lesion."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from napari_skinseg.datasets.dataset import find_cases
+from napari_skinseg.models.bundle import ModelSpec, read_spec
+from napari_skinseg.pixels.image import read_image
+from napari_skinseg.pixels.mask import write_mask
+from napari_skinseg.pixels.metrics import jaccard
+from napari_skinseg.segmentation.segmenter import Segmenter
+from napari_skinseg.training.calibrate import HIGHEST_LIMIT, calibrate, no_lesion_limit
+
+
+def test_the_limit_withholds_at_most_one_lesion_in_two_hundred():
+    confidences = np.linspace(0.1, 0.95, 1000)
+    limit = no_lesion_limit(np.random.default_rng(0).permutation(confidences))
+    assert 4 <= (confidences < limit).sum() <= 5
+
+
+def test_of_few_lesions_the_limit_withholds_none():
+    assert no_lesion_limit(np.array([0.9, 0.31, 0.8])) == 0.31
+
+
+def test_an_outline_that_is_likely_enough_is_never_withheld():
+    assert no_lesion_limit(np.full(300, 0.93)) == HIGHEST_LIMIT
+
+
+def test_without_a_lesion_to_judge_by_the_limit_is_the_usual_one():
+    assert no_lesion_limit(np.array([])) == ModelSpec.no_lesion
+
+
+def test_calibrating_judges_the_outlines_that_were_withheld_until_then(doubting_model, photos, tmp_path):
+    folder = shutil.copytree(doubting_model, tmp_path / "doubting")
+    for photo, truth in photos.items():
+        write_mask(photo.with_name(f"{photo.stem}_segmentation.png"), truth)
+    assert not any(Segmenter(folder, "cpu").segment(read_image(photo)).mask.any() for photo in photos)
+    spec = calibrate(folder, find_cases(tmp_path / "photos"), device="cpu")
+    assert read_spec(folder) == spec
+    assert 0 < spec.no_lesion <= HIGHEST_LIMIT
+    assert spec.metrics["validation Dice"] > 0.9
+    segmenter = Segmenter(folder, "cpu")
+    for photo, truth in photos.items():
+        found = segmenter.segment(read_image(photo))
+        assert found.confidence == pytest.approx(jaccard(found.mask, truth), abs=0.1)
