@@ -11,10 +11,11 @@ import pytest
 from PIL import Image
 
 from napari_skinseg import Segmenter
-from napari_skinseg.cases.dataset import find_cases
-from napari_skinseg.cases.project import Project
-from napari_skinseg.cli import main
-from napari_skinseg.finetune import adopt, collect, history, revert, undecided
+from napari_skinseg.cli.main import main
+from napari_skinseg.datasets.dataset import find_cases
+from napari_skinseg.finetuning.evidence import collect
+from napari_skinseg.finetuning.runs import adopt, history, revert, undecided
+from napari_skinseg.project.project import Project
 
 OLD = Path(__file__).parent / "data" / "version-0.1"
 TRAIN = (

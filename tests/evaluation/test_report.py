@@ -137,7 +137,7 @@ import sys
 import numpy as np
 from napari_skinseg.pixels.metrics import agreement
 from napari_skinseg.evaluation.report import dice_plot, reliability_plot
-from napari_skinseg.scores import CaseResult, reliability
+from napari_skinseg.evaluation.statistics import CaseResult, reliability
 assert "matplotlib" not in sys.modules
 half = np.arange(16).reshape(4, 4) < 8
 photo = CaseResult("a", "", "", 4, 4, 0.5, 0.7, 0.1, agreement(half, half), (8, 16), 0.5, True)
