@@ -51,10 +51,14 @@ def test_fewer_large_results_wait_than_small_ones():
 
 def test_cancelling_raises_and_begins_nothing_more():
     cancel, begun = threading.Event(), []
-    with pytest.raises(Cancelled):
+
+    def cancel_at_four():
         for item, _ in read_ahead(begun.append, range(1000), ahead=3, cancel=cancel):
             if item == 4:
                 cancel.set()
+
+    with pytest.raises(Cancelled):
+        cancel_at_four()
     assert len(begun) < 12
 
 

@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIXELS_AHEAD = 48_000_000
-"""Results of a known size wait for the caller only up to this sum of pixels, so that large photos do not fill memory."""
+"""Results whose size is known wait only up to this sum of pixels, so that large photos do not fill memory."""
 
 
 def read_ahead(
