@@ -1,7 +1,12 @@
 """What the forms with a run in them share: one message, one question, and a bar and a button while it runs."""
 
 import re
+from collections.abc import Collection, Mapping
+from dataclasses import fields
+from typing import Any
 
+from docstring_parser import parse
+from magicgui.widgets import create_widget
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
@@ -80,3 +85,34 @@ class RunForm(QWidget):
         self.progress.setRange(0, total if total > 1 else 0)
         self.progress.setValue(done)
         self.progress.setFormat(text)
+
+
+def create_editors(
+    options: Any, settings: Mapping[str, Mapping[str, Any]], leave_out: Collection[str] = ()
+) -> dict[str, Any]:
+    """Create a magicgui widget for each field of a dataclass.
+
+    Args:
+        options: instance of the dataclass. The widgets show its values; the texts of its docstring are the tooltips.
+        settings: by field name, arguments of the magicgui widget, such as `min` or `choices`; `value` and `annotation`
+            replace those of the field.
+        leave_out: names of fields that get no widget.
+
+    Returns:
+        The widgets by field name, in the order of the fields.
+    """
+    tooltips = field_tooltips(options)
+    editors = {}
+    for field in fields(options):
+        if field.name in leave_out:
+            continue
+        arguments = {"tooltip": tooltips[field.name], **settings.get(field.name, {})}
+        value = arguments.pop("value", getattr(options, field.name))
+        annotation = arguments.pop("annotation", field.type)
+        editors[field.name] = create_widget(value, annotation=annotation, name=field.name, options=arguments)
+    return editors
+
+
+def field_tooltips(options: Any) -> dict[str, str]:
+    """The description of each field in the docstring of a dataclass."""
+    return {documented.arg_name: documented.description or "" for documented in parse(options.__doc__ or "").params}

@@ -358,7 +358,7 @@ def test_a_wrong_option_or_a_taken_name_is_said_before_anything_runs(qtbot, tab,
 
 def test_the_options_are_those_of_the_dataclass(tab):
     assert tab.options.value() == FineTuneOptions()
-    assert all(editor.toolTip() for editor in tab.options.editors.values())
+    assert all(editor.tooltip for editor in tab.options.editors.values())
     tab.options.show_value(ENDLESS)
     assert tab.options.value() == ENDLESS
 

@@ -16,7 +16,7 @@ from napari_skinseg.plugin.forms import RunForm, wrapping_text
 
 from .curve import Curve
 from .history import History
-from .options import TuneOptions
+from .options import FineTuneFields
 from .verdict_card import VerdictCard
 
 
@@ -34,7 +34,7 @@ class FineTuneForm(RunForm):
         self.folder_button.setText("…")
         self.folder_button.setToolTip("Choose another project, or a folder of photos with masks.")
         self.evidence = wrapping_text()
-        self.options = TuneOptions()
+        self.options = FineTuneFields()
         self.start_button = _button("Fine-tune", "Teach a copy of the base model how you draw, and judge it.")
         self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
         self.go_on_button = _button("Go on", "Take the run up where it was stopped, with the settings it had.")

@@ -1,80 +1,71 @@
-"""The fields of `FineTuneOptions`: the name in sight, the others behind *More*."""
+"""The fields for `FineTuneOptions`: the name first, the other fields hidden until *More* is pressed."""
 
-from dataclasses import fields
 from typing import Any
 
-from docstring_parser import parse
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import (
-    QComboBox,
-    QDoubleSpinBox,
-    QFormLayout,
-    QLineEdit,
-    QSpinBox,
-    QToolButton,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtWidgets import QFormLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.runs import free_name
+from napari_skinseg.plugin.forms import create_editors
 from napari_skinseg.plugin.session import preferred_device
 
-_DEVICES = ["auto", "cuda", "mps", "cpu"]
+_SETTINGS: dict[str, dict[str, Any]] = {
+    "passes": {"max": 100_000},
+    "learning_rate": {"max": 1.0, "step": 1e-6},
+    "batch_size": {"max": 100_000},
+    "folds": {"max": 100_000},
+    "seed": {"max": 100_000},
+    "device": {"choices": ["auto", "cuda", "mps", "cpu"]},
+}
+"""`FineTuneOptions.validate` checks the ranges; its messages say more than a number that cannot be typed."""
 
 
-class TuneOptions(QWidget):
-    """Defaults and tooltips come from the dataclass, as those of the command line do."""
+class FineTuneFields(QWidget):
+    """Values and tooltips come from the dataclass, as in the command line."""
 
     def __init__(self) -> None:
         super().__init__()
-        own = FineTuneOptions(device=preferred_device())
-        self.editors = {field.name: _editor(field.name, getattr(own, field.name)) for field in fields(FineTuneOptions)}
-        for documented in parse(FineTuneOptions.__doc__ or "").params:
-            self.editors[documented.arg_name].setToolTip(documented.description or "")
+        self.editors = create_editors(FineTuneOptions(device=preferred_device()), _SETTINGS)
+        self.editors["learning_rate"].adaptive_step = True  # a tenth of the value; the step above sets the decimals
         self.more = QToolButton()
         self.more.setText("More")
         self.more.setCheckable(True)
         self.more.setAutoRaise(True)
         self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._others = QWidget()
-        self.more.toggled.connect(self._unfold)
+        self.more.toggled.connect(self._show_others)
         self._lay_out()
-        self._unfold(False)
+        self._show_others(False)
 
     def value(self) -> FineTuneOptions:
-        """What the fields say.
+        """Return the options that the fields show.
 
         Raises:
-            BadInput: something is out of its range.
+            BadInput: a value is out of its range.
         """
-        options = FineTuneOptions(**{name: _value(editor) for name, editor in self.editors.items()})
+        values = {name: editor.value for name, editor in self.editors.items()}
+        options = FineTuneOptions(**{**values, "name": values["name"].strip()})
         options.validate()
         return options
 
     def show_value(self, options: FineTuneOptions) -> None:
-        """Put other values into the fields."""
+        """Show other values in the fields."""
         for name, editor in self.editors.items():
-            value = getattr(options, name)
-            if isinstance(editor, QComboBox):
-                editor.setCurrentText(value)
-            elif isinstance(editor, QLineEdit):
-                editor.setText(value)
-            else:
-                editor.setValue(value)
+            editor.value = getattr(options, name)
 
     def suggest_name(self, base: str) -> None:
-        """Show what the new model will be called if the person gives no name."""
-        self.editors["name"].setPlaceholderText(free_name(base))
+        """Show the name that the new model gets if the field stays empty."""
+        self.editors["name"].native.setPlaceholderText(free_name(base))
 
-    def _unfold(self, unfolded: bool) -> None:
-        self.more.setArrowType(Qt.ArrowType.DownArrow if unfolded else Qt.ArrowType.RightArrow)
-        self._others.setVisible(unfolded)
+    def _show_others(self, shown: bool) -> None:
+        self.more.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self._others.setVisible(shown)
 
     def _lay_out(self) -> None:
         first, others = QFormLayout(), QFormLayout(self._others)
         for name, editor in self.editors.items():
-            (first if name == "name" else others).addRow(name.replace("_", " ").capitalize(), editor)
+            (first if name == "name" else others).addRow(name.replace("_", " ").capitalize(), editor.native)
         for form in (first, others):
             form.setContentsMargins(0, 0, 0, 0)
             form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -83,30 +74,3 @@ class TuneOptions(QWidget):
         layout.addLayout(first)
         layout.addWidget(self.more)
         layout.addWidget(self._others)
-
-
-def _editor(name: str, default: Any) -> Any:
-    editor: Any
-    if name == "device":
-        editor = QComboBox()
-        editor.addItems(_DEVICES)
-        editor.setCurrentText(default)
-    elif isinstance(default, str):
-        editor = QLineEdit(default)
-    elif isinstance(default, int):
-        editor = QSpinBox()
-        editor.setRange(0, 100_000)
-        editor.setValue(default)
-    else:
-        editor = QDoubleSpinBox()
-        editor.setDecimals(6)
-        editor.setSingleStep(default / 3)
-        editor.setRange(0, 1)
-        editor.setValue(default)
-    return editor
-
-
-def _value(editor: Any) -> Any:
-    if isinstance(editor, QComboBox):
-        return editor.currentText()
-    return editor.text().strip() if isinstance(editor, QLineEdit) else editor.value()

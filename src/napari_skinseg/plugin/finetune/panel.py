@@ -324,7 +324,7 @@ class FineTunePanel(FineTuneForm):
         self.folder_button.clicked.connect(self._choose_folder)
         self.source.activated.connect(lambda index: self._look(aloud=True))
         self.base.currentIndexChanged.connect(self._on_base)
-        self.options.editors["folds"].valueChanged.connect(self._show_found)
+        self.options.editors["folds"].changed.connect(self._show_found)
         self.verdict.adopt_button.clicked.connect(self.adopt)
         self.verdict.keep_button.clicked.connect(self.keep_base)
         self.history.wants_revert.connect(self._revert)

@@ -1,14 +1,13 @@
 """The fields of `SegmentOptions`: the threshold and what is done to the mask after it."""
 
-from dataclasses import fields
 from typing import Any
 
-from docstring_parser import parse
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QCheckBox, QGridLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_skinseg.pixels.mask import CleanUp
+from napari_skinseg.plugin.forms import create_editors, field_tooltips
 from napari_skinseg.segmentation.options import SegmentOptions
 
 _LABELS = {
@@ -32,29 +31,27 @@ class MaskOptions(QWidget):
     def __init__(self) -> None:
         super().__init__()
         self._model_threshold = 0.5
-        documented = [field for of in (SegmentOptions, CleanUp) for field in parse(of.__doc__ or "").params]
-        help_texts = {field.arg_name: field.description or "" for field in documented}
         self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
         self.threshold.setRange(0.05, 0.95)
         self.threshold.setSingleStep(0.01)
         self.threshold.setDecimals(2)
         self.threshold.setValue(self._model_threshold)
-        self.threshold.setToolTip(help_texts["threshold"] + "\nLower: a larger mask. Moves the mask at once.")
+        self.threshold.setToolTip(
+            field_tooltips(SegmentOptions)["threshold"] + "\nLower: a larger mask. Moves the mask at once."
+        )
         self.threshold.valueChanged.connect(self.changed)
         self.reset = QToolButton()
         self.reset.setText("↺")
         self.reset.clicked.connect(lambda: self.threshold.setValue(self._model_threshold))
-        self.clean_up = {field.name: QCheckBox(_LABELS[field.name]) for field in fields(CleanUp)}
-        self.tta = QCheckBox(_LABELS["tta"])
-        self.second_look = QCheckBox(_LABELS["second_look"])
-        self.always_outline = QCheckBox(_LABELS["always_outline"])
-        switches = {"tta": self.tta, "second_look": self.second_look, "always_outline": self.always_outline}
-        for name, switch in {**self.clean_up, **switches}.items():
-            switch.setToolTip(help_texts[name])
-        for name, switch in switches.items():
-            switch.setChecked(getattr(SegmentOptions(), name))
-        for name, switch in self.clean_up.items():
-            switch.setChecked(getattr(CleanUp(), name) != _OFF[name])
+        clean_up = {
+            name: {"text": _LABELS[name], "annotation": bool, "value": getattr(CleanUp(), name) != off}
+            for name, off in _OFF.items()
+        }
+        self.clean_up = {name: editor.native for name, editor in create_editors(CleanUp(), clean_up).items()}
+        switches = {name: {"text": _LABELS[name]} for name in ("tta", "second_look", "always_outline")}
+        editors = create_editors(SegmentOptions(), switches, leave_out=("threshold", "clean_up"))
+        self.tta, self.second_look, self.always_outline = (editors[name].native for name in switches)
+        for switch in self.clean_up.values():
             switch.toggled.connect(self.changed)
         self.always_outline.toggled.connect(self.changed)
         self._lay_out()
