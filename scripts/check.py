@@ -1,0 +1,93 @@
+"""Run everything that a change must pass: lint, format, types, imports, dependencies, documentation, tests.
+
+    python scripts/check.py [--quick]
+
+Uses the programs of the Python environment that runs it. `--quick` leaves out the tests. On Linux, `make test` calls
+this script on a virtual screen, because the tests of the plugin open windows.
+"""
+
+import os
+import subprocess
+import sys
+import sysconfig
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+PROGRAMS = Path(sysconfig.get_path("scripts"))
+
+CHECKS = {
+    "types": ["mypy"],
+    "documentation": ["mkdocs", "build", "--strict", "--quiet"],
+    "lint": ["ruff", "check", "."],
+    "format": ["ruff", "format", "--check", "."],
+    "imports": ["lint-imports", "--no-logo"],
+    "dependencies of the package": ["deptry", "src", "--optional-dependencies-dev-groups", "test,docs"],
+    "dependencies of tests, benchmarks and scripts": ["deptry", "."],
+}
+TESTS = {"plugin": ["tests/plugin"], "other": ["--ignore=tests/plugin"]}
+"""Two processes of pytest: each keeps one core busy, and together they take half as long as one after the other."""
+
+# One thread per process is faster than processes that compete for the cores, and gives the same numbers everywhere.
+ENVIRONMENT = {
+    **os.environ,
+    "OMP_NUM_THREADS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "MPLBACKEND": "Agg",
+    "NO_MKDOCS_2_WARNING": "1",
+    "PYTHONUTF8": "1",
+}
+
+
+def main() -> int:
+    start = time.monotonic()
+    with ThreadPoolExecutor(2) as pool:
+        passed = all([*pool.map(_check, CHECKS, CHECKS.values())])
+        if passed and "--quick" not in sys.argv[1:]:
+            passed = all([*pool.map(_test, TESTS, TESTS.values())])
+    _print(f"{'Passed' if passed else 'FAILED'} in {time.monotonic() - start:.0f} s")
+    return 0 if passed else 1
+
+
+def _check(name: str, command: list[str]) -> bool:
+    """Run one check; print its output only if it fails."""
+    start = time.monotonic()
+    done = subprocess.run(
+        [PROGRAMS / command[0], *command[1:]],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    )
+    failed = done.returncode != 0
+    _print(f"{'FAILED' if failed else 'ok    '} {name}, {time.monotonic() - start:.0f} s" + f"\n{done.stdout}" * failed)
+    return not failed
+
+
+def _test(name: str, arguments: list[str]) -> bool:
+    """Run one half of the tests; print each line when it is complete, with the name of the half before it."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "pytest", "--durations=5", *arguments],
+        cwd=ROOT,
+        env=ENVIRONMENT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            _print(f"{name:6} | {line.rstrip()}")
+    return process.returncode == 0
+
+
+def _print(text: str) -> None:
+    """Print in one write, so that lines of two threads do not mix."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
