@@ -186,7 +186,7 @@ def test_from_corrections_to_a_model_in_use_and_back(qtbot, widget, panels, tab,
 
     press(qtbot, tab.verdict.adopt_button)
     settle()
-    assert store.default_name() == segment.model.currentText() == review._menu.model == "spot-finder-tuned"
+    assert store.default_name() == segment.model.currentText() == review.model == "spot-finder-tuned"
     assert tab.verdict.isHidden()
     image, mask = wide((50, 60, 21))
     widget.viewer.add_image(image, rgb=True, name="next patient")

@@ -156,7 +156,7 @@ def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, t
     assert dice(mask, truths[1]) > 0.9
     go_to(opened, settle, "photo_0.png")
     np.testing.assert_array_equal(opened.walk.desk.mask(), drawn)
-    opened._menu.export(tmp_path / "export")
+    opened.export(tmp_path / "export")
     settle(opened)
     assert f"2 masks are in {tmp_path / 'export'}" in opened.message.text()
     np.testing.assert_array_equal(read_mask(tmp_path / "export/masks/photo_0_segmentation.png"), drawn)
@@ -585,7 +585,7 @@ def test_the_scale_of_a_photo_is_kept(opened, folder, settle):
     opened.tools.scale.scale_set.emit(0.05, ((10.0, 10.0), (10.0, 110.0)), 0.02)
     settle(opened)
     assert opened.walk.desk.photo.mm_per_px == pytest.approx(0.05)
-    opened._menu._spread_scale()
+    opened.use_scale_for_all()
     settle(opened)
     assert all(opened.photos.list[one].mm_per_px == pytest.approx(0.05) for one in opened.photos.list.shown)
 
@@ -594,7 +594,7 @@ def test_photos_that_were_moved_are_found_again(opened, folder, tmp_path, settle
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.move(folder / "photo_2.png", elsewhere / "renamed.png")
-    opened._menu.find_moved(elsewhere)
+    opened.find_moved(elsewhere)
     settle(opened)
     assert "1 of the missing photos" in opened.message.text()
     opened.walk.ahead.forget(opened.photos.list.shown[2])
@@ -608,7 +608,7 @@ def test_the_zoom_is_fitted_or_kept_as_the_person_wishes(qtbot, opened, settle):
     camera.zoom = 3 * fitted
     press(qtbot, opened.next_button)
     assert camera.zoom == pytest.approx(fitted)
-    opened._menu.keep_zoom.setChecked(True)
+    opened.menu.keep_zoom.setChecked(True)
     camera.zoom = 3 * fitted
     press(qtbot, opened.next_button)
     assert camera.zoom == pytest.approx(3 * fitted)

@@ -12,7 +12,6 @@ from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
     QLineEdit,
-    QMenu,
     QProgressBar,
     QPushButton,
     QSizePolicy,
@@ -28,6 +27,7 @@ from napari_skinseg.plugin.session import Session
 
 from .autosave import SaveState
 from .mask_display import MODES
+from .menu import ReviewMenu
 from .photo_list import FILTERS
 from .prefetch import Ready
 from .table import PhotoModel, PhotoTable
@@ -47,8 +47,7 @@ class ReviewForm(QWidget):
             "A folder of photos, or a project. Masks and decisions are kept in its sub-folder skinseg-review;\n"
             "the photos themselves are never changed.",
         )
-        self.menu = QMenu(self)
-        self.menu.setToolTipsVisible(True)
+        self.menu = ReviewMenu(self)
         self.more = _button("More", "Model, order, blind sample, moved photos, scale, export, closing…")
         self.predict_button = _button("Predict all", "Have the model outline every photo that it has not seen yet.")
         self.cancel_button = _button("Cancel", "Stop; what is done stays.")

@@ -10,15 +10,17 @@ from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import Event
+from napari_skinseg.events import CancelToken, Event
+from napari_skinseg.models import store
 from napari_skinseg.plugin import layers as bridge
-from napari_skinseg.plugin.background import Job, Outcome, Work
+from napari_skinseg.plugin.background import Job, Outcome, Report, Work
 from napari_skinseg.plugin.close_guard import Door
 from napari_skinseg.plugin.session import Session, tell_failure, usable_model
+from napari_skinseg.project.export import ExportOutcome, export_project
 from napari_skinseg.project.project import Photo, Project, ProjectDamaged, ProjectInUse
 
 from .form import ReviewForm
-from .menu import ReviewMenu
+from .menu import BLIND_SHARE
 from .navigator import Walk
 from .opening import How, Listing, NoPlace, Opened, listed, may_be_gone, open_folder
 from .photo_list import FILTERS, ReviewList
@@ -41,7 +43,7 @@ class ReviewPanel(ReviewForm):
         self._job: Job | None = None
         self._opened: list[Project] = []  # by workers; closed even if nobody takes them
         self._door = Door(self, self.walk.saver.finish, self._save_elsewhere, self.close_project)
-        self._menu = ReviewMenu(self)
+        self.model = ""
         self._connect()
 
     # The project
@@ -106,7 +108,7 @@ class ReviewPanel(ReviewForm):
         project = self.project
         if project is None:
             return
-        order = self._menu.order
+        order = self.menu.order
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
@@ -168,6 +170,55 @@ class ReviewPanel(ReviewForm):
 
         self.ask_project(f"Adding {path.name}", work, added)
 
+    def find_moved(self, folder: Path) -> None:
+        """Search `folder` and its sub-folders for the missing photos of the project."""
+        project = self.project
+        if project is None:
+            return
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(tell_failure(outcome.error, "Finding moved photos"), is_problem=True)
+            else:
+                found = 0 if outcome.result is None else len(outcome.result.relinked)
+                self.list_again(then=f"{found:,} of the missing photos found again.")
+
+        self.run_long(
+            "Looking for photos: %v of %m", lambda report, cancel: project.relink(folder, report, cancel), on_end
+        )
+
+    def export(self, folder: Path) -> None:
+        """Write masks, overlays, a table, COCO files and a training folder, after the current mask is saved."""
+        project = self.project
+        if project is None:
+            return
+
+        def work(report: Report, cancel: CancelToken) -> ExportOutcome:
+            return export_project(project, folder, None, report, cancel)
+
+        self.walk.saver.save(lambda: self.run_long("Exporting %v of %m", work, self._on_exported))
+
+    def use_scale_for_all(self) -> None:
+        """Give the scale of the current photo to all photos of the same size without a ruler line."""
+        photo = self.walk.desk.photo
+        if photo is not None:
+            self.ask_project(
+                "Using the scale",
+                lambda project: project.spread_scale(photo.id),
+                lambda number: self.list_again(then=f"{number:,} more photos have this scale now."),
+            )
+
+    def use_model(self, name: str) -> None:
+        """Predict with the model `name`; with an empty name, predict nothing."""
+        self.model = name
+        self.walk.ahead.use_model(name)
+        self.tools.refine.use_model(name)
+        self.predict_button.setToolTip(
+            f"Outline every photo that has no prediction yet with the model {name}."
+            if name
+            else "There is no model on this computer. Add one with: napari-skinseg models add FILE."
+        )
+
     # Qt
 
     def showEvent(self, event: QShowEvent) -> None:
@@ -188,7 +239,7 @@ class ReviewPanel(ReviewForm):
 
     def _open(self, folder: Path, how: How) -> None:
         self.ask("", {})
-        order = self._menu.order
+        order = self.menu.order
 
         def work(report: Callable[[Any], None], cancel: Any) -> Listing | None:
             return open_folder(folder, how, order, report, cancel, self._opened)
@@ -242,7 +293,7 @@ class ReviewPanel(ReviewForm):
             news.append("Read only: you can look, and nothing is written.")
         self.say("\n".join(news))
         self.show_project(True, may_edit=not opened.read_only)
-        self._menu.use_model("" if opened.read_only else usable_model())
+        self.use_model("" if opened.read_only else usable_model())
         if opened.listing.photos:
             self._list(opened.listing, keep_order=False)
 
@@ -259,7 +310,7 @@ class ReviewPanel(ReviewForm):
         new.show(wanted)
         self.photos.load(new)
         self.show_counts(new.counts())
-        self.predict_button.setEnabled(bool(self._menu.model) and not self._read_only)
+        self.predict_button.setEnabled(bool(self.model) and not self._read_only)
         if old is None:
             self.walk.start(self.project, listing.last, may_edit=not self._read_only)
         else:
@@ -277,7 +328,51 @@ class ReviewPanel(ReviewForm):
                 keep_order=False, then="The model has seen every photo; the least certain come first.", go_first=True
             )
 
+    def _on_exported(self, outcome: Outcome) -> None:
+        if outcome.error is not None:
+            self.say(tell_failure(outcome.error, "Exporting"), is_problem=True)
+            return
+        done: ExportOutcome = outcome.result
+        sentences = [f"{len(done.done):,} masks are in {done.folder}."]
+        sentences += ["Stopped; the rest is missing."] * done.cancelled
+        sentences += [sentence for _, sentence in done.failed[:3]]
+        self.say(" ".join([*sentences, done.blind.in_words()]).strip(), is_problem=bool(done.failed))
+
+    # Menu
+
+    def _prepare_menu(self) -> None:
+        photos, photo = self.photos.list, self.walk.desk.photo
+        self.menu.show_state(
+            is_open=self.project is not None and photos is not None,
+            has_scale=photo is not None and photo.mm_per_px is not None,
+            has_blind=photos is not None and photos.has_blind(),
+        )
+
+    def _sample_blind(self, samples: bool) -> None:
+        def show_number(number: int) -> None:
+            self.list_again(
+                then=f"{number:,} photos are in the blind sample."
+                if samples
+                else "No further photo is in the blind sample."
+            )
+
+        share = BLIND_SHARE if samples else 0.0
+        self.ask_project("Choosing the blind sample", lambda project: project.set_blind_sample(share), show_number)
+
+    def _keep_zoom(self, keeps: bool) -> None:
+        self.walk.keeps_zoom = keeps
+
     # Dialogs
+
+    def _choose_moved(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "The folder that the photos were moved to")
+        if folder:
+            self.find_moved(Path(folder))
+
+    def _choose_export(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "An empty folder for the export")
+        if folder:
+            self.export(Path(folder))
 
     def _choose_folder(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
@@ -327,12 +422,24 @@ class ReviewPanel(ReviewForm):
         self.model_outline.toggled.connect(walk.look.show_model)
         self.tools.scale.scale_set.connect(self._on_scale)
         self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
+        menu = self.menu
+        menu.aboutToShow.connect(self._prepare_menu)
+        menu.models.aboutToShow.connect(lambda: menu.show_models(store.list_models(), self.model))
+        menu.model_chosen.connect(self.use_model)
+        menu.order_chosen.connect(lambda _: self.list_again(keep_order=False))
+        menu.keep_zoom.toggled.connect(self._keep_zoom)
+        menu.blind.triggered.connect(self._sample_blind)
+        menu.add_layer.triggered.connect(self.add_current_layer)
+        menu.find_moved.triggered.connect(self._choose_moved)
+        menu.spread_scale.triggered.connect(self.use_scale_for_all)
+        menu.export.triggered.connect(self._choose_export)
+        menu.close_project.triggered.connect(lambda: self.close_project())
         self._session.models_changed.connect(self._on_models)
         close_at_end(self, Shutter(walk, self._opened))
 
     def _on_models(self, name: str) -> None:
         if self.project is not None and not self._read_only:
-            self._menu.use_model(name)
+            self.use_model(name)
 
     def _on_filter(self, index: int) -> None:
         self.photos.filter(FILTERS[index])
