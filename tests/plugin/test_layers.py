@@ -7,7 +7,8 @@ import pytest
 from napari.components import ViewerModel
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.plugin import layers as bridge
+from napari_skinseg.plugin.layers import is_photo, photo_from_layer
+from napari_skinseg.plugin.mask_layers import find_mask, is_edited, is_photo_open, show_mask, show_probability
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
 DISC = (np.ogrid[:60, :80][0] - 30) ** 2 + (np.ogrid[:60, :80][1] - 40) ** 2 < 200
@@ -16,7 +17,7 @@ DISC = (np.ogrid[:60, :80][0] - 30) ** 2 + (np.ogrid[:60, :80][1] - 40) ** 2 < 2
 def opened(data=PHOTO, **options):
     viewer = ViewerModel()
     layer = viewer.add_image(data, name="arm", **{"rgb": True, **options})
-    return viewer, bridge.image_from_layer(layer, viewer.dims.point)
+    return viewer, photo_from_layer(layer, viewer.dims.point)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.float32])
@@ -53,7 +54,7 @@ def test_another_kind_of_layer_is_refused_by_name(kind):
     viewer = ViewerModel()
     layer = viewer.add_labels(DISC, name="mine") if kind == "labels" else viewer.add_points(name="mine")
     with pytest.raises(BadInput, match=f"^mine is a {kind} layer; choose"):
-        bridge.image_from_layer(layer, viewer.dims.point)
+        photo_from_layer(layer, viewer.dims.point)
 
 
 def test_a_photo_opened_as_a_stack_is_refused_with_the_way_out():
@@ -67,11 +68,11 @@ def test_a_stack_gives_the_plane_that_is_shown_and_none_outside_it():
     stack = np.stack([PHOTO, PHOTO[::-1], PHOTO[:, ::-1]])
     viewer, _ = opened(stack, scale=(2, 1, 1))
     viewer.dims.set_current_step(0, 1)
-    image = bridge.image_from_layer(viewer.layers[0], viewer.dims.point)
+    image = photo_from_layer(viewer.layers[0], viewer.dims.point)
     assert image.plane == (1,)
     np.testing.assert_array_equal(image.read(), PHOTO[::-1])
     with pytest.raises(BadInput, match="move the slider"):
-        bridge.image_from_layer(viewer.layers[0], (20, 0, 0))
+        photo_from_layer(viewer.layers[0], (20, 0, 0))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +95,7 @@ def test_millimetres_come_from_the_layer_or_not_at_all(place, expected):
 def test_the_mask_is_a_layer_right_above_its_photo():
     viewer, image = opened()
     viewer.add_image(PHOTO, rgb=True, name="leg")
-    layer, edit = bridge.show_mask(viewer.layers, image, DISC, {"model": "some"})
+    layer, edit = show_mask(viewer.layers, image, DISC, {"model": "some"})
     assert [layer.name for layer in viewer.layers] == ["arm", "arm_segmentation", "leg"]
     assert edit is None
     assert layer.contour >= 2
@@ -105,59 +106,59 @@ def test_the_mask_is_a_layer_right_above_its_photo():
 
 def test_an_edit_is_one_step_and_can_be_taken_back_only_while_it_is_the_last():
     viewer, image = opened()
-    layer, _ = bridge.show_mask(viewer.layers, image, DISC, {})
-    _, first = bridge.show_mask(viewer.layers, image, ~DISC, {})
-    _, second = bridge.show_mask(viewer.layers, image, np.roll(DISC, 9), {}, in_place_of=first)
+    layer, _ = show_mask(viewer.layers, image, DISC, {})
+    _, first = show_mask(viewer.layers, image, ~DISC, {})
+    _, second = show_mask(viewer.layers, image, np.roll(DISC, 9), {}, previous_edit=first)
     layer.undo()
     np.testing.assert_array_equal(layer.data, DISC)
     layer.redo()
     layer.paint((3, 3), 1)
     painted = layer.data.copy()
-    second.take_back()
+    second.undo()
     np.testing.assert_array_equal(layer.data, painted)
 
 
 def test_only_a_person_makes_an_edit():
     viewer, image = opened()
-    layer, _ = bridge.show_mask(viewer.layers, image, DISC, {})
-    bridge.show_mask(viewer.layers, image, ~DISC, {})
-    assert not bridge.is_edited(layer, image)
+    layer, _ = show_mask(viewer.layers, image, DISC, {})
+    show_mask(viewer.layers, image, ~DISC, {})
+    assert not is_edited(layer, image)
     layer.undo()  # back to an earlier mask of ours
-    assert not bridge.is_edited(layer, image)
+    assert not is_edited(layer, image)
     layer.paint((3, 3), 1)
-    assert bridge.is_edited(layer, image)
+    assert is_edited(layer, image)
     layer.undo()
-    assert not bridge.is_edited(layer, image)
+    assert not is_edited(layer, image)
 
 
 def test_planes_of_a_stack_are_edited_one_by_one():
     viewer, first = opened(np.stack([PHOTO, PHOTO[::-1]]))
     viewer.dims.set_current_step(0, 0)
-    first = bridge.image_from_layer(viewer.layers[0], viewer.dims.point)
+    first = photo_from_layer(viewer.layers[0], viewer.dims.point)
     viewer.dims.set_current_step(0, 1)
-    second = bridge.image_from_layer(viewer.layers[0], viewer.dims.point)
-    layer, _ = bridge.show_mask(viewer.layers, first, DISC, {})
+    second = photo_from_layer(viewer.layers[0], viewer.dims.point)
+    layer, _ = show_mask(viewer.layers, first, DISC, {})
     assert layer.data.shape == (2, 60, 80)
     layer.data_setitem((np.array([1]), np.array([5]), np.array([5])), 1)
-    assert not bridge.is_edited(layer, first)
-    assert bridge.is_edited(layer, second)
+    assert not is_edited(layer, first)
+    assert is_edited(layer, second)
 
 
 def test_a_photo_of_another_size_in_the_same_layer_is_not_taken_for_the_old_one():
     viewer, image = opened()
-    bridge.show_mask(viewer.layers, image, DISC, {})
+    show_mask(viewer.layers, image, DISC, {})
     viewer.layers[0].data = PHOTO[:40]
-    assert not bridge.is_still_there(viewer.layers, image)
-    replaced = bridge.image_from_layer(viewer.layers[0], viewer.dims.point)
-    assert bridge.find_mask(viewer.layers, replaced) is None
+    assert not is_photo_open(viewer.layers, image)
+    replaced = photo_from_layer(viewer.layers[0], viewer.dims.point)
+    assert find_mask(viewer.layers, replaced) is None
 
 
 def test_a_probability_is_made_once_and_is_no_photo():
     viewer, image = opened()
     probability = DISC.astype(np.float32)
-    layer = bridge.show_probability(viewer.layers, image, probability)
-    assert bridge.show_probability(viewer.layers, image, 1 - probability) is layer
+    layer = show_probability(viewer.layers, image, probability)
+    assert show_probability(viewer.layers, image, 1 - probability) is layer
     np.testing.assert_array_equal(layer.data, 1 - probability)
-    assert not bridge.is_photo(layer)
+    assert not is_photo(layer)
     with pytest.raises(BadInput, match="choose a photo of your own"):
-        bridge.image_from_layer(layer, viewer.dims.point)
+        photo_from_layer(layer, viewer.dims.point)

@@ -32,11 +32,6 @@ class WrappingText(QLabel):
         return str(super().text()).replace("\u200b", "")
 
 
-def wrapping_text() -> WrappingText:
-    """A label for sentences."""
-    return WrappingText()
-
-
 class Message(WrappingText):
     """One message or none."""
 

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING
 
 from napari.settings import get_plugin_settings
 from napari.utils.notifications import show_info, show_warning
-from psygnal import Signal
+from qtpy.QtCore import QObject, Signal
 
 from napari_skinseg.errors import BadInput
+from napari_skinseg.models import store
 
 from .background import Background
 
@@ -19,19 +20,12 @@ if TYPE_CHECKING:
 
     from napari_skinseg.segmentation.segmenter import Segmenter
 
-from typing import TYPE_CHECKING
-
-from napari_skinseg.models import store
-
-if TYPE_CHECKING:
-    pass
-
 PLUGIN = "napari-skinseg"
 
 _log = logging.getLogger(__name__)
 
 
-class Session:
+class Session(QObject):
     """One per widget; `close` when the widget goes.
 
     Attributes:
@@ -44,6 +38,7 @@ class Session:
     """A model came into use, or went out of it; the name of the one to use from now on."""
 
     def __init__(self, viewer: "ViewerModel") -> None:
+        super().__init__()
         self.viewer = viewer
         self.background, self.training = Background(), Background()
         self.project: Path | None = None
@@ -91,7 +86,7 @@ def preferred_device() -> str:
     return str(get_plugin_settings(PLUGIN).segment.device)
 
 
-def tell_failure(error: Exception, what: str) -> str:
+def report_failure(error: Exception, what: str) -> str:
     """Notify the person that `what` went wrong and return the sentence; never a traceback, which goes to the log."""
     if isinstance(error, BadInput):
         sentence = str(error)

@@ -11,13 +11,14 @@ import napari
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
 
-from .layers import image_from_layer, show_mask
+from .layers import photo_from_layer
+from .mask_layers import show_mask
 
 
 def fill(viewer: "napari.Viewer", photo: Path, mask: Path) -> None:
     """Add the photo, its mask as an editable layer that the widget knows for the photo's, and the widget."""
     layer = viewer.add_image(read_image(photo), rgb=True, name=photo.stem)
-    image = image_from_layer(layer, viewer.dims.point)
+    image = photo_from_layer(layer, viewer.dims.point)
     show_mask(viewer.layers, image, read_mask(mask, image.shape), {"photo": str(photo)})
     viewer.window.add_plugin_dock_widget("napari-skinseg")
     viewer.reset_view()

@@ -11,8 +11,8 @@ from napari.utils.interactions import mouse_move_callbacks, mouse_press_callback
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
-from napari_skinseg.plugin import layers as bridge
 from napari_skinseg.plugin.correct.scale_tool import ScaleTool
+from napari_skinseg.plugin.layers import is_photo, mm_per_px, photo_from_layer, store_scale
 from napari_skinseg.plugin.session import Session
 
 
@@ -78,8 +78,8 @@ def test_a_line_and_its_length_give_the_scale(qtbot, viewer, tool):
     assert scale == pytest.approx(0.02, rel=1e-3)
     np.testing.assert_allclose(line, ((500, 100), (500, 600)), atol=3)
     assert uncertainty == pytest.approx(0.004, rel=1e-3)
-    assert bridge.mm_per_px(photo) == scale
-    assert bridge.image_from_layer(photo, (0, 0)).mm_per_px == scale
+    assert mm_per_px(photo) == scale
+    assert photo_from_layer(photo, (0, 0)).mm_per_px == scale
     assert [layer.name for layer in viewer.layers] == ["arm", "arm_segmentation"]
     assert viewer.layers.selection.active.name == "arm_segmentation", "the brush is in hand again"
     assert "0.02 mm per pixel" in tool.state.text()
@@ -91,7 +91,7 @@ def test_the_photo_is_still_a_photo_and_stays_where_it_is(qtbot, viewer, tool):
     photo.metadata = {"mine": 1}
     draw(qtbot, viewer, tool)
     press(qtbot, tool.set_button)
-    assert bridge.is_photo(photo)
+    assert is_photo(photo)
     np.testing.assert_array_equal(photo.scale, (1, 1))
     assert photo.metadata["mine"] == 1
     json.dumps(photo.metadata)
@@ -104,7 +104,7 @@ def test_clear_scale_takes_it_away_again(qtbot, viewer, tool):
     press(qtbot, tool.set_button)
     press(qtbot, tool.clear_button)
     assert tool.told[-1] == "cleared"
-    assert bridge.mm_per_px(photo) is None
+    assert mm_per_px(photo) is None
     assert photo.metadata == {}
     assert tool.clear_button.isHidden()
     assert "in pixels" in tool.state.text()
@@ -119,9 +119,9 @@ def test_the_ruler_wins_over_the_layers_own_scale_until_it_is_cleared(qtbot, vie
     tool.distance.setValue(20)
     draw(qtbot, viewer, tool, (10, 0), (10, 80))
     press(qtbot, tool.set_button)
-    assert bridge.mm_per_px(photo) == pytest.approx(0.25, rel=5e-3), "the line is in pixels, wherever the layer lies"
+    assert mm_per_px(photo) == pytest.approx(0.25, rel=5e-3), "the line is in pixels, wherever the layer lies"
     press(qtbot, tool.clear_button)
-    assert bridge.mm_per_px(photo) == pytest.approx(0.5)
+    assert mm_per_px(photo) == pytest.approx(0.5)
 
 
 def test_the_ends_can_be_moved_until_they_are_on_the_ticks(qtbot, viewer, tool):
@@ -135,10 +135,10 @@ def test_the_ends_can_be_moved_until_they_are_on_the_ticks(qtbot, viewer, tool):
 
 def test_cancel_leaves_the_scale_and_the_layers_as_they_were(qtbot, viewer, tool):
     photo = viewer.layers["arm"]
-    bridge.keep_scale(photo, 0.03)
+    store_scale(photo, 0.03)
     draw(qtbot, viewer, tool)
     press(qtbot, tool.cancel_button)
-    assert bridge.mm_per_px(photo) == 0.03
+    assert mm_per_px(photo) == 0.03
     assert len(viewer.layers) == 2
     assert not tool.told
     assert "another photo's ruler" in tool.state.text()
@@ -159,8 +159,8 @@ def test_the_next_photo_takes_a_half_drawn_line_away(qtbot, viewer, tool):
     draw(qtbot, viewer, tool)
     tool.set_layer(other)
     assert "↔ ruler" not in viewer.layers
-    assert bridge.mm_per_px(other) is None
-    assert bridge.mm_per_px(viewer.layers["arm"]) is None
+    assert mm_per_px(other) is None
+    assert mm_per_px(viewer.layers["arm"]) is None
 
 
 def test_a_short_line_cannot_be_set_and_says_why(qtbot, viewer, tool):

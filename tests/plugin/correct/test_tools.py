@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.pixels import edit
 from napari_skinseg.plugin.correct import mask_edit
-from napari_skinseg.plugin.correct.mask_edit import write_pieces
+from napari_skinseg.plugin.correct.mask_edit import write_tiles
 from napari_skinseg.plugin.correct.tools import CorrectTools
 from napari_skinseg.plugin.session import Session
 
@@ -307,5 +307,5 @@ def test_writing_nothing_is_no_step(viewer):
     labels, _ = add(viewer, disc())
     told = []
     labels.events.paint.connect(lambda: told.append(1))
-    write_pieces(labels, [])
+    write_tiles(labels, [])
     assert not told

@@ -7,8 +7,9 @@ import pytest
 from napari.components import ViewerModel
 from PIL import Image
 
-from napari_skinseg.plugin import layers as bridge
+from napari_skinseg.plugin.layers import photo_from_layer
 from napari_skinseg.plugin.manifest.readers import get_reader
+from napari_skinseg.plugin.mask_layers import show_mask, show_measurements
 
 MASK = np.zeros((60, 80), bool)
 MASK[20:40, 30:60] = True
@@ -21,9 +22,9 @@ def model():
 
 def predicted(viewer):
     photo = viewer.add_image(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8), rgb=True, name="arm")
-    image = bridge.image_from_layer(photo, viewer.dims.point)
-    layer, _ = bridge.show_mask(viewer.layers, image, MASK, {"photo": "arm", "model": "some", "threshold": 0.5})
-    bridge.show_measurements(layer, {"area_px": 600, "area_mm2": None, "flags": ""})
+    image = photo_from_layer(photo, viewer.dims.point)
+    layer, _ = show_mask(viewer.layers, image, MASK, {"photo": "arm", "model": "some", "threshold": 0.5})
+    show_measurements(layer, {"area_px": 600, "area_mm2": None, "flags": ""})
     return layer
 
 
@@ -111,7 +112,7 @@ def test_every_sample_opens_as_a_photo_with_its_true_mask(model, key):
     model.open_sample("napari-skinseg", key)
     photo = model.layers[0]
     assert photo.rgb
-    assert bridge.image_from_layer(photo, model.dims.point).read().shape[2] == 3
+    assert photo_from_layer(photo, model.dims.point).read().shape[2] == 3
     if key == "no_lesion":
         assert len(model.layers) == 1
     else:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from napari_skinseg.plugin.correct.mask_edit import write_pieces
+from napari_skinseg.plugin.correct.mask_edit import write_tiles
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_a_stroke_and_its_undoing_are_measured(qtbot, mask):
 
 def test_what_a_click_changed_is_measured(qtbot, mask):
     rows, columns = np.nonzero(mask.data[:60])
-    write_pieces(mask, [(rows, columns, np.zeros(rows.size, np.uint8))])  # as the answer to a click is written
+    write_tiles(mask, [(rows, columns, np.zeros(rows.size, np.uint8))])  # as the answer to a click is written
     qtbot.waitUntil(lambda: area(mask) == np.count_nonzero(mask.data), timeout=60_000)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from napari.components import Camera
 from napari.layers import Labels
 
-from napari_skinseg.plugin.layers import LESION
+from napari_skinseg.plugin.mask_layers import LESION
 
 STEP = 1.25
 _SHARE = 0.05

@@ -10,9 +10,9 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.pixels.mask import bounding_box
-from napari_skinseg.plugin.layers import LESION
+from napari_skinseg.plugin.mask_layers import LESION
 
-Piece = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]
+Tile = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]
 """Rows, columns and new labels of the pixels of one tile that change."""
 
 _TILE = 128
@@ -21,9 +21,9 @@ _DRAWN_EVERY = 0.04
 _WITHOUT_INPUT = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
 
 
-def pieces_of(
+def changed_tiles(
     labels: NDArray[np.integer], change: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
-) -> tuple[list[Piece], bool]:
+) -> tuple[list[Tile], bool]:
     """What `change` does to the lesion in `labels` `[H, W]`, and whether any lesion is left. For workers.
 
     Only the lesion's own label and bare ground change: what a person marked with another label stays.
@@ -44,7 +44,7 @@ def pieces_of(
     return pieces, bool(after.any())
 
 
-def write_pieces(layer: Labels, pieces: list[Piece], plane: tuple[int, ...] = ()) -> None:
+def write_tiles(layer: Labels, pieces: list[Tile], plane: tuple[int, ...] = ()) -> None:
     """Write `pieces` into `layer`, of a stack into one `plane`, as one step of its undo history. For the GUI thread.
 
     napari draws outlines in Python on the GUI thread, about a second for the border of a large lesion on 12 megapixels.

@@ -9,9 +9,9 @@ from napari.layers import Image, Labels, Points
 from numpy.typing import NDArray
 
 from napari_skinseg.models.guidance import Click
-from napari_skinseg.plugin.layers import LayerImage
+from napari_skinseg.plugin.layers import LayerPhoto, placement
 
-from .mask_edit import Piece, write_pieces
+from .mask_edit import Tile, write_tiles
 
 _GREEN, _RED = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1)
 _SYMBOLS = {True: "disc", False: "x"}  # red and green alone are one colour to some
@@ -40,7 +40,7 @@ class Dots:
         """Whether the layer is in the viewer; a person may remove it."""
         return self.layer is not None and self.layer in self._viewer.layers
 
-    def lie_on(self, photo: LayerImage, mask: Labels) -> None:
+    def lie_on(self, photo: LayerPhoto, mask: Labels) -> None:
         """Have the layer where `photo` is, right above its `mask`, without dots."""
         if self.are_there and self._under is photo.layer:
             self.show(photo, [], [])
@@ -54,18 +54,12 @@ class Dots:
             canvas_size_limits=(1, _ON_SCREEN),
             border_color="white",
             border_width=0.12,
-            scale=source.scale,
-            translate=source.translate,
-            rotate=source.rotate,
-            shear=source.shear,
-            affine=source.affine.affine_matrix,
-            units=source.units,
-            axis_labels=source.axis_labels,
+            **placement(source),
         )
         self.layer.editable = False
         self._viewer.layers.insert(self._viewer.layers.index(mask) + 1, self.layer)
 
-    def show(self, photo: LayerImage, answered: Sequence[Click], asked: Sequence[Click]) -> None:
+    def show(self, photo: LayerPhoto, answered: Sequence[Click], asked: Sequence[Click]) -> None:
         """Draw the clicks on `photo`: those that are `answered`, and fainter those that are only `asked`."""
         layer, clicks = self.layer, [*answered, *asked]
         if layer is None:
@@ -116,7 +110,7 @@ class Round:
         asked: the clicks that wait for an answer, oldest first.
     """
 
-    def __init__(self, photo: LayerImage, labels: Labels, dots: Dots) -> None:
+    def __init__(self, photo: LayerPhoto, labels: Labels, dots: Dots) -> None:
         self.photo, self.labels = photo, labels
         self.asked: list[Click] = []
         self._dots = dots
@@ -142,11 +136,11 @@ class Round:
         self._undone.clear()
         self.asked.append(click)
 
-    def write(self, pieces: list[Piece]) -> None:
+    def write(self, pieces: list[Tile]) -> None:
         """Write the answer to the click that was asked first, as one step."""
         click = self._writing = self.asked.pop(0)
         try:
-            write_pieces(self.labels, pieces, self.photo.plane)
+            write_tiles(self.labels, pieces, self.photo.plane)
         finally:
             self._writing = None
         if not pieces:

@@ -16,10 +16,11 @@ from napari_skinseg.models.guidance import Click
 from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
-from napari_skinseg.plugin.layers import LESION, LayerImage
-from napari_skinseg.plugin.session import Session, preferred_device, tell_failure
+from napari_skinseg.plugin.layers import LayerPhoto
+from napari_skinseg.plugin.mask_layers import LESION
+from napari_skinseg.plugin.session import Session, preferred_device, report_failure
 
-from .mask_edit import Piece, pieces_of
+from .mask_edit import Tile, changed_tiles
 from .refine_session import Dots, Round
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class RefineTool(QWidget):
     def __init__(
         self,
         session: Session,
-        in_hand: Callable[[], tuple[LayerImage, Labels]],
+        in_hand: Callable[[], tuple[LayerPhoto, Labels]],
         options: Callable[[], "SegmentOptions | None"] = lambda: None,
     ) -> None:
         super().__init__()
@@ -86,7 +87,7 @@ class RefineTool(QWidget):
         return self._round is not None and bool(self._round.asked or self._round.answered)
 
     @property
-    def photo(self) -> LayerImage | None:
+    def photo(self) -> LayerPhoto | None:
         """What is clicked on while it is on."""
         return None if self._round is None else self._round.photo
 
@@ -103,11 +104,11 @@ class RefineTool(QWidget):
         if name != self._model:
             self._model = name
             if name:
-                self.begin_anew()
+                self.restart()
             else:
                 self.switch(False)
 
-    def begin_anew(self) -> None:
+    def restart(self) -> None:
         """Forget the clicks: another mask is in hand now, or none. If on it stays on, ready for clicks on that one."""
         self._end_round()
         if self.is_on:
@@ -273,16 +274,16 @@ class RefineTool(QWidget):
     def _on_ready(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self.switch(False)
-            self._say(tell_failure(outcome.error, "Refining"), is_problem=True)
+            self._say(report_failure(outcome.error, "Refining"), is_problem=True)
         self._refiner = outcome.result
 
     def _answer(self, round_: Round, refiner: "Refiner") -> None:
         click, before, options = round_.asked[0], np.array(round_.labels_now), self._options()
         clicks = [*round_.answered, click]
 
-        def work() -> list[Piece]:
+        def work() -> list[Tile]:
             mask = refiner.refine(clicks, before == LESION, options).mask
-            return pieces_of(before, lambda lesion: mask)[0]
+            return changed_tiles(before, lambda lesion: mask)[0]
 
         self._start(f"refining {round_.photo.name}", work, partial(self._on_answer, round_, click, before))
 
@@ -292,7 +293,7 @@ class RefineTool(QWidget):
             return  # it was taken back meanwhile
         if outcome.error is not None:
             round_.drop()
-            self._say(tell_failure(outcome.error, "Refining"), is_problem=True)
+            self._say(report_failure(outcome.error, "Refining"), is_problem=True)
         elif np.array_equal(before, round_.labels_now):  # else the mask was changed meanwhile: asked again
             round_.write(outcome.result)
             self.changed.emit()

@@ -9,8 +9,8 @@ from qtpy.QtWidgets import QDoubleSpinBox, QFrame, QHBoxLayout, QLabel, QPushBut
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.measurement.ruler import RulerLine
-from napari_skinseg.plugin.forms import wrapping_text
-from napari_skinseg.plugin.layers import KEY, keep_scale, mm_per_px
+from napari_skinseg.plugin.forms import WrappingText
+from napari_skinseg.plugin.layers import KEY, mm_per_px, placement, store_scale
 from napari_skinseg.plugin.session import Session
 from napari_skinseg.project.project import LEAST_MM
 
@@ -31,7 +31,7 @@ class ScaleTool(QWidget):
         self._image: Image | None = None
         self._ruler: Shapes | None = None
         self._active_before: Layer | None = None
-        self.state = wrapping_text()
+        self.state = WrappingText()
         self.draw_button = QPushButton("Set scale from ruler")
         self.draw_button.setToolTip("Draw a line between two ticks of a ruler in the photo.")
         self.clear_button = QPushButton("Clear scale")
@@ -42,7 +42,7 @@ class ScaleTool(QWidget):
         self.distance.setValue(10)
         self.distance.setSuffix(" mm")
         self.distance.setToolTip(f"How far the two ticks are apart: at least {LEAST_MM:g} mm, the farther the better.")
-        self.preview, self.warning = wrapping_text(), wrapping_text()
+        self.preview, self.warning = WrappingText(), WrappingText()
         self.warning.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }")
         self.set_button = QPushButton("Set")
         self.cancel_button = QPushButton("Cancel")
@@ -84,13 +84,7 @@ class ScaleTool(QWidget):
             name="↔ ruler",
             edge_color=_YELLOW,
             edge_width=max(1.0, math.hypot(*_shape(image)) / 500),
-            scale=image.scale,
-            translate=image.translate,
-            rotate=image.rotate,
-            shear=image.shear,
-            affine=image.affine.affine_matrix,
-            units=image.units,
-            axis_labels=image.axis_labels,
+            **placement(image),
         )
         self._viewer.layers.append(self._ruler)
         self._viewer.layers.selection.active = self._ruler
@@ -103,7 +97,7 @@ class ScaleTool(QWidget):
         line = self.line
         if self._image is None or line is None:
             return
-        keep_scale(self._image, line.mm_per_px, line.ends, line.mm)
+        store_scale(self._image, line.mm_per_px, line.ends, line.mm)
         self._remove_ruler()
         self._show()
         self.scale_set.emit(line.mm_per_px, line.ends, line.uncertainty)
@@ -116,7 +110,7 @@ class ScaleTool(QWidget):
     def clear(self) -> None:
         """Forget what was read off the ruler."""
         if self._image is not None:
-            keep_scale(self._image, None)
+            store_scale(self._image, None)
             self._show()
             self.scale_cleared.emit()
 

@@ -25,11 +25,12 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels import edit
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
-from napari_skinseg.plugin.layers import FILLED, LayerImage, mask_style
-from napari_skinseg.plugin.session import Session, tell_failure
+from napari_skinseg.plugin.layers import LayerPhoto
+from napari_skinseg.plugin.mask_layers import FILLED_STYLE, outline_style
+from napari_skinseg.plugin.session import Session, report_failure
 
 from .brush import Brush
-from .mask_edit import Piece, pieces_of, write_pieces
+from .mask_edit import Tile, changed_tiles, write_tiles
 from .refine_tool import RefineTool
 from .scale_tool import ScaleTool
 
@@ -81,7 +82,7 @@ class CorrectTools(QWidget):
         say in a mask that `is_blind`.
         """
         self._labels, self._image, self._is_blind = labels, image, is_blind
-        self.refine.begin_anew()
+        self.refine.restart()
         self.brush.follow(labels)
         self.scale.set_layer(image)
         if labels is not None:
@@ -101,7 +102,7 @@ class CorrectTools(QWidget):
         """Draw the mask filled and see-through, or as an outline; the next masks too."""
         self._is_filled = filled
         if self._labels is not None:
-            draw_mask(self._labels, filled)
+            set_mask_style(self._labels, filled)
 
     def edit_mask(self, what: str, change: Change) -> None:
         """Have `change` worked out in a worker and write it as one undoable step; `what` is its name in sentences."""
@@ -120,20 +121,20 @@ class CorrectTools(QWidget):
             self._enable()
             self._session.background.start(
                 what.lower(),
-                lambda report, cancel: pieces_of(before, change),
+                lambda report, cancel: changed_tiles(before, change),
                 partial(self._on_worked_out, what, labels, before),
             )
 
     def _on_worked_out(self, what: str, labels: Labels, before: NDArray[np.integer], outcome: Outcome) -> None:
         self._is_running = False
         if outcome.error is not None:
-            self.say(tell_failure(outcome.error, what), is_problem=True)
+            self.say(report_failure(outcome.error, what), is_problem=True)
         elif outcome.state == "done":
             self._write(what, labels, before, *outcome.result)
         self._enable()
 
     def _write(
-        self, what: str, labels: Labels, before: NDArray[np.integer], pieces: list[Piece], has_lesion: bool
+        self, what: str, labels: Labels, before: NDArray[np.integer], pieces: list[Tile], has_lesion: bool
     ) -> None:
         if labels not in self._viewer.layers:
             self.say(f"{labels.name} was closed meanwhile; {what} was dropped.", is_problem=True)
@@ -142,7 +143,7 @@ class CorrectTools(QWidget):
         elif not pieces:
             self.say(f"{what} found nothing to change.")
         else:
-            write_pieces(labels, pieces)
+            write_tiles(labels, pieces)
             if labels is self._labels:
                 self._viewer.layers.selection.active = labels  # so that Ctrl+Z is for it
             self.say(f"{what}: done." if has_lesion else f"{what}: no lesion is left. Ctrl+Z brings it back.")
@@ -153,14 +154,14 @@ class CorrectTools(QWidget):
             if not self.refine.step(forwards):
                 (self._labels.redo if forwards else self._labels.undo)()
 
-    def _in_hand(self) -> tuple[LayerImage, Labels]:
+    def _in_hand(self) -> tuple[LayerPhoto, Labels]:
         labels, image = self._labels, self._image
         if labels is None or image is None:
             raise BadInput("There is no photo in hand to refine the mask of; choose one.")
         if self._is_blind:
             raise BadInput("This photo is of the blind sample; draw the lesion by hand, without the model.")
         height, width = image.data.shape[:2]
-        return LayerImage(image, image.name.lstrip("· "), (), (height, width), image.data), labels
+        return LayerPhoto(image, image.name.lstrip("· "), (), (height, width), image.data), labels
 
     def _show_brush(self) -> None:
         self.brush_size.setText("" if self.brush.size is None else f"{self.brush.size} px")
@@ -229,10 +230,10 @@ class CorrectTools(QWidget):
         layout.addWidget(folded)
 
 
-def draw_mask(labels: Labels, filled: bool) -> None:
+def set_mask_style(labels: Labels, filled: bool) -> None:
     """Draw `labels` filled and see-through, or as an outline."""
-    style = mask_style(labels.data.shape)
-    contour, opacity = (0, FILLED["opacity"]) if filled else (style["contour"], style["opacity"])
+    style = outline_style(labels.data.shape)
+    contour, opacity = (0, FILLED_STYLE["opacity"]) if filled else (style["contour"], style["opacity"])
     if labels.contour != contour:  # napari computes outlines anew even if nothing changes
         labels.contour = contour
     labels.opacity = opacity

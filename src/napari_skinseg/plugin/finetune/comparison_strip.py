@@ -16,8 +16,8 @@ from napari_skinseg.finetuning.verdict import Compared
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import CYAN, overlay, read_mask
 from napari_skinseg.plugin.background import Background, Job, Outcome, Report
-from napari_skinseg.plugin.forms import wrapping_text
-from napari_skinseg.plugin.session import tell_failure
+from napari_skinseg.plugin.forms import WrappingText
+from napari_skinseg.plugin.session import report_failure
 
 YOURS, BASE, CANDIDATE = (255, 255, 255), (255, 214, 0), CYAN
 """What skin never has; the base is yellow as the model's line is in the Review tab."""
@@ -39,7 +39,7 @@ class Strip(QWidget):
         self._background = background
         self._cases: list[Compared] = []
         self._job: Job | None = None
-        self.title, self.legend = wrapping_text(), QLabel(LEGEND)
+        self.title, self.legend = WrappingText(), QLabel(LEGEND)
         self.list = QListWidget()
         self.list.setFlow(QListWidget.Flow.LeftToRight)
         self.list.setWrapping(False)
@@ -97,7 +97,7 @@ class Strip(QWidget):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                tell_failure(outcome.error, f"Opening {case.image.name}")
+                report_failure(outcome.error, f"Opening {case.image.name}")
             elif outcome.state == "done":
                 self.large.show_case(case, outcome.result)
 

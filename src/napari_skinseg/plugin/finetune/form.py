@@ -12,7 +12,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_skinseg.plugin.background import Background
-from napari_skinseg.plugin.forms import RunForm, wrapping_text
+from napari_skinseg.plugin.forms import RunForm, WrappingText
 
 from .curve import Curve
 from .history import History
@@ -33,7 +33,7 @@ class FineTuneForm(RunForm):
         self.folder_button = QToolButton()
         self.folder_button.setText("…")
         self.folder_button.setToolTip("Choose another project, or a folder of photos with masks.")
-        self.evidence = wrapping_text()
+        self.evidence = WrappingText()
         self.options = FineTuneFields()
         self.start_button = _button("Fine-tune", "Teach a copy of the base model how you draw, and judge it.")
         self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")

@@ -18,7 +18,7 @@ from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Job, Latest, Outcome
 from napari_skinseg.plugin.close_guard import Door
-from napari_skinseg.plugin.session import Session, preferred_model, tell_failure
+from napari_skinseg.plugin.session import Session, preferred_model, report_failure
 from napari_skinseg.project.project import SUBFOLDER
 
 from .form import FineTuneForm
@@ -80,7 +80,7 @@ class FineTunePanel(FineTuneForm):
             if any(model.name == options.name for model in store.list_models()):
                 raise BadInput(f"There is a model named {options.name} already; choose another name for the new one.")
         except BadInput as error:
-            self.say(tell_failure(error, "Fine-tuning"), is_problem=True)
+            self.say(report_failure(error, "Fine-tuning"), is_problem=True)
             return
         self._clock, self._is_unwanted, self._step = Clock(options), False, None
         self._decided()
@@ -189,7 +189,7 @@ class FineTunePanel(FineTuneForm):
             # Who only looks in need not be told loudly that there is nothing yet.
             is_quiet = isinstance(outcome.error, BadInput) and not self._aloud
             self.evidence.setText(
-                str(outcome.error) if is_quiet else tell_failure(outcome.error, "Looking at your corrections")
+                str(outcome.error) if is_quiet else report_failure(outcome.error, "Looking at your corrections")
             )
         elif outcome.state == "done" and self._run is None:
             found: Outlook = outcome.result
@@ -256,7 +256,7 @@ class FineTunePanel(FineTuneForm):
         self.show_running(False)
         result: FineTuneOutcome | None = outcome.result
         if outcome.error is not None:
-            self.say(tell_failure(outcome.error, "Fine-tuning"), is_problem=True)
+            self.say(report_failure(outcome.error, "Fine-tuning"), is_problem=True)
         elif result is None or result.cancelled or result.verdict is None or result.candidate is None:
             self.say("Cancelled; the model you have stays as it is.")
             if result is not None and self._is_unwanted:
@@ -287,7 +287,7 @@ class FineTunePanel(FineTuneForm):
         def on_end(outcome: Outcome) -> None:
             self.setEnabled(True)
             if outcome.error is not None:
-                self.say(tell_failure(outcome.error, what), is_problem=True)
+                self.say(report_failure(outcome.error, what), is_problem=True)
             elif outcome.state == "done":
                 then(outcome.result)
 

@@ -4,7 +4,7 @@ from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton
 
 from napari_skinseg.finetuning.verdict import Judged, Verdict
 from napari_skinseg.plugin.background import Background
-from napari_skinseg.plugin.forms import wrapping_text
+from napari_skinseg.plugin.forms import WrappingText
 
 from .comparison_strip import Strip
 
@@ -26,7 +26,7 @@ class VerdictCard(QFrame):
 
     def __init__(self, background: Background) -> None:
         super().__init__()
-        self.sentence = wrapping_text()
+        self.sentence = WrappingText()
         self.cells = {row: (QLabel(), QLabel()) for row in _ROWS}
         self.strip = Strip(background)
         self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep base")

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from napari_skinseg.pixels.mask import read_mask
-from napari_skinseg.plugin.layers import FILLED, KEY, LESION, fingerprint
+from napari_skinseg.plugin.layers import KEY
+from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksum
 
 from .writers import sidecar_of
 
@@ -29,8 +30,8 @@ def read_mask_layer(path: str) -> list[LayerData]:
         BadInput: the file is damaged or holds no mask.
     """
     mask = read_mask(path)
-    facts = {**_provenance(path), "written": {"": [fingerprint(mask)]}}
-    options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED}
+    facts = {**_provenance(path), "written": {"": [mask_checksum(mask)]}}
+    options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED_STYLE}
     return [(mask.astype(np.uint8) * np.uint8(LESION), options, "labels")]
 
 

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from napari_skinseg.phantoms.phantom import phantom
-from napari_skinseg.plugin.layers import FILLED, KEY
+from napari_skinseg.plugin.layers import KEY
+from napari_skinseg.plugin.mask_layers import FILLED_STYLE
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -45,5 +46,10 @@ def no_lesion() -> list[LayerData]:
 
 def _sample(name: str, seed: int, *artefacts: str) -> list[LayerData]:
     made = phantom(seed, _SHAPE, artefacts)
-    truth = {"name": f"{name}_truth", "metadata": {KEY: {"photo": name, "seed": seed}}, "visible": False, **FILLED}
+    truth = {
+        "name": f"{name}_truth",
+        "metadata": {KEY: {"photo": name, "seed": seed}},
+        "visible": False,
+        **FILLED_STYLE,
+    }
     return [(made.image, {"name": name, "rgb": True}, "image"), (made.mask.astype(np.uint8), truth, "labels")]

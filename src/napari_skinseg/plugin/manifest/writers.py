@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import write_json
 from napari_skinseg.pixels.mask import write_mask
-from napari_skinseg.plugin.layers import KEY, LESION, fingerprint
+from napari_skinseg.plugin.layers import KEY
+from napari_skinseg.plugin.mask_layers import LESION, mask_checksum
 
 
 def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
@@ -47,7 +48,7 @@ def _facts(mask: NDArray[np.bool_], attributes: dict[str, Any]) -> dict[str, Any
     states = [state for plane in known.get("written", {}).values() for state in plane]
     if not states:
         return {"napari_skinseg": version("napari-skinseg"), "status": "drawn"}
-    if fingerprint(mask) not in states:
+    if mask_checksum(mask) not in states:
         return {**facts, "status": "corrected", "measurements": {}}
     measurements = _measurements(attributes.get("features")) or facts.get("measurements", {})
     return {"status": "predicted", **facts, "measurements": measurements}

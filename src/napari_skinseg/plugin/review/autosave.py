@@ -11,7 +11,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.plugin.background import Outcome
-from napari_skinseg.plugin.session import tell_failure
+from napari_skinseg.plugin.session import report_failure
 from napari_skinseg.project.project import Photo, Project
 
 from .current_photo import Desk
@@ -119,7 +119,9 @@ class Saver(QObject):
             if outcome.state != "done":
                 assert outcome.error is not None
                 self._again = lambda: self.write(title, work, after_retry or then, otherwise, after_retry)
-                self._tell(SaveState("failed", "NOT SAVED", tell_failure(outcome.error, title[0].upper() + title[1:])))
+                self._tell(
+                    SaveState("failed", "NOT SAVED", report_failure(outcome.error, title[0].upper() + title[1:]))
+                )
                 otherwise()
                 return
             self._again = None
@@ -143,7 +145,7 @@ class Saver(QObject):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                sentence = tell_failure(outcome.error, f"Writing {path.name}")
+                sentence = report_failure(outcome.error, f"Writing {path.name}")
                 self._tell(SaveState("failed", "NOT SAVED", sentence))
                 return
             self._kept, self._again = state, None

@@ -13,7 +13,8 @@ from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QObject, Signal
 
-from napari_skinseg.plugin.layers import FILLED, KEY, LESION, draw_as_outline, fingerprint, keep_scale
+from napari_skinseg.plugin.layers import KEY, store_scale
+from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksum, show_as_outline
 from napari_skinseg.project.project import Photo
 
 from .prefetch import Ready
@@ -60,7 +61,7 @@ class Desk(QObject):
     @property
     def state(self) -> int:
         """A number that changes with the mask."""
-        return fingerprint(self._data())
+        return mask_checksum(self._data())
 
     @property
     def is_untouched(self) -> bool:
@@ -89,7 +90,7 @@ class Desk(QObject):
             self._equip(ready.photo, may_edit)
         finally:
             self._is_ours = False
-        self.ready, self.shown_as = ready, fingerprint(mask)
+        self.ready, self.shown_as = ready, mask_checksum(mask)
         if not keep_zoom:
             self._viewer.reset_view(layers=[self.image])
 
@@ -154,12 +155,12 @@ class Desk(QObject):
         for layer in (self.labels, self.image):
             if layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)  # the person removed the other one
-        self.image, self.labels = Image(rgb, rgb=True, metadata={KEY: {"reviewed": ""}}), Labels(mask, **FILLED)
+        self.image, self.labels = Image(rgb, rgb=True, metadata={KEY: {"reviewed": ""}}), Labels(mask, **FILLED_STYLE)
         self._viewer.layers.append(self.image)
         self._viewer.layers.append(self.labels)
         self.labels.mode = self._tool
         self.labels.metadata = {KEY: {}}
-        draw_as_outline(self.labels)
+        show_as_outline(self.labels)
         events = self.labels.events
         for event in (events.paint, events.set_data, events.labels_update, events.data):
             event.connect(self._tell(self.changed.emit))
@@ -179,7 +180,7 @@ class Desk(QObject):
         labels.selected_label = LESION
         labels.metadata = {KEY: {"photo": photo.name, "reviewed": photo.id}}
         image.metadata = {KEY: {"reviewed": photo.id}}
-        keep_scale(image, photo.mm_per_px, photo.scale_line, photo.scale_mm)
+        store_scale(image, photo.mm_per_px, photo.scale_line, photo.scale_mm)
         for layer in (image, labels):
             if not layer.visible:
                 layer.visible = True

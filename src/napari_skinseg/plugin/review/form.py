@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from napari_skinseg.events import Event
 from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.correct.tools import CorrectTools
-from napari_skinseg.plugin.forms import PROBLEM, Message, wrapping_text
+from napari_skinseg.plugin.forms import PROBLEM, Message, WrappingText
 from napari_skinseg.plugin.session import Session
 
 from .autosave import SaveState
@@ -55,7 +55,7 @@ class ReviewForm(QWidget):
         self.message = Message()
         self.say = self.message.say
         self.question = QFrame()
-        self.question_text = wrapping_text()
+        self.question_text = WrappingText()
         self.counts = QLabel()
         self.filter = _chooser("Which photos the table shows, and Next goes through.")
         self.thumbnails = Thumbnails(session.background)

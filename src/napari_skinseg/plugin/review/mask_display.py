@@ -10,7 +10,7 @@ from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
 from napari_skinseg.plugin.background import Background, Latest, Outcome
-from napari_skinseg.plugin.layers import mask_style
+from napari_skinseg.plugin.mask_layers import outline_style
 
 Mode = Literal["outline", "filled", "difference"]
 MODES: tuple[Mode, ...] = ("outline", "filled", "difference")
@@ -122,7 +122,7 @@ class Look:
         )
         if not np.array_equal(layer.data, beneath):
             layer.data = beneath
-        layer.contour = 0 if differs else mask_style(beneath.shape)["contour"]
+        layer.contour = 0 if differs else outline_style(beneath.shape)["contour"]
         layer.opacity = 0.5 if differs else 0.9
         layer.visible = labels.visible
 

@@ -6,7 +6,7 @@ from qtpy.QtCore import QTimer
 
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.keys import Bindings
-from napari_skinseg.plugin.session import Session, tell_failure
+from napari_skinseg.plugin.session import Session, report_failure
 from napari_skinseg.project.project import Photo, Project, Status
 
 from .autosave import Saver
@@ -214,7 +214,7 @@ class Walk:
             if self._is_shut:
                 return
             if outcome.error is not None:
-                self._form.say(tell_failure(outcome.error, "Taking back"), is_problem=True)
+                self._form.say(report_failure(outcome.error, "Taking back"), is_problem=True)
             elif outcome.result is None:
                 self._form.say("There is no decision to take back.")
             else:
@@ -309,7 +309,7 @@ class Walk:
 
     def _on_visited(self, outcome: Outcome) -> None:
         if outcome.error is not None and not self._is_shut:
-            self._form.say(tell_failure(outcome.error, "Remembering this place"), is_problem=True)
+            self._form.say(report_failure(outcome.error, "Remembering this place"), is_problem=True)
 
     def _on_ready(self, ready: Ready) -> None:
         if self._list is None or ready.photo.id not in self._list:

@@ -12,10 +12,11 @@ from qtpy.QtWidgets import QFileDialog
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.models import store
-from napari_skinseg.plugin import layers as bridge
 from napari_skinseg.plugin.background import Job, Outcome, Report, Work
 from napari_skinseg.plugin.close_guard import Door
-from napari_skinseg.plugin.session import Session, tell_failure, usable_model
+from napari_skinseg.plugin.layers import find_photo_layer, photo_from_layer
+from napari_skinseg.plugin.mask_layers import find_mask, is_edited
+from napari_skinseg.plugin.session import Session, report_failure, usable_model
 from napari_skinseg.project.export import ExportOutcome, export_project
 from napari_skinseg.project.project import Photo, Project, ProjectDamaged, ProjectInUse
 
@@ -112,7 +113,7 @@ class ReviewPanel(ReviewForm):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self.say(tell_failure(outcome.error, "Reading the project"), is_problem=True)
+                self.say(report_failure(outcome.error, "Reading the project"), is_problem=True)
             elif outcome.state == "done" and self.project is project:
                 self._list(outcome.result, keep_order=keep_order)
                 if go_first:
@@ -130,7 +131,7 @@ class ReviewPanel(ReviewForm):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self.say(tell_failure(outcome.error, title), is_problem=True)
+                self.say(report_failure(outcome.error, title), is_problem=True)
             elif self.project is project:
                 then(outcome.result)
 
@@ -139,7 +140,7 @@ class ReviewPanel(ReviewForm):
     def add_current_layer(self) -> None:
         """Take the photo of the chosen layer into the project, with the mask that was drawn on it."""
         active = self._viewer.layers.selection.active
-        layer = bridge.photo_of(self._viewer.layers, active)
+        layer = find_photo_layer(self._viewer.layers, active)
         path = None if layer is None or layer.source.path is None else Path(layer.source.path)
         if layer is None or path is None or not path.is_file():
             name = "No layer" if active is None else active.name
@@ -148,9 +149,9 @@ class ReviewPanel(ReviewForm):
         if self.project is None:
             self.say("Open a folder first: the one to keep the photo's mask in.", is_problem=True)
             return
-        image = bridge.image_from_layer(layer, self._viewer.dims.point)
-        mask_layer = bridge.find_mask(self._viewer.layers, image)
-        drawn = isinstance(mask_layer, Labels) and bridge.is_edited(mask_layer, image)
+        image = photo_from_layer(layer, self._viewer.dims.point)
+        mask_layer = find_mask(self._viewer.layers, image)
+        drawn = isinstance(mask_layer, Labels) and is_edited(mask_layer, image)
         mask = mask_layer.data != 0 if mask_layer is not None and drawn else None
 
         def work(project: Project) -> Photo:
@@ -178,7 +179,7 @@ class ReviewPanel(ReviewForm):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self.say(tell_failure(outcome.error, "Finding moved photos"), is_problem=True)
+                self.say(report_failure(outcome.error, "Finding moved photos"), is_problem=True)
             else:
                 found = 0 if outcome.result is None else len(outcome.result.relinked)
                 self.list_again(then=f"{found:,} of the missing photos found again.")
@@ -268,7 +269,7 @@ class ReviewPanel(ReviewForm):
         if answers:
             self.ask(str(error), {**answers, "Leave it": lambda: None})
         else:
-            self.say(tell_failure(error, f"Opening {folder.name}"), is_problem=True)
+            self.say(report_failure(error, f"Opening {folder.name}"), is_problem=True)
 
     def _on_report(self, item: Any) -> None:
         if isinstance(item, Opened):
@@ -318,7 +319,7 @@ class ReviewPanel(ReviewForm):
 
     def _on_predicted(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self.say(tell_failure(outcome.error, "Predicting"), is_problem=True)
+            self.say(report_failure(outcome.error, "Predicting"), is_problem=True)
         elif outcome.state == "cancelled":
             self.say("Cancelled; what the model drew by then stays.")
         elif self.walk.has_decided:
@@ -330,7 +331,7 @@ class ReviewPanel(ReviewForm):
 
     def _on_exported(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self.say(tell_failure(outcome.error, "Exporting"), is_problem=True)
+            self.say(report_failure(outcome.error, "Exporting"), is_problem=True)
             return
         done: ExportOutcome = outcome.result
         sentences = [f"{len(done.done):,} masks are in {done.folder}."]

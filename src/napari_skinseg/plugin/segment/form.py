@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
-from napari_skinseg.plugin.forms import RunForm, wrapping_text
+from napari_skinseg.plugin.forms import RunForm, WrappingText
 
 from .options import MaskOptions
 from .result_card import ResultCard
@@ -32,7 +32,7 @@ class SegmentForm(RunForm):
         self.photo.native.setPlaceholderText("Open a photo first")
         self.photo.native.setToolTip("The photo to segment; of a stack, the plane that is shown.")
         self.model = QComboBox()
-        self.device = wrapping_text()
+        self.device = WrappingText()
         self.options = MaskOptions()
         self.keep_probability = QCheckBox("Show probability")
         self.keep_probability.setToolTip("Also add the network's probability of lesion, pixel by pixel, as a layer.")

@@ -9,10 +9,10 @@ from qtpy.QtWidgets import QWidget
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.measurement.measure import measure
-from napari_skinseg.plugin import layers as bridge
 from napari_skinseg.plugin.background import Latest, Outcome
-from napari_skinseg.plugin.layers import LESION, LayerImage
-from napari_skinseg.plugin.session import Session, tell_failure
+from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, photo_from_layer
+from napari_skinseg.plugin.mask_layers import LESION, find_mask, is_edited, layer_checksum, show_measurements
+from napari_skinseg.plugin.session import Session, report_failure
 
 
 class MaskFigures:
@@ -45,14 +45,14 @@ class MaskFigures:
     def _measure(self) -> None:
         layers = self._viewer.layers
         try:
-            image = bridge.image_from_layer(bridge.photo_of(layers, self._touched), self._viewer.dims.point)
+            image = photo_from_layer(find_photo_layer(layers, self._touched), self._viewer.dims.point)
         except BadInput:
             return  # it belongs to no photo, or to none that is shown
-        mask = bridge.find_mask(layers, image)
+        mask = find_mask(layers, image)
         if self._session.is_closed or mask is None or mask != self._touched:
             return
-        is_persons = bridge.is_edited(mask, image) or image.key in self._measured
-        state = bridge.mask_state(mask, image)
+        is_persons = is_edited(mask, image) or image.key in self._measured
+        state = layer_checksum(mask, image)
         if is_persons and self._measured.get(image.key) != state:
             lesion = np.equal(mask.data[image.plane], LESION)
             self._measurer.ask(
@@ -61,11 +61,11 @@ class MaskFigures:
 
     def _on_end(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            tell_failure(outcome.error, "Measuring")
+            report_failure(outcome.error, "Measuring")
         elif outcome.state == "done":
             self._show(*outcome.result)
 
-    def _show(self, layer: Labels, image: LayerImage, state: int, values: dict[str, Any]) -> None:
-        if layer in self._viewer.layers and bridge.mask_state(layer, image) == state:
+    def _show(self, layer: Labels, image: LayerPhoto, state: int, values: dict[str, Any]) -> None:
+        if layer in self._viewer.layers and layer_checksum(layer, image) == state:
             self._measured[image.key] = state
-            bridge.show_measurements(layer, values)
+            show_measurements(layer, values)

@@ -12,12 +12,22 @@ from qtpy.QtWidgets import QMessageBox
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import Event
 from napari_skinseg.models import store
-from napari_skinseg.plugin import layers as bridge
 from napari_skinseg.plugin.background import Job, Latest, Outcome
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import Bindings, chosen
-from napari_skinseg.plugin.layers import LayerImage, MaskEdit
-from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, tell_failure
+from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, is_photo, photo_from_layer
+from napari_skinseg.plugin.mask_layers import (
+    MaskEdit,
+    find_mask,
+    is_edited,
+    is_photo_open,
+    layer_checksum,
+    show_as_outline,
+    show_mask,
+    show_measurements,
+    show_probability,
+)
+from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, report_failure
 
 from .form import SegmentForm
 from .measurements import MaskFigures
@@ -32,7 +42,7 @@ class SegmentPanel(SegmentForm):
     def __init__(self, session: Session) -> None:
         viewer = session.viewer
         refine = RefineTool(session, self._to_refine, lambda: self.options.value())
-        super().__init__(lambda chooser: [layer for layer in viewer.layers if bridge.is_photo(layer)], refine)
+        super().__init__(lambda chooser: [layer for layer in viewer.layers if is_photo(layer)], refine)
         self._session, self._viewer = session, viewer
         self._kept = Kept()
         self._run: Job | None = None
@@ -65,9 +75,9 @@ class SegmentPanel(SegmentForm):
         images, problems = [], []
         for layer in self.photo.choices:
             try:
-                images.append(bridge.image_from_layer(layer, self._viewer.dims.point))
+                images.append(photo_from_layer(layer, self._viewer.dims.point))
             except BadInput as error:
-                problems.append(tell_failure(error, layer.name))
+                problems.append(report_failure(error, layer.name))
         if images:
             self._start(images, problems)
         elif problems:
@@ -91,9 +101,9 @@ class SegmentPanel(SegmentForm):
             self._moved_during_run = True
             return
         kept = self._kept.get(self._selected_or_none())
-        if kept is None or not bridge.is_still_there(self._viewer.layers, kept.image):
+        if kept is None or not is_photo_open(self._viewer.layers, kept.image):
             return
-        mask = bridge.find_mask(self._viewer.layers, kept.image)
+        mask = find_mask(self._viewer.layers, kept.image)
         if mask is None:
             self.say(f"The mask of {kept.image.name} was removed; press Segment to make it again.", is_problem=True)
         elif self._may_replace(mask, kept.image):
@@ -113,9 +123,9 @@ class SegmentPanel(SegmentForm):
     def replace_changes(self) -> None:
         """Show the model's mask in place of what the person drew, as they agreed to."""
         image = self._selected_or_none()
-        mask = None if image is None else bridge.find_mask(self._viewer.layers, image)
+        mask = None if image is None else find_mask(self._viewer.layers, image)
         if image is not None and mask is not None:
-            self._agreed[image.key] = bridge.mask_state(mask, image)
+            self._agreed[image.key] = layer_checksum(mask, image)
         self.move_mask()
 
     def refresh_models(self) -> None:
@@ -156,7 +166,7 @@ class SegmentPanel(SegmentForm):
 
     # A run
 
-    def _start(self, images: Sequence[LayerImage], problems: Sequence[str]) -> None:
+    def _start(self, images: Sequence[LayerPhoto], problems: Sequence[str]) -> None:
         if self._run is not None or not self._agrees_to_replace(images):
             return
         self._problems, self._moved_during_run = list(problems), False
@@ -181,7 +191,7 @@ class SegmentPanel(SegmentForm):
         elif isinstance(item, Measured):
             self._show_measured(item)
         elif isinstance(item, Failure):
-            self._problems.append(tell_failure(item.error, f"Segmenting {item.image.name}"))
+            self._problems.append(report_failure(item.error, f"Segmenting {item.image.name}"))
 
     def _on_end(self, outcome: Outcome) -> None:
         self._run = None
@@ -189,18 +199,18 @@ class SegmentPanel(SegmentForm):
         if outcome.state == "cancelled":
             self._problems.append("Cancelled; the masks that were done stay.")
         if outcome.error is not None:
-            self._problems.append(tell_failure(outcome.error, "Segmenting"))
+            self._problems.append(report_failure(outcome.error, "Segmenting"))
         self.say("\n".join(self._problems), is_problem=True)
         if outcome.state == "done":
             self.device.setText(outcome.result)
         if self._moved_during_run:
             self.move_mask()
 
-    def _agrees_to_replace(self, images: Sequence[LayerImage]) -> bool:
+    def _agrees_to_replace(self, images: Sequence[LayerPhoto]) -> bool:
         """Ask before masks that a person changed are replaced; remember exactly what was agreed to."""
         self._agreed = {}
-        masks = [(image, bridge.find_mask(self._viewer.layers, image)) for image in images]
-        edited = [(image, mask) for image, mask in masks if mask is not None and bridge.is_edited(mask, image)]
+        masks = [(image, find_mask(self._viewer.layers, image)) for image in images]
+        edited = [(image, mask) for image, mask in masks if mask is not None and is_edited(mask, image)]
         if not edited:
             return True
         names = ", ".join(mask.name for _, mask in edited)
@@ -212,7 +222,7 @@ class SegmentPanel(SegmentForm):
         )
         if answer != QMessageBox.StandardButton.Yes:
             return False
-        self._agreed = {image.key: bridge.mask_state(mask, image) for image, mask in edited}
+        self._agreed = {image.key: layer_checksum(mask, image) for image, mask in edited}
         return True
 
     # Masks
@@ -220,23 +230,21 @@ class SegmentPanel(SegmentForm):
     def _show(self, result: Result, is_move: bool = False) -> None:
         """Show a result, unless its photo has gone, or its mask was changed by hand meanwhile."""
         image, layers = result.image, self._viewer.layers
-        if not bridge.is_still_there(layers, image):
+        if not is_photo_open(layers, image):
             self._problems.append(f"{image.name} was removed or replaced meanwhile; its result was dropped.")
             return
         self._kept.put(result)
-        mask = bridge.find_mask(layers, image)
+        mask = find_mask(layers, image)
         if mask is not None and not self._may_replace(mask, image):
             self._problems.append(f"{mask.name} was changed by hand meanwhile and was kept.")
             self._offer_to_replace(mask)
             return
-        shown, edit = bridge.show_mask(
-            layers, image, result.mask, result.provenance, self._last_move if is_move else None
-        )
+        shown, edit = show_mask(layers, image, result.mask, result.provenance, self._last_move if is_move else None)
         self._last_move = edit if is_move else None
         if self._is_refined(image):
-            self.refine.begin_anew()
+            self.refine.restart()
         if self.keep_probability.isChecked():
-            bridge.show_probability(layers, image, result.probability)
+            show_probability(layers, image, result.probability)
         if mask is None and image.layer is self.photo.value:
             layers.selection.active = shown  # ready for the brush
         self._show_kept()
@@ -261,45 +269,45 @@ class SegmentPanel(SegmentForm):
     def _show_measured(self, found: Measured) -> None:
         """Show the figures with the mask they belong to, if that is still the one shown."""
         image = found.result.image
-        mask = bridge.find_mask(self._viewer.layers, image)
-        if mask is not None and self._kept.get(image) is found.result and not bridge.is_edited(mask, image):
+        mask = find_mask(self._viewer.layers, image)
+        if mask is not None and self._kept.get(image) is found.result and not is_edited(mask, image):
             self._kept.put_measured(found)
-            bridge.show_measurements(mask, found.values)
+            show_measurements(mask, found.values)
             self._show_kept()
 
-    def _may_replace(self, mask: Labels, image: LayerImage) -> bool:
-        return not bridge.is_edited(mask, image) or self._agreed.get(image.key) == bridge.mask_state(mask, image)
+    def _may_replace(self, mask: Labels, image: LayerPhoto) -> bool:
+        return not is_edited(mask, image) or self._agreed.get(image.key) == layer_checksum(mask, image)
 
     def _offer_to_replace(self, mask: Labels) -> None:
         self.ask(f"You changed {mask.name} by hand, so it stays as it is. What is said below is of the model's mask.")
 
     # What is chosen
 
-    def _to_refine(self) -> tuple[LayerImage, Labels]:
+    def _to_refine(self) -> tuple[LayerPhoto, Labels]:
         """The chosen photo and its mask; a blank one if there is none."""
         image = self._selected()
-        mask = bridge.find_mask(self._viewer.layers, image)
+        mask = find_mask(self._viewer.layers, image)
         if mask is None:
             blank = np.zeros(image.shape, dtype=bool)
-            mask, _ = bridge.show_mask(self._viewer.layers, image, blank, {"photo": image.name})
+            mask, _ = show_mask(self._viewer.layers, image, blank, {"photo": image.name})
         return image, mask
 
     def _on_refined(self) -> None:
         """Say no more of the model's own mask, unless it is that one again."""
         image = self._selected_or_none()
-        mask = None if image is None else bridge.find_mask(self._viewer.layers, image)
-        if image is not None and mask is not None and bridge.is_edited(mask, image):
+        mask = None if image is None else find_mask(self._viewer.layers, image)
+        if image is not None and mask is not None and is_edited(mask, image):
             self.card.clear()
         else:
             self._show_kept()
 
-    def _is_refined(self, image: LayerImage | None) -> bool:
+    def _is_refined(self, image: LayerPhoto | None) -> bool:
         return image is not None and self.refine.photo is not None and self.refine.photo.key == image.key
 
-    def _selected(self) -> LayerImage:
-        return bridge.image_from_layer(self.photo.value, self._viewer.dims.point)
+    def _selected(self) -> LayerPhoto:
+        return photo_from_layer(self.photo.value, self._viewer.dims.point)
 
-    def _selected_or_none(self) -> LayerImage | None:
+    def _selected_or_none(self) -> LayerPhoto | None:
         try:
             return self._selected()
         except BadInput:
@@ -347,7 +355,7 @@ class SegmentPanel(SegmentForm):
         )
 
     def _fail(self, error: Exception, what: str) -> None:
-        self.say(tell_failure(error, what), is_problem=True)
+        self.say(report_failure(error, what), is_problem=True)
 
     # Wiring
 
@@ -377,14 +385,14 @@ class SegmentPanel(SegmentForm):
         self.photo.reset_choices()
 
     def _on_inserted(self, event: Any) -> None:
-        bridge.draw_as_outline(event.value)
+        show_as_outline(event.value)
 
     def _on_removed(self, event: Any) -> None:
         self._kept.drop_layer(event.value)
 
     def _on_active(self) -> None:
         """Follow the layer list: a photo, or the mask of one, that is clicked there is the one to work on."""
-        photo = bridge.photo_of(self._viewer.layers, self._viewer.layers.selection.active)
+        photo = find_photo_layer(self._viewer.layers, self._viewer.layers.selection.active)
         if photo is not None and photo in self.photo.choices:
             self.photo.value = photo
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from qtpy.QtWidgets import QFrame, QPushButton, QVBoxLayout
 
 from napari_skinseg.measurement.measure import NOTE, Value, three_digits
-from napari_skinseg.plugin.forms import wrapping_text
+from napari_skinseg.plugin.forms import WrappingText
 from napari_skinseg.segmentation.confidence import Verdict
 
 _COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#4d5b73"}
@@ -17,7 +17,7 @@ class ResultCard(QFrame):
 
     def __init__(self) -> None:
         super().__init__()
-        self.verdict, self.figures = wrapping_text(), wrapping_text()
+        self.verdict, self.figures = WrappingText(), WrappingText()
         self.figures.setToolTip(f"{NOTE} All measurements are in the mask layer's features table.")
         self.anyway = QPushButton("Outline it anyway")
         self.anyway.setToolTip("Draw the outline that the model itself doubts. Ctrl+Z takes it back.")

@@ -15,7 +15,7 @@ from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.pixels.mask import CleanUp
 from napari_skinseg.plugin.background import Report
-from napari_skinseg.plugin.layers import LayerImage
+from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Segmenters
 from napari_skinseg.segmentation.confidence import Outline, Verdict, confidence_in_words, outline
 from napari_skinseg.segmentation.options import SegmentOptions
@@ -38,7 +38,7 @@ class Result:
         provenance: plain JSON types, with the keys that the command line records.
     """
 
-    image: LayerImage
+    image: LayerPhoto
     spec: ModelSpec
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
@@ -61,12 +61,12 @@ class Measured:
 class Failure:
     """A photo that could not be segmented; the others go on."""
 
-    image: LayerImage
+    image: LayerPhoto
     error: Exception
 
 
 def segment_photos(
-    images: Sequence[LayerImage],
+    images: Sequence[LayerPhoto],
     options: SegmentOptions,
     segmenters: Segmenters,
     model: str,
@@ -132,7 +132,7 @@ class Kept:
         """Keep the measurements of a kept result."""
         self._measured[found.result.image.key] = found
 
-    def get(self, image: LayerImage | None) -> Result | None:
+    def get(self, image: LayerPhoto | None) -> Result | None:
         """The result of `image`, if it is kept."""
         return None if image is None else self._results.get(image.key)
 
@@ -151,7 +151,7 @@ class Kept:
         self._measured.pop(key, None)
 
 
-def _segment(image: LayerImage, rgb: NDArray[np.uint8], options: SegmentOptions, segmenter: Segmenter) -> Result:
+def _segment(image: LayerPhoto, rgb: NDArray[np.uint8], options: SegmentOptions, segmenter: Segmenter) -> Result:
     found = segmenter.segment(rgb, options, name=image.name)
     provenance = {
         "photo": image.name,
@@ -167,7 +167,7 @@ def _segment(image: LayerImage, rgb: NDArray[np.uint8], options: SegmentOptions,
 
 
 def _result(
-    image: LayerImage,
+    image: LayerPhoto,
     spec: ModelSpec,
     probability: NDArray[np.float32],
     found: Outline,

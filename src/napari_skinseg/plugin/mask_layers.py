@@ -1,0 +1,207 @@
+"""Masks in napari's Labels layers: show a mask on its photo, know whether a user changed it, and style it."""
+
+import math
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from napari.components import LayerList
+from napari.layers import Image, Labels, Layer
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+from .layers import KEY, LayerPhoto, axes_in_world, placement
+
+LESION = 1
+"""The label of the lesion."""
+
+_CYAN, _MAGENTA = (0.0, 0.9, 1.0, 1.0), (1.0, 0.0, 1.0, 1.0)
+
+FILLED_STYLE = {
+    "colormap": DirectLabelColormap(color_dict={None: _MAGENTA, 0: "transparent", LESION: _CYAN}),
+    "opacity": 0.4,
+}
+"""How a new mask layer is shown. Readers and samples use it, because a reader cannot return a contour width.
+
+Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. Any other label is magenta, so
+that the user sees a stroke with the wrong label.
+"""
+
+
+def find_mask(layers: Iterable[Layer], photo: LayerPhoto) -> Labels | None:
+    """Return the Labels layer that holds the mask of `photo`, whatever its name; None if there is none."""
+    for layer in layers:
+        is_its_mask = layer.metadata.get(KEY, {}).get("image_id") == str(photo.layer.unique_id)
+        if is_its_mask and not layer.multiscale and layer.data.shape == _mask_shape(photo):
+            return layer
+    return None
+
+
+def is_edited(mask_layer: Labels, photo: LayerPhoto) -> bool:
+    """Return whether the mask of `photo` differs from every mask that the plugin wrote; Ctrl+Z back to one of them: no.
+
+    The contents are compared, because napari sends no `paint` event for undo and redo.
+    """
+    ours = mask_layer.metadata[KEY].get("written", {}).get(_plane_name(photo))
+    if ours is None:
+        return bool(np.any(mask_layer.data[photo.plane]))
+    return layer_checksum(mask_layer, photo) not in ours
+
+
+def is_photo_open(layers: Iterable[Layer], photo: LayerPhoto) -> bool:
+    """Return whether the layer of `photo` is still in the viewer and has the same size."""
+    return any(layer is photo.layer for layer in layers) and _mask_shape(photo)[-2:] == photo.shape
+
+
+def layer_checksum(mask_layer: Labels, photo: LayerPhoto) -> int:
+    """Return `mask_checksum` of the mask of `photo`."""
+    return mask_checksum(mask_layer.data[photo.plane])
+
+
+def mask_checksum(mask: NDArray[Any]) -> int:
+    """Return a number that changes when a mask `[H, W]`, lesion non-zero, changes."""
+    return zlib.crc32(np.packbits(mask != 0).tobytes())
+
+
+class MaskEdit:
+    """One change that the plugin made to a mask layer; `undo` reverts it while it is the last change of the layer."""
+
+    def __init__(self, layer: Labels, photo: LayerPhoto) -> None:
+        self.layer, self._photo = layer, photo
+        self._checksum = layer_checksum(layer, photo)
+        self._is_last = True
+        layer.events.paint.connect(self._on_paint)
+
+    def undo(self) -> None:
+        """Undo the change, unless the layer changed since."""
+        self.layer.events.paint.disconnect(self._on_paint)
+        if self._is_last and layer_checksum(self.layer, self._photo) == self._checksum:
+            self.layer.undo()
+
+    def _on_paint(self) -> None:
+        self._is_last = False
+
+
+def show_mask(
+    layers: LayerList,
+    photo: LayerPhoto,
+    mask: NDArray[np.bool_],
+    provenance: Mapping[str, Any],
+    previous_edit: MaskEdit | None = None,
+) -> tuple[Labels, MaskEdit | None]:
+    """Show `mask` bool `[H, W]` in the Labels layer of `photo`.
+
+    If there is no such layer, this makes one, right above the photo and in the same place of the world. Else the layer
+    changes in one undoable step, which is returned; None is returned for a new layer and for a mask without change.
+
+    Args:
+        layers: the viewer's layer list, which holds the photo's layer.
+        photo: the photo.
+        mask: bool `[H, W]`.
+        provenance: plain JSON types to keep in the layer's metadata.
+        previous_edit: an earlier edit to undo first, so that dragging a slider is one step of the undo history.
+    """
+    layer = find_mask(layers, photo)
+    is_new = layer is None
+    if layer is None:
+        layer = _new_mask_layer(photo, mask)
+        layers.insert(layers.index(photo.layer) + 1, layer)
+        show_as_outline(layer)  # after the insertion: before it, napari would compute the outline twice
+    if previous_edit is not None and previous_edit.layer is layer:
+        contour, layer.contour = layer.contour, 0  # so that napari does not compute the outline of the undone mask
+        previous_edit.undo()
+        changed = _write(layer, photo, mask)
+        layer.contour = contour
+    else:
+        changed = _write(layer, photo, mask)
+    written = dict(layer.metadata[KEY].get("written", {}))
+    # Earlier checksums stay in the list, so that Ctrl+Z back to an earlier prediction does not count as a user's edit.
+    written[_plane_name(photo)] = [*written.get(_plane_name(photo), [])[-99:], mask_checksum(mask)]
+    layer.metadata = {**layer.metadata, KEY: {**layer.metadata[KEY], **provenance, "written": written}}
+    return layer, MaskEdit(layer, photo) if changed and not is_new else None
+
+
+def show_measurements(mask_layer: Labels, measurements: Mapping[str, Any]) -> None:
+    """Put the lesion's measurements into the layer's features table, in a row for label 1."""
+    mask_layer.features = {"index": [LESION], **{name: [value] for name, value in measurements.items()}}
+
+
+def show_probability(layers: LayerList, photo: LayerPhoto, probability: NDArray[np.float32]) -> Image:
+    """Show `probability` float32 `[H, W]` as an Image layer above its photo, or update the existing layer."""
+    plane = probability.reshape((1,) * len(photo.plane) + photo.shape)
+    for layer in layers:
+        if isinstance(layer, Image) and layer.metadata.get(KEY, {}).get("probability_of") == photo.key:
+            layer.data = plane
+            return layer
+    # Of a stack, the layer holds this plane alone and is moved to its place: a float32 stack could be gigabytes.
+    matrix = np.eye(photo.layer.ndim + 1)
+    matrix[:-1, :-1] = axes_in_world(photo.layer)
+    matrix[:-1, -1] = photo.layer.data_to_world((*photo.plane, 0, 0))
+    layer = Image(
+        plane,
+        name=f"{photo.name}_probability",
+        metadata={KEY: {"probability_of": photo.key}},
+        colormap="magma",
+        contrast_limits=(0, 1),
+        opacity=0.4,
+        blending="additive",  # black, where the probability is 0, leaves the photo unchanged
+        affine=matrix,
+        units=photo.layer.units,
+        axis_labels=photo.layer.axis_labels,
+    )
+    layers.insert(layers.index(photo.layer) + 1, layer)
+    return layer
+
+
+def show_as_outline(layer: Layer) -> None:
+    """Show a mask of this plugin as an outline, unless it is shown as one already."""
+    if isinstance(layer, Labels) and KEY in layer.metadata and layer.contour == 0:
+        for name, value in outline_style(layer.data.shape).items():
+            setattr(layer, name, value)
+
+
+def outline_style(shape: Sequence[int]) -> dict[str, Any]:
+    """Return the layer attributes of a mask of `shape` (…, height, width) as an outline; large photos: a wider line."""
+    return {
+        "colormap": FILLED_STYLE["colormap"],
+        # At most 4: napari computes outlines on the GUI thread, in a time that grows with the square of the width.
+        "contour": min(4, max(2, round(math.hypot(*shape[-2:]) / 500))),
+        "opacity": 0.9,
+    }
+
+
+def _new_mask_layer(photo: LayerPhoto, mask: NDArray[np.bool_]) -> Labels:
+    """Return a layer with the mask; for a stack, an empty layer whose planes are written as undoable edits."""
+    return Labels(
+        np.zeros(_mask_shape(photo), np.uint8) if photo.plane else mask.astype(np.uint8),
+        name=f"{photo.name}_segmentation",
+        metadata={KEY: {"photo": photo.name, "image_id": str(photo.layer.unique_id)}},
+        **placement(photo.layer),
+        **FILLED_STYLE,
+    )
+
+
+def _write(layer: Labels, photo: LayerPhoto, mask: NDArray[np.bool_]) -> bool:
+    """Change `layer` to `mask` where it differs, as one step of its undo history; False if nothing differed."""
+    new = mask.view(np.uint8)
+    differs = layer.data[photo.plane] != new
+    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
+    if not rows.size:
+        return False
+    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+    inside = np.nonzero(differs[box])
+    where = inside[0] + rows[0], inside[1] + columns[0]
+    planes = tuple(np.full(where[0].size, index) for index in photo.plane)
+    layer.data_setitem((*planes, *where), new[where])
+    return True
+
+
+def _mask_shape(photo: LayerPhoto) -> tuple[int, ...]:
+    layer = photo.layer
+    data = layer.data[0] if layer.multiscale else layer.data
+    return tuple(int(side) for side in data.shape[: layer.ndim])
+
+
+def _plane_name(photo: LayerPhoto) -> str:
+    return " ".join(map(str, photo.plane))
