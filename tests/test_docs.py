@@ -1,4 +1,4 @@
-"""What the docs show works: every Python example is run, every link leads somewhere."""
+"""The documentation is correct: every Python example runs, every link has a target."""
 
 import re
 from pathlib import Path
@@ -12,19 +12,19 @@ from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 
 ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").rglob("*.md"))]
 EXAMPLES = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL) for page in PAGES}
 
-SMALLER = {
+REPLACEMENTS = {
     "lesion-unet": "spot-finder",
     "passes=12": "passes=1, small_first=0, batch_size=2, input_height=64, input_width=64",
 }
-"""What an example says, and what is run instead so that it takes seconds."""
+"""Text of an example, and the text that is run instead, so that it takes seconds."""
 
 
 @pytest.fixture
-def desk(tmp_path, monkeypatch, spot, spot_finder) -> Path:
-    """The current folder of somebody who has all the files that the examples name."""
+def folder_of_examples(tmp_path, monkeypatch, spot, spot_finder) -> Path:
+    """Current folder with all the files that the examples name."""
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
     store.add(spot_finder)
     store.set_default("spot-finder")
@@ -46,15 +46,15 @@ def desk(tmp_path, monkeypatch, spot, spot_finder) -> Path:
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if EXAMPLES[page]], ids=lambda page: page.name)
-def test_the_python_examples_of_a_page_run_from_top_to_bottom(page, desk):
+def test_python_examples_of_a_page_run_in_order(page, folder_of_examples):
     names: dict[str, object] = {}
     for number, example in enumerate(EXAMPLES[page], start=1):
-        for said, run in SMALLER.items():
-            example = example.replace(said, run)
+        for text, replacement in REPLACEMENTS.items():
+            example = example.replace(text, replacement)
         exec(compile(example, f"{page.name}, example {number}", "exec"), names)
 
 
-def test_every_link_between_pages_leads_somewhere():
+def test_every_link_between_pages_has_a_target():
     broken = [
         f"{page.name} -> {target}"
         for page in PAGES

@@ -1,4 +1,4 @@
-"""What is promised of the package as a whole: quick to import, whole in its wheel, known to napari."""
+"""The package as a whole: imports, wheel, manifest, layout and words."""
 
 import subprocess
 import sys
@@ -24,7 +24,7 @@ INTERFACES = ["napari_skinseg"] + [
 
 @pytest.fixture(scope="session")
 def wheel(tmp_path_factory) -> Iterator[tuple[zipfile.ZipFile, set[str]]]:
-    """A wheel built from this tree, and the files of the package as they were when it was built."""
+    """A wheel built from this source tree, and the names of all files of the package."""
     out = tmp_path_factory.mktemp("wheel")
     files = {
         path.relative_to(PACKAGE.parent).as_posix()
@@ -38,8 +38,8 @@ def wheel(tmp_path_factory) -> Iterator[tuple[zipfile.ZipFile, set[str]]]:
         yield archive, files
 
 
-def test_importing_plugin_and_command_line_loads_neither_torch_nor_monai():
-    # One process for all: a module that loads torch is named by the first assertion that fails in it.
+def test_importing_plugin_and_command_line_does_not_import_torch_or_monai():
+    # One process for all modules, to save time. The first assertion that fails names the module.
     program = "\n".join(
         ["import importlib, sys"]
         + [
@@ -52,7 +52,7 @@ def test_importing_plugin_and_command_line_loads_neither_torch_nor_monai():
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"], ["models", "list"]])
-def test_light_commands_load_neither_torch_nor_monai(arguments):
+def test_short_commands_do_not_import_torch_or_monai(arguments):
     program = (
         "import sys; from napari_skinseg.cli.main import main\n"
         f"assert main({arguments!r}) == 0\n"
@@ -62,29 +62,29 @@ def test_light_commands_load_neither_torch_nor_monai(arguments):
     assert result.returncode == 0, result.stderr
 
 
-def test_every_export_can_be_reached_and_used():
+def test_all_public_names_can_be_imported():
     assert napari_skinseg.__all__ == ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
     assert all(callable(getattr(napari_skinseg, name)) for name in napari_skinseg.__all__)
     with pytest.raises(AttributeError, match="diagnose"):
         napari_skinseg.diagnose  # noqa: B018
 
 
-def test_the_version_is_the_one_in_pyproject():
+def test_version_is_that_of_pyproject():
     assert napari_skinseg.__version__ == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
 
 
-def test_the_manifest_is_valid_and_every_command_in_it_exists():
+def test_manifest_is_valid_and_its_commands_exist():
     manifest = npe2.PluginManifest.from_file(PACKAGE / "napari.yaml")
     manifest.validate_imports()
     assert all(command.title for command in manifest.contributions.commands)
 
 
-def test_napari_finds_the_plugin_where_the_package_is_installed():
+def test_napari_finds_the_installed_plugin():
     found = npe2.PluginManifest.from_distribution("napari-skinseg")
     assert found.contributions.widgets
 
 
-def test_the_wheel_holds_the_code_the_manifest_and_the_models_and_no_tests(wheel):
+def test_wheel_contains_code_manifest_and_models_but_no_tests(wheel):
     archive, files = wheel
     names = set(archive.namelist())
     (metadata,) = (archive.read(name).decode() for name in names if name.endswith(".dist-info/METADATA"))

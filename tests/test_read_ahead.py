@@ -7,7 +7,7 @@ from napari_skinseg.errors import Cancelled
 from napari_skinseg.read_ahead import in_batches, read_ahead
 
 
-def test_results_come_in_the_order_of_the_items():
+def test_results_have_the_order_of_the_items():
     def slow_first(number: int) -> int:
         time.sleep(0.05 if number == 0 else 0)
         return number * 10
@@ -17,12 +17,12 @@ def test_results_come_in_the_order_of_the_items():
     ]
 
 
-def test_an_error_belongs_to_its_item_and_the_others_go_on():
-    found = {item: future.exception() is None for item, future in read_ahead(lambda number: 1 / number, [1, 0, 2])}
-    assert found == {1: True, 0: False, 2: True}
+def test_an_error_of_one_item_does_not_stop_the_others():
+    succeeded = {item: future.exception() is None for item, future in read_ahead(lambda number: 1 / number, [1, 0, 2])}
+    assert succeeded == {1: True, 0: False, 2: True}
 
 
-def test_no_more_items_are_begun_than_the_limit_allows():
+def test_the_number_of_items_started_in_advance_is_limited():
     taken = []
 
     def items():
@@ -34,7 +34,7 @@ def test_no_more_items_are_begun_than_the_limit_allows():
         assert len(taken) <= used + 5
 
 
-def test_fewer_large_results_wait_than_small_ones():
+def test_fewer_items_are_started_in_advance_while_results_are_large():
     taken = []
 
     def items():
@@ -49,20 +49,20 @@ def test_fewer_large_results_wait_than_small_ones():
     assert most_waiting <= 4
 
 
-def test_cancelling_raises_and_begins_nothing_more():
-    cancel, begun = threading.Event(), []
+def test_cancel_raises_and_starts_no_more_items():
+    cancel, started = threading.Event(), []
 
     def cancel_at_four():
-        for item, _ in read_ahead(begun.append, range(1000), ahead=3, cancel=cancel):
+        for item, _ in read_ahead(started.append, range(1000), ahead=3, cancel=cancel):
             if item == 4:
                 cancel.set()
 
     with pytest.raises(Cancelled):
         cancel_at_four()
-    assert len(begun) < 12
+    assert len(started) < 12
 
 
-def test_stages_chain_and_the_generator_between_them_runs_in_the_calling_thread():
+def test_a_generator_between_two_stages_runs_in_the_calling_thread():
     threads = set()
 
     def network():
@@ -75,5 +75,5 @@ def test_stages_chain_and_the_generator_between_them_runs_in_the_calling_thread(
     assert threads == {threading.get_ident()}
 
 
-def test_batches_are_bounded_by_number_and_by_pixels():
+def test_batches_are_limited_by_number_and_by_pixels():
     assert list(in_batches([1, 1, 1, 5, 9, 1], 2, lambda size: size, 6)) == [[1, 1], [1, 5], [9], [1]]
