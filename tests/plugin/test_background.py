@@ -7,7 +7,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import check
-from napari_skinseg.plugin.background import Background, Latest
+from napari_skinseg.plugin.background import Background, LatestJob
 
 
 @pytest.fixture
@@ -91,10 +91,10 @@ def test_of_many_requests_only_the_newest_waits(qtbot, background):
         free.wait(60)
         return 0
 
-    latest = Latest(background, "work", lambda outcome: done.append(outcome.result))
-    latest.ask(first)
+    latest = LatestJob(background, "work", lambda outcome: done.append(outcome.result))
+    latest.request(first)
     for number in range(1, 6):
-        latest.ask(lambda report, cancel, number=number: number)
+        latest.request(lambda report, cancel, number=number: number)
     free.set()
     qtbot.waitUntil(lambda: not background.is_busy, timeout=60_000)
     assert done == [0, 5]

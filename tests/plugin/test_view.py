@@ -5,7 +5,7 @@ from napari.layers import Image, Labels
 from PIL import Image as PillowImage
 
 from napari_skinseg.pixels.mask import write_mask
-from napari_skinseg.plugin.view import fill
+from napari_skinseg.plugin.view import open_photo_and_mask
 
 
 def test_the_demo_ends_with_the_photo_its_mask_and_the_widget(make_napari_viewer, tmp_path):
@@ -16,7 +16,7 @@ def test_the_demo_ends_with_the_photo_its_mask_and_the_widget(make_napari_viewer
     write_mask(tmp_path / "lesion_segmentation.png", mask)
 
     viewer = make_napari_viewer()
-    fill(viewer, tmp_path / "lesion.png", tmp_path / "lesion_segmentation.png")
+    open_photo_and_mask(viewer, tmp_path / "lesion.png", tmp_path / "lesion_segmentation.png")
 
     (photo,) = (layer for layer in viewer.layers if isinstance(layer, Image))
     (shown,) = (layer for layer in viewer.layers if isinstance(layer, Labels))

@@ -1,4 +1,4 @@
-"""The only place that starts a worker: work goes to a thread, reports and outcome come back to the GUI thread."""
+"""Workers: run a function in a thread; its reports and its outcome arrive on the GUI thread. Only this starts workers."""
 
 import threading
 from collections.abc import Callable
@@ -12,14 +12,20 @@ from napari_skinseg.errors import Cancelled
 from napari_skinseg.events import CancelToken
 
 Report = Callable[[Any], None]
-"""What work calls, from its own thread, to tell the GUI something: an `Event` or a partial result."""
+"""Sends an `Event` or a partial result from the worker to the GUI thread."""
 
 Work = Callable[[Report, CancelToken], Any]
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a job ended; `result` is what the work returned when done, `error` what it raised when failed."""
+    """How a job ended.
+
+    Attributes:
+        state: "done", "cancelled" or "failed".
+        result: the value that the work returned, if it is done.
+        error: the exception that the work raised, if it failed.
+    """
 
     state: Literal["done", "cancelled", "failed"]
     result: Any = None
@@ -27,7 +33,7 @@ class Outcome:
 
 
 class Job(QObject):
-    """One run of some work; the callbacks are called on the GUI thread, `on_end` exactly once."""
+    """One run of one function; the callbacks are called on the GUI thread, `on_end` exactly once."""
 
     _reported = Signal(object)
 
@@ -38,7 +44,7 @@ class Job(QObject):
         self._on_end: Callable[[Outcome], None] | None = on_end
         self._on_report = on_report
         self._call = _Call(title, work, self._reported.emit)
-        # The slots belong to this object, which lives on the GUI thread: so Qt queues the calls over to it.
+        # The slots belong to this object, which lives on the GUI thread, so that Qt queues the calls to that thread.
         self._reported.connect(self._take_report)
         self._worker = create_worker(self._call, _worker_class=_Worker, _start_thread=False)
         self._worker.returned.connect(self._take_outcome)
@@ -49,19 +55,19 @@ class Job(QObject):
         return self._on_end is not None
 
     def start(self) -> None:
-        """Hand the work to a thread."""
+        """Start the work in a thread."""
         self._worker.start()
 
     def cancel(self) -> None:
-        """Ask the work to stop; it ends as "cancelled" at its next look at the token."""
+        """Ask the work to stop; it ends as "cancelled" when it next checks the token."""
         self._call.cancel.set()
 
     def wait(self, seconds: float) -> bool:
-        """Block until the work has left its thread; False when it had not after `seconds`."""
-        return self._call.left.wait(seconds)
+        """Block until the thread has ended; return False if it has not after `seconds`."""
+        return self._call.ended.wait(seconds)
 
     def abandon(self) -> None:
-        """Cancel and deliver nothing any more."""
+        """Cancel, and call no callback any more."""
         self._on_end = self._on_report = None
         self.cancel()
 
@@ -86,8 +92,8 @@ class Background:
     ) -> Job:
         """Run `work(report, cancel)` in a thread.
 
-        `title` is what napari shows when it asks before closing. The outcome is delivered even when the work raised:
-        an exception that escapes a worker is shown by napari as a traceback, and with PySide6 followed by another.
+        napari shows `title` when it asks before closing. An exception in the work becomes an outcome, because napari
+        shows an exception of a worker as a traceback, and with PySide6 raises another one.
         """
         self._jobs = [job for job in self._jobs if job.is_running]
         job = Job(title, work, on_end, on_report)
@@ -97,11 +103,11 @@ class Background:
 
     @property
     def is_busy(self) -> bool:
-        """Whether any job has an outcome still to come."""
+        """Whether any job has not delivered its outcome yet."""
         return any(job.is_running for job in self._jobs)
 
     def close(self, seconds: float = 5.0) -> None:
-        """Cancel everything and wait for the threads to be left, so that none outlives the window it reports to."""
+        """Cancel all jobs and wait until their threads have ended, so that none outlives the window it reports to."""
         for job in self._jobs:
             job.abandon()
         for job in self._jobs:
@@ -109,16 +115,16 @@ class Background:
         self._jobs.clear()
 
 
-class Latest:
-    """Of many requests runs one at a time, and always the newest next: for sliders."""
+class LatestJob:
+    """Runs one request at a time and then the newest one; older requests are dropped. For sliders."""
 
     def __init__(self, background: Background, title: str, on_end: Callable[[Outcome], None]) -> None:
         self._background, self._title, self._on_end = background, title, on_end
         self._is_running = False
         self._waiting: Work | None = None
 
-    def ask(self, work: Work) -> None:
-        """Run `work` as soon as nothing runs, unless something newer is asked for until then."""
+    def request(self, work: Work) -> None:
+        """Run `work` when the present request has ended, unless a newer request comes before."""
         self._waiting = work
         self._run_waiting()
 
@@ -134,11 +140,11 @@ class Latest:
 
 
 class _Call:
-    """The work as the worker sees it: never raises, and reads as its title in napari's question before closing."""
+    """What the worker calls: never raises; its `repr` is the title that napari shows before closing."""
 
     def __init__(self, title: str, work: Work, report: Report) -> None:
         self._title, self._work, self._report = title, work, report
-        self.cancel, self.left = threading.Event(), threading.Event()
+        self.cancel, self.ended = threading.Event(), threading.Event()
 
     def __call__(self) -> Outcome:
         try:
@@ -148,7 +154,7 @@ class _Call:
         except Exception as error:
             return Outcome("failed", error=error)
         finally:
-            self.left.set()
+            self.ended.set()
 
     def __repr__(self) -> str:
         return f"napari-skinseg: {self._title}"
@@ -160,5 +166,5 @@ class _Worker(FunctionWorker):
         self._cancel = call.cancel
 
     def quit(self) -> None:
-        """Set our token instead of napari's flag, which would stop nothing and drop the outcome."""
+        """Set the job's cancel token; napari's own flag would not stop the work and would drop its outcome."""
         self._cancel.set()

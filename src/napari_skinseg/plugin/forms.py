@@ -1,4 +1,4 @@
-"""What the forms with a run in them share: one message, one question, and a bar and a button while it runs."""
+"""Shared parts of the tabs: texts, the form around a run (message, question, progress), and forms from dataclasses."""
 
 import re
 from collections.abc import Collection, Mapping
@@ -11,11 +11,11 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 PROBLEM = "QLabel { color: #d96a00; font-weight: bold; }"
-"""Orange, legible on dark and light; red and green are the verdict's."""
+"""Orange, readable in the dark and the light theme; red and green show how good a result is."""
 
 
 class WrappingText(QLabel):
-    """A label for sentences: it wraps, even within a long file name, never widens its dock, and can be copied from."""
+    """A label for sentences: wraps, also within long file names, does not widen the dock, and can be copied."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,31 +24,35 @@ class WrappingText(QLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Minimum)
 
     def setText(self, text: str) -> None:  # noqa: N802, the name is Qt's
-        """Show `text`; words of more than 24 letters may break anywhere."""
+        """Show `text`; words of more than 24 characters may break anywhere."""
         super().setText(re.sub(r"\S{25,}", lambda word: "\u200b".join(word[0]), text))
 
     def text(self) -> str:
-        """What was set, without the places to break."""
+        """Return the text that was set, without the invisible break characters."""
         return str(super().text()).replace("\u200b", "")
 
 
 class Message(WrappingText):
-    """One message or none."""
+    """A label for one message; hidden while there is none."""
 
     def say(self, text: str, *, is_problem: bool = False) -> None:
-        """Show one message instead of the last one; an empty one hides it."""
+        """Show `text` in place of the last message; an empty text hides the label."""
         self.setText(text)
         self.setStyleSheet(PROBLEM if is_problem else "")
         self.setVisible(bool(text))
 
 
 class RunForm(QWidget):
-    """Lays nothing out; `cancel_means` is the tooltip of Cancel."""
+    """The widgets of a form that starts a run; subclasses put them into a layout.
 
-    def __init__(self, cancel_means: str) -> None:
+    Args:
+        cancel_tooltip: tooltip of the Cancel button.
+    """
+
+    def __init__(self, cancel_tooltip: str) -> None:
         super().__init__()
         self.cancel_button = QPushButton()
-        self.cancel_button.setToolTip(cancel_means)
+        self.cancel_button.setToolTip(cancel_tooltip)
         self.progress = QProgressBar()
         self.message = Message()
         self.say = self.message.say
@@ -59,24 +63,24 @@ class RunForm(QWidget):
         self.question_layout.addWidget(self.question_text)
 
     def ask(self, text: str) -> None:
-        """Show the question, with the buttons that answer it; an empty text takes it back."""
+        """Show the question and its buttons; an empty text hides them."""
         self.question_text.setText(text)
         self.question.setVisible(bool(text))
 
     def show_running(self, running: bool) -> None:
-        """Switch between what starts a run and what stops it."""
+        """Enable Cancel and show the progress bar while a run is going on."""
         self.cancel_button.setEnabled(running)
         self.cancel_button.setText("Cancel")
         self.progress.setVisible(running)
         self.show_progress(0, 0)
 
     def show_cancelling(self) -> None:
-        """Say that the wish was heard: the network finishes what it is at."""
+        """Show that the run will stop; the network first finishes its present step."""
         self.cancel_button.setEnabled(False)
         self.cancel_button.setText("Cancelling…")
 
     def show_progress(self, done: int, total: int, text: str = "%p%") -> None:
-        """Follow a run: a moving bar while there is nothing to count."""
+        """Show the progress of a run; a moving bar if there is nothing to count."""
         self.progress.setRange(0, total if total > 1 else 0)
         self.progress.setValue(done)
         self.progress.setFormat(text)

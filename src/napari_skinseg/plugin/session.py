@@ -1,4 +1,4 @@
-"""What the panels of one widget share: the viewer, the workers, the loaded models, and a way to speak to the person."""
+"""What the tabs of one widget share: the viewer, the workers, the loaded models and the preferences."""
 
 import logging
 import threading
@@ -26,16 +26,19 @@ _log = logging.getLogger(__name__)
 
 
 class Session(QObject):
-    """One per widget; `close` when the widget goes.
+    """One per widget; call `close` when the widget is destroyed.
 
     Attributes:
-        project: folder of the project that is open for review, if any.
-        training: the jobs of the Fine-tune tab, which run for minutes while the other tabs are used.
-        is_closed: the widget has gone; begin nothing more.
+        viewer: the napari viewer.
+        background: the jobs of the Segment and the Review tab.
+        training: the jobs of the Fine-tune tab, which run for minutes while the user works in the other tabs.
+        project: folder of the project that is open in the Review tab; None if there is none.
+        segmenters: the loaded models.
+        is_closed: the widget is destroyed; start no more jobs.
     """
 
     models_changed = Signal(str)
-    """A model came into use, or went out of it; the name of the one to use from now on."""
+    """The models of this computer changed; the value is the name of the model to use from now on."""
 
     def __init__(self, viewer: "ViewerModel") -> None:
         super().__init__()
@@ -46,28 +49,28 @@ class Session(QObject):
         self.is_closed = False
 
     def close(self) -> None:
-        """Stop what runs and wait for it."""
+        """Cancel all jobs and wait until they have ended."""
         self.is_closed = True
         self.training.close()
         self.background.close()
 
 
 class Segmenters:
-    """Loaded models, one per name and device. Only for workers: loading takes seconds and imports torch."""
+    """Loaded models, one per name and device. Only workers may use it: loading takes seconds and imports torch."""
 
     def __init__(self, on_message: Callable[[str], None]) -> None:
         self._on_message = on_message
         self._loaded: dict[tuple[str, str], Segmenter] = {}
-        # Opening the panel loads a model; a run that starts meanwhile waits for it instead of loading another.
+        # Opening the tab loads a model; a run that starts before it is loaded waits, and does not load it again.
         self._lock = threading.Lock()
 
     def import_monai(self) -> None:
-        """Import MONAI before other work does: two threads that import it at once break each other."""
+        """Import MONAI while no other thread can: two threads that import MONAI at the same time fail."""
         with self._lock:
             import monai  # noqa: F401
 
     def get(self, model: str, device: str) -> "Segmenter":
-        """The segmenter of the stored model `model` on `device` ("auto", "cuda", "mps", "cpu"), loaded if need be."""
+        """Return the segmenter of the stored `model` on `device` ("auto", "cuda", "mps", "cpu"); load it if needed."""
         from napari_skinseg.segmentation.segmenter import Segmenter
 
         with self._lock:
@@ -77,29 +80,29 @@ class Segmenters:
 
 
 def preferred_model() -> str:
-    """The default model from napari's preferences; empty when the person chose none there."""
+    """Return the name of the default model in napari's preferences; empty if the user chose none there."""
     return str(get_plugin_settings(PLUGIN).segment.model).strip()
 
 
 def preferred_device() -> str:
-    """The device from napari's preferences: "auto", "cuda", "mps" or "cpu"."""
+    """Return the device in napari's preferences: "auto", "cuda", "mps" or "cpu"."""
     return str(get_plugin_settings(PLUGIN).segment.device)
 
 
 def report_failure(error: Exception, what: str) -> str:
-    """Notify the person that `what` went wrong and return the sentence; never a traceback, which goes to the log."""
+    """Show a notification that `what` failed, and return its sentence; the traceback goes to the log."""
     if isinstance(error, BadInput):
         sentence = str(error)
     else:
         _log.error("%s failed", what, exc_info=error)
         reason = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        sentence = f"{what} failed by an unexpected error ({reason}); please report it."
+        sentence = f"{what} failed with an unexpected error ({reason}); please report it."
     show_warning(sentence)
     return sentence
 
 
 def usable_model() -> str:
-    """The model that the person prefers if it can be used here, else the first that can; empty if none can."""
+    """Return the preferred model if it can be used here, else the first model that can; empty if none can."""
     usable = [stored.name for stored in store.list_models() if stored.problem is None]
-    wished = preferred_model() or store.default_name()
-    return wished if wished in usable else usable[0] if usable else ""
+    preferred = preferred_model() or store.default_name()
+    return preferred if preferred in usable else usable[0] if usable else ""

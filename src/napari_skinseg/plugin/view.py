@@ -1,6 +1,6 @@
-"""A photo, its mask and the widget in a new napari: `python -m napari_skinseg.plugin.view PHOTO MASK`.
+"""Open a photo, its mask and the widget in a new napari: `python -m napari_skinseg.plugin.view PHOTO MASK`.
 
-What `napari-skinseg demo --view` starts, in a process of its own, because the command line imports no napari.
+`napari-skinseg demo --view` starts this as a separate process, because the command line does not import napari.
 """
 
 import sys
@@ -15,8 +15,8 @@ from .layers import photo_from_layer
 from .mask_layers import show_mask
 
 
-def fill(viewer: "napari.Viewer", photo: Path, mask: Path) -> None:
-    """Add the photo, its mask as an editable layer that the widget knows for the photo's, and the widget."""
+def open_photo_and_mask(viewer: "napari.Viewer", photo: Path, mask: Path) -> None:
+    """Add the photo, its mask as a layer that the widget recognises as the photo's, and the widget."""
     layer = viewer.add_image(read_image(photo), rgb=True, name=photo.stem)
     image = photo_from_layer(layer, viewer.dims.point)
     show_mask(viewer.layers, image, read_mask(mask, image.shape), {"photo": str(photo)})
@@ -25,5 +25,5 @@ def fill(viewer: "napari.Viewer", photo: Path, mask: Path) -> None:
 
 
 if __name__ == "__main__":
-    fill(napari.Viewer(), *map(Path, sys.argv[1:]))
+    open_photo_and_mask(napari.Viewer(), *map(Path, sys.argv[1:]))
     napari.run()

@@ -1,4 +1,4 @@
-"""The dock widget: one tab per step of the work."""
+"""The dock widget, with one tab per action."""
 
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
@@ -10,11 +10,11 @@ from napari_skinseg.plugin.segment.panel import SegmentPanel
 from .session import Session
 
 PANELS = (SegmentPanel, ReviewPanel, FineTunePanel)
-"""The steps, in order: QWidgets made from a `Session`, with a `title`. A new step is one module and one entry here."""
+"""The tabs in order: QWidgets made from a `Session`, with a `title`."""
 
 
 class SkinSegWidget(QWidget):
-    """What the Plugins menu opens."""
+    """The widget that the Plugins menu opens."""
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
@@ -26,7 +26,7 @@ class SkinSegWidget(QWidget):
             scroll.setWidget(panel)
             scroll.setWidgetResizable(True)
             scroll.setFrameShape(QFrame.Shape.NoFrame)
-            # Never scroll sideways: the dock cannot be made narrower than what is in it.
+            # No horizontal scroll bar: the dock cannot be narrower than its contents.
             scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
             scroll.setMinimumWidth(panel.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
             self.tabs.addTab(scroll, panel.title)
@@ -36,9 +36,9 @@ class SkinSegWidget(QWidget):
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.tabs, 1)
         layout.addWidget(note)
-        # Not a method of this widget: when it is destroyed, its own methods are gone.
+        # Not a method of this widget: the methods of a destroyed widget are not called.
         self.destroyed.connect(self.session.close)
 
     def sizeHint(self) -> QSize:
-        """Wide enough for every line of text."""
+        """Return a size that is wide enough for every line of text."""
         return QSize(340, 640)

@@ -151,7 +151,7 @@ def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
         window.click(place, button, modifier)
         assert mask.data[place] == (button == LEFT and modifier == NONE)
     assert window.dots == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
-    assert window.tool.state.text().startswith("Left")
+    assert window.tool.state.text().startswith("Left click")
     for number, state in reversed(list(enumerate(states))):
         window.strike(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(mask.data, state)
@@ -167,11 +167,11 @@ def test_the_answer_is_that_of_the_segmenter_for_all_clicks_on_the_mask_as_it_is
     mask.paint((100, 20), 1)
     painted = mask.data == 1
     window.click(CORNER)
-    first = Click(*window.tool._round.answered[0].__dict__.values())
+    first = Click(*window.tool._refinement.answered[0].__dict__.values())
     expected = segmenter.refine(photo, [first], painted, options).mask
     np.testing.assert_array_equal(mask.data == 1, expected)
     window.click(SKIN)
-    expected = segmenter.refine(photo, window.tool._round.answered, expected, options).mask
+    expected = segmenter.refine(photo, window.tool._refinement.answered, expected, options).mask
     np.testing.assert_array_equal(mask.data == 1, expected)
 
 
@@ -205,10 +205,10 @@ def test_many_quick_clicks_are_answered_in_their_order_and_none_is_lost(window):
     places = [(20, 20), (20, 60), (100, 20), (100, 140), (20, 140)]
     for place in places:
         window.click(place, wait=False)
-    assert "Thinking" in window.tool.state.text()
+    assert "Computing" in window.tool.state.text()
     assert window.dots == [(*place, True) for place in places], "seen at once"
     window.rest()
-    assert [click.include for click in window.tool._round.answered] == [True] * 5
+    assert [click.include for click in window.tool._refinement.answered] == [True] * 5
     assert all(mask.data[place] == 1 for place in places)
     assert len(told) == 5
     for number, place in enumerate(places):
@@ -322,8 +322,8 @@ def test_a_click_that_changes_nothing_is_a_dot_that_can_be_taken_back(window):
     window.refine()
     window.click(SKIN)
     first = mask.data.copy()
-    window.tool._round.asked.append(Click(*SKIN))
-    window.tool._round.write([])  # as when the model sees it like that already
+    window.tool._refinement.pending.append(Click(*SKIN))
+    window.tool._refinement.write_answer([])  # as when the model sees it like that already
     assert len(window.dots) == 2
     window.strike(Qt.Key.Key_Z, CTRL)
     assert len(window.dots) == 1
@@ -359,7 +359,7 @@ def test_a_stroke_painted_meanwhile_is_kept_and_the_click_answered_all_the_same(
     mask.paint(CORNER, 1)
     painted = mask.data == 1
     window.rest()
-    (click,) = window.tool._round.answered
+    (click,) = window.tool._refinement.answered
     expected = Segmenter("spot-finder", "auto").refine(photo, [click], painted, options).mask
     np.testing.assert_array_equal(mask.data == 1, expected)
     window.strike(Qt.Key.Key_Z, CTRL)

@@ -141,7 +141,7 @@ def test_cancel_leaves_the_scale_and_the_layers_as_they_were(qtbot, viewer, tool
     assert mm_per_px(photo) == 0.03
     assert len(viewer.layers) == 2
     assert not tool.told
-    assert "another photo's ruler" in tool.state.text()
+    assert "ruler in another photo" in tool.state.text()
 
 
 def test_deleting_the_rulers_layer_is_a_way_to_cancel(qtbot, viewer, tool):
@@ -183,5 +183,5 @@ def test_an_implausible_length_is_doubted_but_not_refused(qtbot, viewer, tool):
 def test_without_a_photo_nothing_can_be_drawn(tool, viewer):
     tool.set_layer(None)
     assert not tool.draw_button.isEnabled()
-    tool.draw()
+    tool.start_line()
     assert len(viewer.layers) == 2

@@ -147,7 +147,7 @@ def test_a_stroke_painted_meanwhile_is_kept_and_the_edit_dropped_with_a_sentence
     painted = labels.data.copy()
     settle(qtbot, tools)
     np.testing.assert_array_equal(labels.data, painted)
-    assert "arm_segmentation was changed meanwhile" in tools.message.text()
+    assert "You changed arm_segmentation before" in tools.message.text()
     assert tools.grow_button.isEnabled()
 
 
@@ -158,7 +158,7 @@ def test_a_layer_removed_meanwhile_is_left_alone_with_a_sentence(qtbot, viewer, 
     viewer.layers.remove(labels)
     settle(qtbot, tools)
     np.testing.assert_array_equal(labels.data == 1, disc())
-    assert "arm_segmentation was closed meanwhile" in tools.message.text()
+    assert "arm_segmentation was closed before" in tools.message.text()
 
 
 def test_an_edit_of_the_last_photo_never_reaches_the_next(qtbot, viewer, tools):
@@ -177,7 +177,7 @@ def test_an_edit_of_the_last_photo_never_reaches_the_next(qtbot, viewer, tools):
     [
         (lambda viewer, labels: setattr(labels, "editable", False), "locked"),
         (lambda viewer, labels: viewer.layers.remove(labels), "was removed"),
-        (lambda viewer, labels: setattr(labels, "data", np.zeros((2, 240, 320), np.uint8)), "not one flat mask"),
+        (lambda viewer, labels: setattr(labels, "data", np.zeros((2, 240, 320), np.uint8)), "not a mask of one photo"),
     ],
 )
 def test_a_layer_that_cannot_be_edited_gets_one_sentence(qtbot, viewer, tools, spoil, part):
@@ -200,7 +200,7 @@ def test_without_a_layer_nothing_can_be_pressed(tools):
 
 
 def test_twelve_megapixels_are_written_while_the_window_lives_on(qtbot, viewer, tools, monkeypatch):
-    monkeypatch.setattr(mask_edit, "_DRAWN_EVERY", 0.0)  # after every tile, however fast the machine is
+    monkeypatch.setattr(mask_edit, "_REDRAW_INTERVAL", 0.0)  # after every tile, however fast the machine is
     labels, photo = add(viewer, disc(1500, 2000, 900, (3000, 4000)))
     labels.contour = 4
     tools.set_layer(labels, photo)

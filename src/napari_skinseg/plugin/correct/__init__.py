@@ -1,1 +1,1 @@
-"""Tools that change a mask: brush, clean-up, clicks; and the scale."""
+"""Tools that correct a mask by brush, buttons and clicks, and the scale tool."""

@@ -1,6 +1,6 @@
-"""The clicks on one mask: their dots, and their steps to and fro together with the steps of the mask."""
+"""The clicks of Refine on one mask: their markers, and undo and redo of clicks and strokes in one order."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,187 +14,186 @@ from napari_skinseg.plugin.layers import LayerPhoto, placement
 from .mask_edit import Tile, write_tiles
 
 _GREEN, _RED = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1)
-_SYMBOLS = {True: "disc", False: "x"}  # red and green alone are one colour to some
-_ON_SCREEN = 13
-"""Pixels of the screen, at any zoom."""
+_SYMBOLS = {True: "disc", False: "x"}  # shapes differ too, for users who cannot tell red from green
+_SCREEN_SIZE = 13
+"""Size of a marker in pixels of the screen, at any zoom."""
 
-_ASKED = 0.45
-"""Opacity of a dot whose click is not answered yet."""
+_PENDING_OPACITY = 0.45
 
 
-class Dots:
-    """Shows clicks in a layer of ours, which lies on the photo.
+class ClickMarkers:
+    """Shows clicks in a Points layer on the photo.
 
-    From photo to photo it is emptied: napari takes a tenth of a second to make or remove a layer. It is never hidden,
-    because napari 0.9.2 can crash after a hidden layer was removed (segmentation fault in OpenGL, seen with Mesa).
+    The layer is reused from photo to photo, because napari takes 0.1 s to make or remove a layer. The layer is never
+    hidden: napari 0.9.2 can crash after a hidden layer was removed (segmentation fault in OpenGL, seen with Mesa).
     """
 
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self.layer: Points | None = None
-        self._under: Image | None = None
+        self._photo_layer: Image | None = None
         self._clicks: list[Click] = []
 
     @property
-    def are_there(self) -> bool:
-        """Whether the layer is in the viewer; a person may remove it."""
+    def is_in_viewer(self) -> bool:
+        """Whether the layer exists and is in the viewer; a user may remove it."""
         return self.layer is not None and self.layer in self._viewer.layers
 
-    def lie_on(self, photo: LayerPhoto, mask: Labels) -> None:
-        """Have the layer where `photo` is, right above its `mask`, without dots."""
-        if self.are_there and self._under is photo.layer:
+    def place_on(self, photo: LayerPhoto, mask: Labels) -> None:
+        """Place the layer on `photo`, right above its `mask`, without markers."""
+        if self.is_in_viewer and self._photo_layer is photo.layer:
             self.show(photo, [], [])
             return
         self.remove()
-        source = self._under = photo.layer
+        self._photo_layer = photo.layer
         self.layer = Points(
-            ndim=source.ndim,
+            ndim=photo.layer.ndim,
             name="· clicks",
-            size=max(photo.shape) / 20,  # always too large, so that the limit holds
-            canvas_size_limits=(1, _ON_SCREEN),
+            size=max(photo.shape) / 20,  # always too large, so that the upper limit applies
+            canvas_size_limits=(1, _SCREEN_SIZE),
             border_color="white",
             border_width=0.12,
-            **placement(source),
+            **placement(photo.layer),
         )
         self.layer.editable = False
         self._viewer.layers.insert(self._viewer.layers.index(mask) + 1, self.layer)
 
-    def show(self, photo: LayerPhoto, answered: Sequence[Click], asked: Sequence[Click]) -> None:
-        """Draw the clicks on `photo`: those that are `answered`, and fainter those that are only `asked`."""
-        layer, clicks = self.layer, [*answered, *asked]
+    def show(self, photo: LayerPhoto, answered: Sequence[Click], pending: Sequence[Click]) -> None:
+        """Show the clicks on `photo`; `pending` clicks, which the model has not answered yet, are paler."""
+        layer, clicks = self.layer, [*answered, *pending]
         if layer is None:
             return
-        with layer.events.blocker_all():  # napari would draw after each line; new colours alone are drawn all the same
+        with layer.events.blocker_all():  # else napari redraws after each line; a new colour redraws in any case
             if clicks != self._clicks:
                 self._clicks = clicks
                 places = [(*photo.plane, click.row, click.column) for click in clicks]
                 layer.data = np.array(places).reshape(-1, layer.ndim)
                 layer.symbol = [_SYMBOLS[click.include] for click in clicks] or "disc"
             if clicks:
-                opacity = [1.0] * len(answered) + [_ASKED] * len(asked)
+                opacity = [1.0] * len(answered) + [_PENDING_OPACITY] * len(pending)
                 colours = [_GREEN if click.include else _RED for click in clicks]
                 layer.face_color = np.array([(*colour, alpha) for colour, alpha in zip(colours, opacity, strict=True)])
         if not clicks:
             layer.refresh()
 
     def remove(self) -> None:
-        """Take the layer away."""
-        layer, self.layer, self._under, self._clicks = self.layer, None, None, []
+        """Remove the layer."""
+        layer, self.layer, self._photo_layer, self._clicks = self.layer, None, None, []
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
 
 @dataclass(frozen=True)
 class _Step:
-    """One thing that happened to the mask, or was to happen.
+    """One step of the mask's history during a session.
 
     Attributes:
-        click: whose answer it is; None for a change that is none of ours.
-        kind: "written" into the mask; "quiet", where the answer was the mask as it is; "asked", when it was taken back
-            before the answer.
+        click: the click that the step answers; None for a change by the user's brush or another tool.
+        kind: "written": the mask changed. "unchanged": the model's answer was the mask as it was. "pending": the click
+            was undone before its answer.
     """
 
     click: Click | None
-    kind: Literal["written", "quiet", "asked"]
+    kind: Literal["written", "unchanged", "pending"]
 
 
-class Round:
-    """The clicks on one mask, from the moment that Refine is on; what was drawn before is the mask to begin with.
+class RefineSession:
+    """The clicks on one mask, from the moment that Refine is switched on; the session starts from the mask as it is.
 
-    napari keeps the steps of the mask. Beside them this keeps which of them belong to a click, so that its dot goes and
-    comes back with them.
+    napari keeps the undo history of the mask. This object keeps which of those steps belong to a click, so that undo
+    removes the click's marker together with its change, and redo restores both.
 
     Attributes:
-        photo: what was clicked on.
+        photo: the photo that the user clicks on.
         labels: the layer of its mask.
-        asked: the clicks that wait for an answer, oldest first.
+        pending: the clicks that have no answer yet, oldest first.
     """
 
-    def __init__(self, photo: LayerPhoto, labels: Labels, dots: Dots) -> None:
+    def __init__(self, photo: LayerPhoto, labels: Labels, markers: ClickMarkers) -> None:
         self.photo, self.labels = photo, labels
-        self.asked: list[Click] = []
-        self._dots = dots
+        self.pending: list[Click] = []
+        self._markers = markers
         self._done: list[_Step] = []
         self._undone: list[_Step] = []
         self._writing: Click | None = None
         labels.events.paint.connect(self._on_paint)
         labels.events.visible.connect(self.show)
-        dots.lie_on(photo, labels)
+        markers.place_on(photo, labels)
 
     @property
     def answered(self) -> list[Click]:
-        """The clicks that are in the mask, oldest first."""
+        """The clicks whose answers are in the mask, oldest first."""
         return [step.click for step in self._done if step.click is not None]
 
     @property
-    def labels_now(self) -> NDArray[np.integer]:
-        """The mask's labels `[H, W]` as they are now; not a copy."""
+    def current_labels(self) -> NDArray[np.integer]:
+        """The mask's labels `[H, W]`; not a copy."""
         return np.asarray(self.labels.data[self.photo.plane])
 
-    def ask(self, click: Click) -> None:
-        """Take a click in, to be answered after those before it; `show` draws its dot."""
+    def add_click(self, click: Click) -> None:
+        """Add a click to the end of `pending`; `show` shows its marker."""
         self._undone.clear()
-        self.asked.append(click)
+        self.pending.append(click)
 
-    def write(self, pieces: list[Tile]) -> None:
-        """Write the answer to the click that was asked first, as one step."""
-        click = self._writing = self.asked.pop(0)
+    def write_answer(self, tiles: list[Tile]) -> None:
+        """Write the answer to the first pending click as one undoable step."""
+        click = self._writing = self.pending.pop(0)
         try:
-            write_tiles(self.labels, pieces, self.photo.plane)
+            write_tiles(self.labels, tiles, self.photo.plane)
         finally:
             self._writing = None
-        if not pieces:
-            self._done.append(_Step(click, "quiet"))
+        if not tiles:
+            self._done.append(_Step(click, "unchanged"))
         self.show()
 
-    def drop(self) -> None:
-        """Forget the click that was asked first."""
-        self.asked.pop(0)
+    def drop_first_pending(self) -> None:
+        """Remove the first pending click."""
+        self.pending.pop(0)
         self.show()
 
-    def step_back(self) -> None:
-        """Take back what happened last: a click with its change, a click alone, or a stroke."""
-        if self.asked:
-            self._undone.append(_Step(self.asked.pop(), "asked"))
-        elif not self._done:  # a step from before this round
-            if self._happens(self.labels.undo):
+    def undo(self) -> None:
+        """Undo the last step: a click with its change, a click without a change, or a stroke."""
+        if self.pending:
+            self._undone.append(_Step(self.pending.pop(), "pending"))
+        elif not self._done:  # a step from before this session
+            if self._changes_mask(self.labels.undo):
                 self._undone.append(_Step(None, "written"))
-        elif self._done[-1].kind == "quiet" or self._happens(self.labels.undo):
+        elif self._done[-1].kind == "unchanged" or self._changes_mask(self.labels.undo):
             self._undone.append(self._done.pop())
         self.show()
 
-    def step_forward(self) -> None:
-        """Make what was taken back last happen again; a click that had no answer yet is asked again."""
+    def redo(self) -> None:
+        """Redo the last undone step; a click that had no answer becomes pending again."""
         if not self._undone:
             if not self._done:
-                self.labels.redo()  # a step from before this round
-        elif self._undone[-1].kind == "asked":
+                self.labels.redo()  # a step from before this session
+        elif self._undone[-1].kind == "pending":
             click = self._undone.pop().click
             assert click is not None
-            self.asked.append(click)
-        elif self._undone[-1].kind == "quiet" or self._happens(self.labels.redo):
+            self.pending.append(click)
+        elif self._undone[-1].kind == "unchanged" or self._changes_mask(self.labels.redo):
             self._done.append(self._undone.pop())
         self.show()
 
     def show(self) -> None:
-        """Draw the dots; with the mask, they hide."""
-        seen = self.labels.visible
-        self._dots.show(self.photo, self.answered if seen else [], self.asked if seen else [])
+        """Show the markers; they are hidden while the mask is hidden."""
+        is_visible = self.labels.visible
+        self._markers.show(self.photo, self.answered if is_visible else [], self.pending if is_visible else [])
 
-    def end(self) -> None:
-        """Leave the mask as it is; the dots go."""
+    def close(self) -> None:
+        """End the session: the mask stays, the markers disappear."""
         self.labels.events.paint.disconnect(self._on_paint)
         self.labels.events.visible.disconnect(self.show)
-        self._dots.show(self.photo, [], [])
+        self._markers.show(self.photo, [], [])
 
     def _on_paint(self) -> None:
-        """A step more in napari's history: ours, or a person's."""
+        """Record a new step of napari's history: an answer, or a change by the user."""
         if self._writing is None:
             self._undone.clear()
         self._done.append(_Step(self._writing, "written"))
 
-    def _happens(self, step: Any) -> bool:
-        """Do `step`; False if there was nothing to do."""
+    def _changes_mask(self, action: Callable[[], object]) -> bool:
+        """Call `action` and return whether the mask changed."""
         before = np.array(self.labels.data)
-        step()
+        action()
         return not np.array_equal(before, self.labels.data)

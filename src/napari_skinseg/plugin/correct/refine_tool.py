@@ -1,4 +1,4 @@
-"""Refine: a click on what the mask misses, or has too much of, and the model draws it anew."""
+"""The Refine tool: the user clicks where the mask is wrong, and the model corrects the mask."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -21,86 +21,87 @@ from napari_skinseg.plugin.mask_layers import LESION
 from napari_skinseg.plugin.session import Session, preferred_device, report_failure
 
 from .mask_edit import Tile, changed_tiles
-from .refine_session import Dots, Round
+from .refine_session import ClickMarkers, RefineSession
 
 if TYPE_CHECKING:
     from napari_skinseg.segmentation.options import SegmentOptions
     from napari_skinseg.segmentation.segmenter import Refiner
 
-_A_CLICK = 4.0
-"""Pixels of the screen that the mouse may move in a click; farther, the view was moved."""
+_CLICK_RADIUS = 4.0
+"""Pixels of the screen that the mouse may move during a click; a longer movement pans the view."""
 
 _UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
 _REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 
 
 class RefineTool(QWidget):
-    """The button, and what clicks do while it is down.
+    """The Refine button, and the clicks on the photo while Refine is on.
 
-    It stays down until it is pressed again, or the person takes another tool or layer. Clicks are answered one after
-    the other, each from the mask as it then is; an answer is one step for Ctrl+Z, which takes the dot along.
+    Refine stays on until the user presses the button again, or chooses another tool or layer. The model answers one
+    click after the other, each from the current mask. Each answer is one undoable step; undo removes the marker, too.
 
     Args:
         session: viewer, workers and models.
-        in_hand: the photo to click on and the layer of its mask, made if there is none; raises `BadInput` if there is
-            no photo, or the model must keep its hands off it.
-        options: how a mask is made from what the network says; None for the model's own way.
+        get_target: returns the photo to click on and its mask layer, which it makes if there is none; raises `BadInput`
+            if there is no photo, or the model must not help with this photo.
+        get_options: returns how to make a mask from the model's probability; None for the model's own options.
     """
 
     changed = Signal()
-    """A click changed the mask, or a step to or fro did."""
+    """A click, undo or redo changed the mask."""
 
     def __init__(
         self,
         session: Session,
-        in_hand: Callable[[], tuple[LayerPhoto, Labels]],
-        options: Callable[[], "SegmentOptions | None"] = lambda: None,
+        get_target: Callable[[], tuple[LayerPhoto, Labels]],
+        get_options: Callable[[], "SegmentOptions | None"] = lambda: None,
     ) -> None:
         super().__init__()
-        self._session, self._viewer, self._in_hand, self._options = session, session.viewer, in_hand, options
+        self._session, self._viewer = session, session.viewer
+        self._get_target, self._get_options = get_target, get_options
         self._model = ""
-        self._dots = Dots(session.viewer)
-        self._round: Round | None = None
+        self._markers = ClickMarkers(session.viewer)
+        self._refinement: RefineSession | None = None
         self._refiner: Refiner | None = None
-        self._ticket: object | None = None  # of the job whose outcome is waited for
+        self._job_id: object | None = None  # of the job whose outcome is expected
         self._tool_before: str | None = None
-        self._held_callbacks: list[Any] = []
-        self._once_answered: list[Callable[[], object]] = []
+        self._double_click_callbacks: list[Any] = []
+        self._after_answers: list[Callable[[], object]] = []
         self.button = QPushButton("Refine")
         self.state, self.message = QLabel(), Message()
         self._say = self.message.say
-        self._look = QTimer(self, singleShot=True, interval=0)
-        self._look.timeout.connect(self._leave_if_left)
+        self._leave_check = QTimer(self, singleShot=True, interval=0)
+        self._leave_check.timeout.connect(self._switch_off_if_left)
         self._lay_out()
         self.button.toggled.connect(self._switch)
         self._say("")
-        self._show()
+        self._show_state()
 
     @property
     def is_on(self) -> bool:
-        """Whether clicks refine."""
+        """Whether clicks on the photo refine the mask."""
         return self.button.isChecked()
 
     @property
     def has_clicks(self) -> bool:
-        """Whether any click was made on the mask in hand."""
-        return self._round is not None and bool(self._round.asked or self._round.answered)
+        """Whether the user clicked on the current mask."""
+        return self._refinement is not None and bool(self._refinement.pending or self._refinement.answered)
 
     @property
     def photo(self) -> LayerPhoto | None:
-        """What is clicked on while it is on."""
-        return None if self._round is None else self._round.photo
+        """The photo that the user clicks on; None while Refine is off."""
+        return None if self._refinement is None else self._refinement.photo
 
     def toggle(self) -> None:
-        """On or off, for a key."""
+        """Switch Refine on or off."""
         self.switch(not self.is_on)
 
     def switch(self, on: bool) -> None:
-        """On or off; what cannot be refined says why, and it stays off."""
+        """Switch Refine on or off; if the mask cannot be refined, a message says why and Refine stays off."""
         self.button.setChecked(on)
 
     def use_model(self, name: str) -> None:
-        """Have this model answer from now on; an empty name: none."""
+        """Let this model answer from now on; an empty name means that there is no model."""
         if name != self._model:
             self._model = name
             if name:
@@ -109,105 +110,105 @@ class RefineTool(QWidget):
                 self.switch(False)
 
     def restart(self) -> None:
-        """Forget the clicks: another mask is in hand now, or none. If on it stays on, ready for clicks on that one."""
-        self._end_round()
+        """Start without clicks on the present target, which may be another mask; Refine stays on or off."""
+        self._stop_clicks()
         if self.is_on:
-            self._begin_round()
-        self._show()
+            self._start_clicks()
+        self._show_state()
 
-    def step(self, forwards: bool) -> bool:
-        """Undo or redo on the mask, dots included; False if the mask in hand has nothing to do with clicks."""
-        round_ = self._round
-        if round_ is None:
+    def undo_or_redo(self, redo: bool) -> bool:
+        """Undo or redo one step of the mask, with its marker; False if Refine is off."""
+        refinement = self._refinement
+        if refinement is None:
             return False
         self._say("")
-        (round_.step_forward if forwards else round_.step_back)()
+        (refinement.redo if redo else refinement.undo)()
         self.changed.emit()
         self._next()
         return True
 
     def when_answered(self, then: Callable[[], object]) -> None:
-        """Go on with `then` once no click waits for its answer; until then, none is taken."""
-        if self._round is None or not self._round.asked:
+        """Call `then` when no click is pending; until then, new clicks are ignored."""
+        if self._refinement is None or not self._refinement.pending:
             then()
         else:
-            self._once_answered.append(then)
+            self._after_answers.append(then)
 
-    # A round: from the first click on a mask to the last
+    # On and off
 
     def _switch(self, on: bool) -> None:
         if on:
-            self._begin_round()
-            if self._round is None:
+            self._start_clicks()
+            if self._refinement is None:
                 self.switch(False)
         else:
-            round_, tool = self._round, self._tool_before
-            self._end_round()
-            self._dots.remove()
+            refinement, tool = self._refinement, self._tool_before
+            self._stop_clicks()
+            self._markers.remove()
             self._tool_before = None
-            if round_ is not None:
+            if refinement is not None:
                 self._say("")
-                if round_.labels.editable and round_.labels.mode == "pan_zoom":
-                    round_.labels.mode = tool
-        self._show()
+                if refinement.labels.editable and refinement.labels.mode == "pan_zoom":
+                    refinement.labels.mode = tool
+        self._show_state()
 
-    def _begin_round(self) -> None:
-        """Be ready for clicks on the photo in hand, or say why not."""
+    def _start_clicks(self) -> None:
+        """Accept clicks on the target, or show why it cannot be refined."""
         try:
             if not self._model:
                 raise BadInput("There is no model on this computer; add one: napari-skinseg models add FILE.")
-            photo, labels = self._in_hand()
+            photo, labels = self._get_target()
         except BadInput as error:
-            self._dots.remove()
+            self._markers.remove()
             self._say(str(error), is_problem=True)
             return
         self._say("")
         if self._tool_before is None:
             self._tool_before = str(labels.mode)
-        self._round = Round(photo, labels, self._dots)
+        self._refinement = RefineSession(photo, labels, self._markers)
         labels.mode = "pan_zoom"
         self._viewer.layers.selection.active = labels
-        labels.bind_key(_UNDO, lambda layer: self.step(forwards=False), overwrite=True)
-        labels.bind_key(_REDO, lambda layer: self.step(forwards=True), overwrite=True)
+        labels.bind_key(_UNDO, lambda layer: self.undo_or_redo(redo=False), overwrite=True)
+        labels.bind_key(_REDO, lambda layer: self.undo_or_redo(redo=True), overwrite=True)
         labels.mouse_drag_callbacks.append(self._on_press)
         labels.mouse_double_click_callbacks.append(self._on_second_press)
-        # Two quick clicks are two clicks, and not napari's zoom.
-        self._held_callbacks = list(self._viewer.mouse_double_click_callbacks)
+        # A double click is two clicks, and does not zoom as it does in napari.
+        self._double_click_callbacks = list(self._viewer.mouse_double_click_callbacks)
         self._viewer.mouse_double_click_callbacks.clear()
-        for event in self._signs_of_leaving(labels):
-            event.connect(self._look_soon)
+        for event in self._leave_events(labels):
+            event.connect(self._check_soon)
         self._next()
 
-    def _end_round(self) -> None:
-        round_, self._round = self._round, None
-        self._refiner = self._ticket = None
-        if round_ is not None:
-            labels = round_.labels
-            round_.end()
-            for event in self._signs_of_leaving(labels):
-                event.disconnect(self._look_soon)
-            self._viewer.mouse_double_click_callbacks.extend(self._held_callbacks)
+    def _stop_clicks(self) -> None:
+        refinement, self._refinement = self._refinement, None
+        self._refiner = self._job_id = None
+        if refinement is not None:
+            labels = refinement.labels
+            refinement.close()
+            for event in self._leave_events(labels):
+                event.disconnect(self._check_soon)
+            self._viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
             labels.mouse_double_click_callbacks.remove(self._on_second_press)
             labels.mouse_drag_callbacks.remove(self._on_press)
             for key in (_UNDO, _REDO):
                 labels.bind_key(key, None, overwrite=True)
-        self._go_on()
+        self._run_after_answers()
 
-    def _signs_of_leaving(self, labels: Labels) -> tuple[Any, ...]:
+    def _leave_events(self, labels: Labels) -> tuple[Any, ...]:
         layers = self._viewer.layers
         return labels.events.mode, layers.selection.events.active, layers.events.removed
 
-    def _look_soon(self) -> None:
-        # Not at once: another layer is the active one while some layer is inserted.
-        self._look.start()
+    def _check_soon(self) -> None:
+        # Later, because the active layer changes for a moment while napari inserts a layer.
+        self._leave_check.start()
 
-    def _leave_if_left(self) -> None:
-        """Another tool, another layer, a layer removed: the person has something else in mind."""
-        round_ = self._round
-        if round_ is not None:
-            labels, layers = round_.labels, self._viewer.layers
-            are_there = labels in layers and round_.photo.layer in layers and self._dots.are_there
-            if not are_there or layers.selection.active != labels or labels.mode != "pan_zoom":
+    def _switch_off_if_left(self) -> None:
+        """Switch off if the user chose another tool or layer, or removed a layer."""
+        refinement = self._refinement
+        if refinement is not None:
+            labels, layers = refinement.labels, self._viewer.layers
+            layers_exist = labels in layers and refinement.photo.layer in layers and self._markers.is_in_viewer
+            if not layers_exist or layers.selection.active != labels or labels.mode != "pan_zoom":
                 self.switch(False)
 
     # Clicks
@@ -219,126 +220,134 @@ class RefineTool(QWidget):
         while event.type == "mouse_move":
             farthest = max(farthest, math.dist(start, event.pos))
             yield
-        if max(farthest, math.dist(start, event.pos)) <= _A_CLICK:
-            self._click(position, button, modifiers)
+        if max(farthest, math.dist(start, event.pos)) <= _CLICK_RADIUS:
+            self._add_click(position, button, modifiers)
 
     def _on_second_press(self, layer: Labels, event: Any) -> None:
-        """Qt calls the second of two quick clicks a double click, and does not say where it ends."""
-        self._click(event.position, event.button, set(event.modifiers))
+        """Take the second click of a double click, for which Qt sends an event of its own without an end."""
+        self._add_click(event.position, event.button, set(event.modifiers))
 
-    def _click(self, position: tuple[float, ...], button: int, modifiers: set[Any]) -> None:
-        round_ = self._round
-        if round_ is None or self._once_answered or button not in (1, 2) or not modifiers <= {"Shift"}:
+    def _add_click(self, position: tuple[float, ...], button: int, modifiers: set[Any]) -> None:
+        refinement = self._refinement
+        if refinement is None or self._after_answers or button not in (1, 2) or not modifiers <= {"Shift"}:
             return
-        labels, (height, width) = round_.labels, round_.photo.shape
+        labels, (height, width) = refinement.labels, refinement.photo.shape
         row, column = (float(at) for at in labels.world_to_data(position[-labels.ndim :])[-2:])
         if self._viewer.dims.ndisplay != 2:
-            self._say("Refine works on the flat photo; switch the viewer back to 2D.", is_problem=True)
+            self._say("Refine works in the 2D view only; switch the viewer back to 2D.", is_problem=True)
         elif not labels.editable:
             self._say(f"{labels.name} is locked; unlock it to refine it.", is_problem=True)
         elif not (-0.5 <= row < height - 0.5 and -0.5 <= column < width - 0.5):
-            self._say("That click is outside the photo.", is_problem=True)
+            self._say("This click is outside the photo; click on the photo.", is_problem=True)
         else:
             self._say("")
-            round_.ask(Click(row, column, include=button == 1 and not modifiers))
+            refinement.add_click(Click(row, column, include=button == 1 and not modifiers))
             self._next()
-            round_.show()  # while the network is at work
+            refinement.show()  # while the model computes the answer
 
     # Answers
 
     def _next(self) -> None:
-        """Have done what is to be done next, if nothing is being done."""
-        round_ = self._round
-        if round_ is not None and self._ticket is None:
+        """Start the next job if no job runs: prepare the photo, or answer the first pending click."""
+        refinement = self._refinement
+        if refinement is not None and self._job_id is None:
             if self._refiner is None:
-                self._get_ready(round_)
-            elif round_.asked:
-                self._answer(round_, self._refiner)
-        self._show()
-        self._go_on()
+                self._prepare(refinement)
+            elif refinement.pending:
+                self._answer(refinement, self._refiner)
+        self._show_state()
+        self._run_after_answers()
 
-    def _get_ready(self, round_: Round) -> None:
-        photo, model, device = round_.photo, self._model, preferred_device()
-        before, segmenters, options = np.array(round_.labels_now == LESION), self._session.segmenters, self._options()
+    def _prepare(self, refinement: RefineSession) -> None:
+        photo, model, device = refinement.photo, self._model, preferred_device()
+        before, segmenters, options = (
+            np.array(refinement.current_labels == LESION),
+            self._session.segmenters,
+            self._get_options(),
+        )
 
         def work() -> "Refiner":
             refiner = segmenters.get(model, device).refiner(photo.read(), name=photo.name)
-            # The first run of a network is slow, and so is looking closer at a mask for the first time: not at a click.
+            # The first run of a network is slow, and so is the first enlarged crop: make both before the first click.
             inside = np.argwhere(before)
             row, column = inside[len(inside) // 2] if len(inside) else (0, 0)
             refiner.refine([Click(float(row), float(column))], before, options)
             return refiner
 
-        self._start(f"getting ready to refine {photo.name}", work, self._on_ready)
+        self._start(f"preparing to refine {photo.name}", work, self._on_prepared)
 
-    def _on_ready(self, outcome: Outcome) -> None:
+    def _on_prepared(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self.switch(False)
             self._say(report_failure(outcome.error, "Refining"), is_problem=True)
         self._refiner = outcome.result
 
-    def _answer(self, round_: Round, refiner: "Refiner") -> None:
-        click, before, options = round_.asked[0], np.array(round_.labels_now), self._options()
-        clicks = [*round_.answered, click]
+    def _answer(self, refinement: RefineSession, refiner: "Refiner") -> None:
+        click, before, options = refinement.pending[0], np.array(refinement.current_labels), self._get_options()
+        clicks = [*refinement.answered, click]
 
         def work() -> list[Tile]:
             mask = refiner.refine(clicks, before == LESION, options).mask
             return changed_tiles(before, lambda lesion: mask)[0]
 
-        self._start(f"refining {round_.photo.name}", work, partial(self._on_answer, round_, click, before))
+        self._start(f"refining {refinement.photo.name}", work, partial(self._on_answer, refinement, click, before))
 
-    def _on_answer(self, round_: Round, click: Click, before: np.ndarray[Any, Any], outcome: Outcome) -> None:
-        self._leave_if_left()
-        if round_ is not self._round or not round_.asked or round_.asked[0] is not click:
-            return  # it was taken back meanwhile
+    def _on_answer(
+        self, refinement: RefineSession, click: Click, before: np.ndarray[Any, Any], outcome: Outcome
+    ) -> None:
+        self._switch_off_if_left()
+        if refinement is not self._refinement or not refinement.pending or refinement.pending[0] is not click:
+            return  # the click was undone meanwhile
         if outcome.error is not None:
-            round_.drop()
+            refinement.drop_first_pending()
             self._say(report_failure(outcome.error, "Refining"), is_problem=True)
-        elif np.array_equal(before, round_.labels_now):  # else the mask was changed meanwhile: asked again
-            round_.write(outcome.result)
+        elif np.array_equal(
+            before, refinement.current_labels
+        ):  # else the mask changed meanwhile: compute the answer again
+            refinement.write_answer(outcome.result)
             self.changed.emit()
             if not outcome.result:
-                self._say("The model sees it like that already; nothing changed.")
+                self._say("The model agrees with the mask at this point; nothing changed.")
 
     def _start(self, title: str, work: Callable[[], Any], take: Callable[[Outcome], None]) -> None:
-        ticket = self._ticket = object()
+        job_id = self._job_id = object()
 
         def on_end(outcome: Outcome) -> None:
-            if ticket is not self._ticket:
-                return  # the round has ended
+            if job_id is not self._job_id:
+                return  # Refine was restarted or switched off
             take(outcome)
-            if ticket is self._ticket:
-                self._ticket = None
+            if job_id is self._job_id:
+                self._job_id = None
             self._next()
 
         self._session.background.start(title, lambda report, cancel: work(), on_end)
 
-    def _go_on(self) -> None:
-        if self._round is None or not self._round.asked:
-            waiting, self._once_answered = self._once_answered, []
+    def _run_after_answers(self) -> None:
+        if self._refinement is None or not self._refinement.pending:
+            waiting, self._after_answers = self._after_answers, []
             for then in waiting:
                 then()
 
-    # What is seen
+    # Display
 
-    def _show(self) -> None:
-        round_ = self._round
-        if round_ is None:
+    def _show_state(self) -> None:
+        refinement = self._refinement
+        if refinement is None:
             text = ""
-        elif round_.asked:
-            text = "Thinking…" if len(round_.asked) == 1 else f"Thinking… {len(round_.asked)} clicks"
+        elif refinement.pending:
+            text = "Computing…" if len(refinement.pending) == 1 else f"Computing… {len(refinement.pending)} clicks"
         elif self._refiner is None:
-            text = "Getting ready…"
+            text = "Preparing…"
         else:
-            text = "Left: lesion · right: not"
+            text = "Left click: add · right click: remove"
         self.state.setText(text)
 
     def _lay_out(self) -> None:
         key = review_keys.chosen()["refine"].shown
         self.button.setCheckable(True)
         self.button.setToolTip(
-            "Click on what the mask misses; right click, or Shift and click, on what it has too much of.\n"
-            f"Ctrl+Z takes a click back. ({key})"
+            "Click where the mask misses lesion. Right-click, or Shift+click, where the mask covers skin.\n"
+            f"Ctrl+Z undoes a click. ({key})"
         )
         self.state.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row = QHBoxLayout()

@@ -1,4 +1,4 @@
-"""The photo's scale: read off a ruler in the photo by a line that the person draws, shown, or taken away."""
+"""The photo's scale: measured on a ruler in the photo, shown, or cleared."""
 
 import math
 
@@ -18,10 +18,10 @@ _YELLOW = "#ffe600"
 
 
 class ScaleTool(QWidget):
-    """Keeps the scale with the image layer, where every measurement looks for it; the layer itself stays in place."""
+    """Stores the scale in the metadata of the image layer, where every measurement reads it."""
 
     scale_set = Signal(float, object, float)
-    """Millimetres per pixel, the line ((row, column), (row, column)) in pixels, and its uncertainty as a fraction."""
+    """Millimetres per pixel; the line ((row, column), (row, column)) in pixels; the uncertainty as a fraction."""
 
     scale_cleared = Signal()
 
@@ -30,24 +30,26 @@ class ScaleTool(QWidget):
         self._viewer = session.viewer
         self._image: Image | None = None
         self._ruler: Shapes | None = None
-        self._active_before: Layer | None = None
+        self._previous_active: Layer | None = None
         self.state = WrappingText()
         self.draw_button = QPushButton("Set scale from ruler")
         self.draw_button.setToolTip("Draw a line between two ticks of a ruler in the photo.")
         self.clear_button = QPushButton("Clear scale")
-        self.clear_button.setToolTip("Forget what was read off the ruler; sizes are in pixels again.")
+        self.clear_button.setToolTip("Remove the scale that was measured on the ruler; sizes are in pixels again.")
         self.distance = QDoubleSpinBox()
         self.distance.setRange(LEAST_MM, 100)
         self.distance.setDecimals(1)
         self.distance.setValue(10)
         self.distance.setSuffix(" mm")
-        self.distance.setToolTip(f"How far the two ticks are apart: at least {LEAST_MM:g} mm, the farther the better.")
+        self.distance.setToolTip(
+            f"The distance between the two ticks: at least {LEAST_MM:g} mm. A longer line is more precise."
+        )
         self.preview, self.warning = WrappingText(), WrappingText()
         self.warning.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }")
         self.set_button = QPushButton("Set")
         self.cancel_button = QPushButton("Cancel")
         self._lay_out()
-        self.draw_button.clicked.connect(self.draw)
+        self.draw_button.clicked.connect(self.start_line)
         self.clear_button.clicked.connect(self.clear)
         self.set_button.clicked.connect(self.set_scale)
         self.cancel_button.clicked.connect(self.cancel)
@@ -57,10 +59,10 @@ class ScaleTool(QWidget):
 
     @property
     def line(self) -> RulerLine | None:
-        """The line as it is drawn now, with the length that is typed.
+        """The present line with the length in the field; None without a line.
 
         Raises:
-            BadInput: it is too short.
+            BadInput: the line is too short.
         """
         if self._ruler is None or not len(self._ruler.data):
             return None
@@ -68,17 +70,17 @@ class ScaleTool(QWidget):
         return RulerLine(((row, column), (other_row, other_column)), self.distance.value())
 
     def set_layer(self, image: Image | None) -> None:
-        """Work on the photo `image` from now on; a line that was being drawn goes."""
+        """Work on the photo `image` from now on; an unfinished line is removed."""
         self._image = image
         self._remove_ruler()
         self._show()
 
-    def draw(self) -> None:
-        """Let the person drag a line on the photo, in a layer that lies on it until the scale is set."""
+    def start_line(self) -> None:
+        """Let the user draw a line, in a layer on the photo that exists until the scale is set."""
         image = self._image
         if image is None or self._ruler is not None:
             return
-        self._active_before = self._viewer.layers.selection.active
+        self._previous_active = self._viewer.layers.selection.active
         self._ruler = Shapes(
             ndim=2,
             name="↔ ruler",
@@ -89,11 +91,11 @@ class ScaleTool(QWidget):
         self._viewer.layers.append(self._ruler)
         self._viewer.layers.selection.active = self._ruler
         self._ruler.mode = "add_line"
-        self._ruler.events.data.connect(self._on_drawn)
+        self._ruler.events.data.connect(self._on_shape)
         self._show()
 
     def set_scale(self) -> None:
-        """Keep the scale that the line gives; the line's layer goes."""
+        """Store the scale that the line gives, and remove the line's layer."""
         line = self.line
         if self._image is None or line is None:
             return
@@ -103,23 +105,23 @@ class ScaleTool(QWidget):
         self.scale_set.emit(line.mm_per_px, line.ends, line.uncertainty)
 
     def cancel(self) -> None:
-        """Leave the scale as it was."""
+        """Remove the line; the scale does not change."""
         self._remove_ruler()
         self._show()
 
     def clear(self) -> None:
-        """Forget what was read off the ruler."""
+        """Remove the scale that was measured on a ruler."""
         if self._image is not None:
             store_scale(self._image, None)
             self._show()
             self.scale_cleared.emit()
 
-    def _on_drawn(self) -> None:
-        # A moment later, because napari is still at work on the shape that it tells about.
-        QTimer.singleShot(0, self._after_drawing)
+    def _on_shape(self) -> None:
+        # Later, because napari is still changing the shape when it sends this event.
+        QTimer.singleShot(0, self._keep_last_line)
 
-    def _after_drawing(self) -> None:
-        """Leave one line, whose ends can now be dragged to where the ticks are."""
+    def _keep_last_line(self) -> None:
+        """Keep only the last line, and let the user drag its ends onto the ticks."""
         ruler = self._ruler
         if ruler is None:
             return
@@ -133,21 +135,21 @@ class ScaleTool(QWidget):
 
     def _on_removed(self, event: object) -> None:
         if self._ruler is not None and self._ruler not in self._viewer.layers:
-            self._ruler = None  # the person deleted it, which is a way to cancel
+            self._ruler = None  # the user deleted the layer, which cancels
             self._show()
 
     def _remove_ruler(self) -> None:
         ruler, self._ruler = self._ruler, None
         if ruler is None:
             return
-        ruler.events.data.disconnect(self._on_drawn)
+        ruler.events.data.disconnect(self._on_shape)
         if ruler in self._viewer.layers:
             self._viewer.layers.remove(ruler)
-        if self._active_before in self._viewer.layers:
-            self._viewer.layers.selection.active = self._active_before
+        if self._previous_active in self._viewer.layers:
+            self._viewer.layers.selection.active = self._previous_active
 
     def _show(self) -> None:
-        """Say what the scale is, or what the line being drawn would make it."""
+        """Show the scale, or the scale that the unfinished line gives."""
         image, is_drawing = self._image, self._ruler is not None
         self._form.setVisible(is_drawing)
         self.draw_button.setVisible(not is_drawing)
@@ -155,7 +157,7 @@ class ScaleTool(QWidget):
         from_ruler = image is not None and "mm_per_px" in image.metadata.get(KEY, {})
         self.clear_button.setVisible(from_ruler and not is_drawing)
         self.state.setVisible(not is_drawing)
-        self.state.setText("" if image is None else _scale_in_words(image))
+        self.state.setText("" if image is None else _describe_scale(image))
         if image is not None and is_drawing:
             self._preview(_shape(image))
 
@@ -167,11 +169,11 @@ class ScaleTool(QWidget):
             line, warning = None, str(error)
         self.set_button.setEnabled(line is not None)
         if line is None:
-            self.preview.setText("Drag a line from one tick of the ruler to another, the farther the better.")
+            self.preview.setText("Drag a line from one tick of the ruler to another. A longer line is more precise.")
         else:
             self.preview.setText(
                 f"{line.pixels:.0f} px: {line.mm_per_px:.3g} mm per pixel, ±{line.uncertainty:.1%} if each end is one "
-                "pixel off. Drag the ends to the ticks; zoom in for this."
+                "pixel off. Zoom in and drag the ends onto the ticks."
             )
             warning = line.doubt(shape)
         self.warning.setText(warning)
@@ -180,7 +182,7 @@ class ScaleTool(QWidget):
     def _lay_out(self) -> None:
         self._form = QFrame()
         typed = QHBoxLayout()
-        typed.addWidget(QLabel("Its length on the ruler"))
+        typed.addWidget(QLabel("Length on the ruler"))
         typed.addWidget(self.distance, 1)
         ends = QHBoxLayout()
         ends.addWidget(self.set_button)
@@ -201,17 +203,19 @@ class ScaleTool(QWidget):
         layout.addWidget(self._form)
 
 
-def _scale_in_words(image: Image) -> str:
+def _describe_scale(image: Image) -> str:
     scale = mm_per_px(image)
     if scale is None:
-        return "No scale: sizes are in pixels. With a ruler in the photo they can be in millimetres."
+        return "No scale: sizes are in pixels. If the photo shows a ruler, set the scale from it."
     facts = image.metadata.get(KEY, {})
     width = scale * max(_shape(image))
     words = f"{scale:.3g} mm per pixel; the photo is {width:.3g} mm wide"
     if "scale_line" in facts:
         ends = tuple((row, column) for row, column in facts["scale_line"])
         return f"{words}. From a ruler, ±{RulerLine(ends, facts['scale_mm']).uncertainty:.1%}."  # type: ignore[arg-type]
-    return f"{words}. " + ("From another photo's ruler." if "mm_per_px" in facts else "From the layer's own scale.")
+    return f"{words}. " + (
+        "From the ruler in another photo." if "mm_per_px" in facts else "From the layer's own scale."
+    )
 
 
 def _shape(image: Image) -> tuple[int, int]:

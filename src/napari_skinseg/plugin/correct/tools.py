@@ -1,4 +1,4 @@
-"""Tools for the mask in hand: clicks that refine it, whole-mask edits, the brush's size, and the photo's scale."""
+"""The tools below the photo list of the Review tab: Refine, buttons for the whole mask, brush size, scale."""
 
 from collections.abc import Callable
 from functools import partial
@@ -38,7 +38,7 @@ Change = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 class CorrectTools(QWidget):
-    """Works on the layer given to `set_layer`, on the lesion's label alone; each edit is one step for Ctrl+Z."""
+    """Changes the lesion label of the layer given to `set_layer`; each change is one undoable step."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -47,43 +47,45 @@ class CorrectTools(QWidget):
         self._is_running = self._is_filled = False
         self._image: Image | None = None
         self._is_blind = False
-        self.refine = RefineTool(session, self._in_hand)
-        self.fill_button = _button("Fill holes", "Fill what the lesion encloses.")
+        self.refine = RefineTool(session, self._refine_target)
+        self.fill_button = _button("Fill holes", "Fill the holes in the lesion.")
         self.smooth_button = _button("Smooth", "Smooth the border; press again for more.")
-        self.largest_button = _button("Keep largest", "Remove every piece of the lesion but the largest.")
+        self.largest_button = _button(
+            "Keep largest", "Keep the largest connected piece of the lesion and remove the others."
+        )
         self.grow_button = _button("Grow", "Move the border outwards by this many pixels.")
         self.shrink_button = _button("Shrink", "Move the border inwards by this many pixels.")
-        self.clear_button = _button("Clear", "Remove the whole lesion, to draw it anew.")
-        self.undo_button = _button("Undo", "Take the last change of this mask back (Ctrl+Z).")
-        self.redo_button = _button("Redo", "Make it again (Ctrl+Shift+Z).")
+        self.clear_button = _button("Clear", "Remove the whole lesion from the mask.")
+        self.undo_button = _button("Undo", "Undo the last change of this mask (Ctrl+Z).")
+        self.redo_button = _button("Redo", "Redo the change (Ctrl+Shift+Z).")
         self.pixels = QSpinBox()
         self.pixels.setRange(1, 200)
         self.pixels.setValue(3)
         self.pixels.setSuffix(" px")
-        self.pixels.setToolTip("By how many pixels of the photo Grow and Shrink move the border.")
+        self.pixels.setToolTip("The distance that Grow and Shrink move the border, in pixels of the photo.")
         self.smaller_button = _small_button("−", "Smaller brush (,)")
         self.larger_button = _small_button("+", "Larger brush (.)")
         self.brush_size = QLabel()
-        self.same_on_screen = QCheckBox("Same on screen")
-        self.same_on_screen.setToolTip("Zooming in makes the brush finer: it keeps its size on the screen.")
+        self.same_on_screen = QCheckBox("Same size on screen")
+        self.same_on_screen.setToolTip("The brush keeps its size on the screen, so that zooming in makes it finer.")
         self.same_on_screen.setChecked(True)
         self.message = Message()
         self.say = self.message.say
         self.scale = ScaleTool(session)
-        self.brush = Brush(self._viewer.scene.camera, self._show_brush)
+        self.brush = Brush(self._viewer.scene.camera, self._show_brush_size)
         self._lay_out()
         self._connect()
         self.set_layer(None, None)
 
     def set_layer(self, labels: Labels | None, image: Image | None, *, is_blind: bool = False) -> None:
-        """Work on the mask `labels` of the photo `image` from now on; None for none.
+        """Work on the mask `labels` of the photo `image` from now on; None if there is no photo.
 
-        Call it once the photo is shown as it shall be: the brush starts at a size for this zoom. The model has no
-        say in a mask that `is_blind`.
+        Call this when the view already shows the photo, because the brush size depends on the zoom. If `is_blind`, the
+        photo belongs to the blind sample and cannot be refined by the model.
         """
         self._labels, self._image, self._is_blind = labels, image, is_blind
         self.refine.restart()
-        self.brush.follow(labels)
+        self.brush.set_layer(labels)
         self.scale.set_layer(image)
         if labels is not None:
             self.show_filled(self._is_filled)
@@ -91,28 +93,30 @@ class CorrectTools(QWidget):
         self._enable()
 
     def brush_smaller(self) -> None:
-        """One step down, for a key."""
-        self.brush.smaller()
+        """Make the brush one step smaller."""
+        self.brush.make_smaller()
 
     def brush_larger(self) -> None:
-        """One step up, for a key."""
-        self.brush.larger()
+        """Make the brush one step larger."""
+        self.brush.make_larger()
 
     def show_filled(self, filled: bool) -> None:
-        """Draw the mask filled and see-through, or as an outline; the next masks too."""
+        """Show this mask and the next masks filled, or as an outline."""
         self._is_filled = filled
         if self._labels is not None:
             set_mask_style(self._labels, filled)
 
     def edit_mask(self, what: str, change: Change) -> None:
-        """Have `change` worked out in a worker and write it as one undoable step; `what` is its name in sentences."""
+        """Compute `change` in a worker and write it as one undoable step; `what` names the change in messages."""
         labels = self._labels
         if labels is None or self._is_running:
             return
         if labels not in self._viewer.layers:
             self.say(f"{labels.name} was removed; choose another photo.", is_problem=True)
         elif labels.ndim != 2 or labels.multiscale:
-            self.say(f"{labels.name} is not one flat mask; these tools work on one photo at a time.", is_problem=True)
+            self.say(
+                f"{labels.name} is not a mask of one photo; these tools work on one photo at a time.", is_problem=True
+            )
         elif not labels.editable:
             self.say(f"{labels.name} is locked; unlock it to change it.", is_problem=True)
         else:
@@ -122,10 +126,10 @@ class CorrectTools(QWidget):
             self._session.background.start(
                 what.lower(),
                 lambda report, cancel: changed_tiles(before, change),
-                partial(self._on_worked_out, what, labels, before),
+                partial(self._on_computed, what, labels, before),
             )
 
-    def _on_worked_out(self, what: str, labels: Labels, before: NDArray[np.integer], outcome: Outcome) -> None:
+    def _on_computed(self, what: str, labels: Labels, before: NDArray[np.integer], outcome: Outcome) -> None:
         self._is_running = False
         if outcome.error is not None:
             self.say(report_failure(outcome.error, what), is_problem=True)
@@ -134,40 +138,43 @@ class CorrectTools(QWidget):
         self._enable()
 
     def _write(
-        self, what: str, labels: Labels, before: NDArray[np.integer], pieces: list[Tile], has_lesion: bool
+        self, what: str, labels: Labels, before: NDArray[np.integer], tiles: list[Tile], has_lesion: bool
     ) -> None:
         if labels not in self._viewer.layers:
-            self.say(f"{labels.name} was closed meanwhile; {what} was dropped.", is_problem=True)
+            self.say(f"{labels.name} was closed before {what} was ready; the mask did not change.", is_problem=True)
         elif not np.array_equal(labels.data, before):
-            self.say(f"{labels.name} was changed meanwhile; {what} was dropped, press it again.", is_problem=True)
-        elif not pieces:
+            self.say(
+                f"You changed {labels.name} before {what} was ready, so your change stays; press the button again.",
+                is_problem=True,
+            )
+        elif not tiles:
             self.say(f"{what} found nothing to change.")
         else:
-            write_tiles(labels, pieces)
+            write_tiles(labels, tiles)
             if labels is self._labels:
-                self._viewer.layers.selection.active = labels  # so that Ctrl+Z is for it
-            self.say(f"{what}: done." if has_lesion else f"{what}: no lesion is left. Ctrl+Z brings it back.")
+                self._viewer.layers.selection.active = labels  # so that Ctrl+Z acts on this layer
+            self.say(f"{what}: done." if has_lesion else f"{what}: no lesion is left. Ctrl+Z undoes this.")
 
-    def _step_back(self, forwards: bool) -> None:
+    def _undo_or_redo(self, redo: bool) -> None:
         if self._labels is not None:
             self.say("")
-            if not self.refine.step(forwards):
-                (self._labels.redo if forwards else self._labels.undo)()
+            if not self.refine.undo_or_redo(redo):
+                (self._labels.redo if redo else self._labels.undo)()
 
-    def _in_hand(self) -> tuple[LayerPhoto, Labels]:
+    def _refine_target(self) -> tuple[LayerPhoto, Labels]:
         labels, image = self._labels, self._image
         if labels is None or image is None:
-            raise BadInput("There is no photo in hand to refine the mask of; choose one.")
+            raise BadInput("There is no photo to refine; choose one in the list.")
         if self._is_blind:
-            raise BadInput("This photo is of the blind sample; draw the lesion by hand, without the model.")
+            raise BadInput("This photo belongs to the blind sample; draw the lesion by hand, without the model.")
         height, width = image.data.shape[:2]
         return LayerPhoto(image, image.name.lstrip("· "), (), (height, width), image.data), labels
 
-    def _show_brush(self) -> None:
+    def _show_brush_size(self) -> None:
         self.brush_size.setText("" if self.brush.size is None else f"{self.brush.size} px")
 
-    def _keep_on_screen(self, keeps: bool) -> None:
-        self.brush.keeps_on_screen = keeps
+    def _set_same_on_screen(self, keeps_size: bool) -> None:
+        self.brush.keeps_on_screen = keeps_size
 
     def _enable(self) -> None:
         for button in (*self._edits, self.undo_button, self.redo_button):
@@ -188,12 +195,12 @@ class CorrectTools(QWidget):
             button.clicked.connect(lambda _=False, button=button, move=move: self._move_border(button.text(), move))
         for button, change in whole.items():
             button.clicked.connect(lambda _=False, button=button, change=change: self.edit_mask(button.text(), change))
-        self.undo_button.clicked.connect(lambda: self._step_back(forwards=False))
-        self.redo_button.clicked.connect(lambda: self._step_back(forwards=True))
+        self.undo_button.clicked.connect(lambda: self._undo_or_redo(redo=False))
+        self.redo_button.clicked.connect(lambda: self._undo_or_redo(redo=True))
         self.smaller_button.clicked.connect(self.brush_smaller)
         self.larger_button.clicked.connect(self.brush_larger)
-        self.same_on_screen.toggled.connect(self._keep_on_screen)
-        # A field that keeps the focus would take Ctrl+Z for its own text.
+        self.same_on_screen.toggled.connect(self._set_same_on_screen)
+        # If this field had the focus, Ctrl+Z would undo its text.
         self.pixels.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
 
     def _move_border(self, text: str, move: Callable[[NDArray[np.bool_], float], NDArray[np.bool_]]) -> None:
@@ -218,8 +225,8 @@ class CorrectTools(QWidget):
         for widget in (QLabel("Brush"), self.smaller_button, self.brush_size, self.larger_button, self.same_on_screen):
             brush.addWidget(widget)
         brush.addStretch(1)
-        folded = QCollapsible("Scale in millimetres", expandedIcon="▾", collapsedIcon="▸")
-        folded.addWidget(self.scale)
+        scale = QCollapsible("Scale in millimetres", expandedIcon="▾", collapsedIcon="▸")
+        scale.addWidget(self.scale)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -227,14 +234,14 @@ class CorrectTools(QWidget):
         layout.addLayout(grid)
         layout.addLayout(brush)
         layout.addWidget(self.message)
-        layout.addWidget(folded)
+        layout.addWidget(scale)
 
 
 def set_mask_style(labels: Labels, filled: bool) -> None:
-    """Draw `labels` filled and see-through, or as an outline."""
+    """Show `labels` filled and transparent, or as an outline."""
     style = outline_style(labels.data.shape)
     contour, opacity = (0, FILLED_STYLE["opacity"]) if filled else (style["contour"], style["opacity"])
-    if labels.contour != contour:  # napari computes outlines anew even if nothing changes
+    if labels.contour != contour:  # napari recomputes outlines even if the value is the same
         labels.contour = contour
     labels.opacity = opacity
 

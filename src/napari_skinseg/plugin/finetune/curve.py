@@ -14,7 +14,7 @@ from qtpy.QtGui import QImage, QPixmap, QResizeEvent
 from qtpy.QtWidgets import QLabel
 
 from napari_skinseg.events import Event
-from napari_skinseg.plugin.background import Background, Latest, Outcome
+from napari_skinseg.plugin.background import Background, LatestJob, Outcome
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -46,7 +46,7 @@ class Curve(QLabel):
         )
         self.losses: list[tuple[float, float]] = []
         self.dices: dict[int, list[tuple[float, float, float]]] = {}
-        self._drawer = Latest(background, "drawing the curve", self._on_drawn)
+        self._drawer = LatestJob(background, "drawing the curve", self._on_drawn)
         self._pause = QTimer(self, singleShot=True, interval=_PAUSE)
         self._pause.timeout.connect(self._draw)
         self.clear_points()
@@ -86,7 +86,7 @@ class Curve(QLabel):
         # Before it is first shown it has no width of its own.
         width = self.width() if self.isVisible() else self.parentWidget().width() - 24
         ratio = self.devicePixelRatio()
-        self._drawer.ask(lambda report, cancel: drawn(points, (max(200, width), _HEIGHT), ratio))
+        self._drawer.request(lambda report, cancel: drawn(points, (max(200, width), _HEIGHT), ratio))
 
     def _on_drawn(self, outcome: Outcome) -> None:
         if outcome.state == "done" and self.losses:  # else another run has begun

@@ -16,7 +16,7 @@ from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.runs import discard, history, revert
 from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
-from napari_skinseg.plugin.background import Job, Latest, Outcome
+from napari_skinseg.plugin.background import Job, LatestJob, Outcome
 from napari_skinseg.plugin.close_guard import Door
 from napari_skinseg.plugin.session import Session, preferred_model, report_failure
 from napari_skinseg.project.project import SUBFOLDER
@@ -41,7 +41,7 @@ class FineTunePanel(FineTuneForm):
         self._unfinished: Unfinished | None = None
         self._reviewed: Path | None = None
         self._aloud = False
-        self._looker = Latest(self._background, "looking at the corrections", self._on_look)
+        self._looker = LatestJob(self._background, "looking at the corrections", self._on_look)
         # A dock that closes would leave a run behind that nobody sees any more.
         self._door = Door(self, lambda: "", lambda: None, self._stop)
         self._pause = QTimer(self, singleShot=True, interval=200)  # a progress bar repaints at once, each time
@@ -182,7 +182,7 @@ class FineTunePanel(FineTuneForm):
         source = self.source.currentData()
         self.evidence.setText("Looking at your corrections…")
         self.ask("")
-        self._looker.ask(lambda report, cancel: look(source, cancel))
+        self._looker.request(lambda report, cancel: look(source, cancel))
 
     def _on_look(self, outcome: Outcome) -> None:
         if outcome.error is not None:

@@ -9,7 +9,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_skinseg.plugin.background import Background, Latest, Outcome
+from napari_skinseg.plugin.background import Background, LatestJob, Outcome
 from napari_skinseg.plugin.mask_layers import outline_style
 
 Mode = Literal["outline", "filled", "difference"]
@@ -48,7 +48,7 @@ class Look:
         self._labels: Labels | None = None
         self._prediction: NDArray[np.bool_] | None = None
         self._layer: Labels | None = None
-        self._differ = Latest(background, "comparing with the model", self._on_compared)
+        self._differ = LatestJob(background, "comparing with the model", self._on_compared)
         self.mode: Mode = "outline"
         self.shows_model = False
         self._held_since = 0.0
@@ -83,7 +83,7 @@ class Look:
                 self._layer.visible = False
             return
         mask = np.array(labels.data) if differs else None
-        self._differ.ask(lambda report, cancel: (labels, prediction, _beneath(prediction, mask), differs))
+        self._differ.request(lambda report, cancel: (labels, prediction, _beneath(prediction, mask), differs))
 
     def hold(self, is_down: bool) -> None:
         """Hide the mask while a key or button is held; a tap hides it until the next."""

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QWidget
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.measurement.measure import measure
-from napari_skinseg.plugin.background import Latest, Outcome
+from napari_skinseg.plugin.background import LatestJob, Outcome
 from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, photo_from_layer
 from napari_skinseg.plugin.mask_layers import LESION, find_mask, is_edited, layer_checksum, show_measurements
 from napari_skinseg.plugin.session import Session, report_failure
@@ -22,7 +22,7 @@ class MaskFigures:
         self._session, self._viewer = session, session.viewer
         self._touched: Labels | None = None
         self._measured: dict[str, int] = {}  # the last state measured here of each photo's mask
-        self._measurer = Latest(session.background, "measuring", self._on_end)
+        self._measurer = LatestJob(session.background, "measuring", self._on_end)
         self._pause = QTimer(parent, singleShot=True, interval=800)  # until the person rests
         self._pause.timeout.connect(self._measure)
         for layer in self._viewer.layers:
@@ -55,7 +55,7 @@ class MaskFigures:
         state = layer_checksum(mask, image)
         if is_persons and self._measured.get(image.key) != state:
             lesion = np.equal(mask.data[image.plane], LESION)
-            self._measurer.ask(
+            self._measurer.request(
                 lambda report, cancel: (mask, image, state, measure(image.read(), lesion, image.mm_per_px))
             )
 

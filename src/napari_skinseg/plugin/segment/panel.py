@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QMessageBox
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import Event
 from napari_skinseg.models import store
-from napari_skinseg.plugin.background import Job, Latest, Outcome
+from napari_skinseg.plugin.background import Job, LatestJob, Outcome
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import Bindings, chosen
 from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, is_photo, photo_from_layer
@@ -51,8 +51,8 @@ class SegmentPanel(SegmentForm):
         # What a person agreed to lose: the state of the mask of each photo, by its key.
         self._agreed: dict[str, int] = {}
         self._last_move: MaskEdit | None = None
-        self._mover = Latest(session.background, "moving the mask", self._on_moved)
-        self._measurer = Latest(session.background, "measuring", self._on_measured)
+        self._mover = LatestJob(session.background, "moving the mask", self._on_moved)
+        self._measurer = LatestJob(session.background, "measuring", self._on_measured)
         self._figures = MaskFigures(session, self)
         self._pause = QTimer(self, singleShot=True, interval=40)
         self._keys = Bindings({"refine": chosen()["refine"]}, {"refine": refine.toggle})
@@ -251,14 +251,14 @@ class SegmentPanel(SegmentForm):
 
     def _outline_again(self, kept: Result, *, always_outline: bool) -> None:
         threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
-        self._mover.ask(lambda report, cancel: outline_again(kept, threshold, clean_up, always_outline))
+        self._mover.request(lambda report, cancel: outline_again(kept, threshold, clean_up, always_outline))
 
     def _on_moved(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self._fail(outcome.error, "Moving the mask")
         elif outcome.state == "done":
             self._show(outcome.result, is_move=True)
-            self._measurer.ask(lambda report, cancel: measured(outcome.result))
+            self._measurer.request(lambda report, cancel: measured(outcome.result))
 
     def _on_measured(self, outcome: Outcome) -> None:
         if outcome.error is not None:
