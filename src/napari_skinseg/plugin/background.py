@@ -1,4 +1,4 @@
-"""Workers: run a function in a thread; its reports and its outcome arrive on the GUI thread. Only this starts workers."""
+"""Workers: run a function in a thread; its reports and its outcome arrive on the GUI thread."""
 
 import threading
 from collections.abc import Callable
