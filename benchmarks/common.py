@@ -1,4 +1,4 @@
-"""What the benchmarks of accuracy share: which photos, how well masks agree, what a network costs, and the table."""
+"""Shared by the benchmarks of accuracy: choice of photos, agreement of masks, cost of a network, and tables."""
 
 import statistics
 import time
@@ -22,28 +22,28 @@ Predict = Callable[[np.ndarray], np.ndarray]
 
 
 def photos(data: Path, datasets: Sequence[str], split: str, count: int, seed: int = 0) -> list[Case]:
-    """At most `count` cases of a split, drawn over all the datasets alike; 0 takes all."""
+    """Return up to `count` random cases of a split, from all datasets together; 0 returns all."""
     cases = [case for name in datasets for case in find_cases(data / name)]
     cases = apply_splits(cases, data / "splits.csv", split)
     if not 0 < count < len(cases):
         return cases
-    drawn = np.random.default_rng(seed).choice(len(cases), count, replace=False)
-    return [cases[number] for number in sorted(drawn)]
+    chosen = np.random.default_rng(seed).choice(len(cases), count, replace=False)
+    return [cases[number] for number in sorted(chosen)]
 
 
 def jaccards(predict: Predict, cases: Sequence[Case]) -> list[float]:
-    """The Jaccard of each photo's mask with the person's, at the photo's own resolution."""
+    """Jaccard of predicted and true mask of each photo, at the resolution of the photo."""
     return [jaccard(predict(image), truth) for _, image, truth in read_ahead(cases)]
 
 
 def dices(values: Sequence[float]) -> np.ndarray:
-    """Dice of the same masks: 2J / (1 + J)."""
+    """Dice from Jaccard: 2J / (1 + J)."""
     overlap = np.asarray(values)
     return 2 * overlap / (1 + overlap)
 
 
 def figures(values: Sequence[float]) -> list[str]:
-    """Dice with its 95 % interval, Jaccard, thresholded Jaccard, failures: cells of a table."""
+    """Table cells: mean Dice with 95 % interval, mean Jaccard, mean thresholded Jaccard, share of failures."""
     overlap, score = np.asarray(values), summarise(dices(values))
     good = np.where(overlap >= FAILURE_JACCARD, overlap, 0)
     return [
@@ -55,7 +55,7 @@ def figures(values: Sequence[float]) -> list[str]:
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> str:
-    """Dice minus the reference's, photo by photo, with its 95 % interval; a dash for the reference itself."""
+    """Mean paired difference of Dice with its 95 % interval; a dash for the reference itself."""
     if values == reference:
         return "–"
     paired = summarise(dices(values) - dices(reference))
@@ -67,7 +67,7 @@ def parameters(network: torch.nn.Module) -> int:
 
 
 def latency(network: torch.nn.Module, size: tuple[int, int], times: int = 20) -> float:
-    """Milliseconds for one photo through the network on the CPU with two threads: the median, after warming up."""
+    """Median milliseconds of the network for one photo, on the CPU with two threads, after one run to warm up."""
     torch.set_num_threads(2)
     runner = Runner(network, choose_device("cpu"))
     channels = next(network.parameters()).shape[1]
@@ -82,7 +82,7 @@ def latency(network: torch.nn.Module, size: tuple[int, int], times: int = 20) ->
 
 
 def print_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A Markdown table, figures to the right."""
+    """Print a Markdown table with right-aligned numbers."""
     print(f"| {' | '.join(head)} |\n|---|{'--:|' * (len(head) - 1)}")
     for row in rows:
         print(f"| {' | '.join(row)} |")

@@ -1,19 +1,19 @@
-"""A new clinic teaches its style: what fine-tuning on a few corrected photos gains, costs and forgets.
+"""Gain, cost and forgetting of fine-tuning on a few corrected photos: prints one Markdown table.
 
     python benchmarks/finetune.py --base runs/ham-base/ham-base [--data ../shared/data] [--out runs/finetune-bench]
 
-The base must not have seen the clinics; one is made in ten minutes by
+The base must not be trained on the photos of the simulated clinics. This command trains one in ten minutes:
 
     napari-skinseg train ../shared/data/ham10000 --splits ../shared/data/splits.csv --name ham-base --passes 3 \\
         --input-height 96 --input-width 128 --small-first 0 --clicks 0.25 --workers 1 --device cpu --out runs/ham-base
 
-Clinic one draws as `isic2018` does: its cases are of isic2018 train, its photos to judge by are isic2018 test, and what
-was forgotten shows on ham10000 test. Clinic two draws 4 % of the lesion's diameter wider than others: its cases are of
-ham10000 val, and the rest of val, drawn as wide, judges it. The peer is fine-tuning as tutorials have it: the same
-learning rate, photos and passes, augmented as for training, all weights, no averaging and no mixing with the base.
+Clinic 1 outlines as `isic2018` does: its cases are of isic2018 train. The models are tested on isic2018 test and, for
+forgetting, on ham10000 test. Clinic 2 has masks that are wider by 4 % of the lesion's diameter: its cases are of ham10000
+val, and the models are tested on the rest of val with masks widened in the same way. The peer is plain fine-tuning: the same learning rate,
+photos and passes, the augmentation of training, all weights, no averaging and no mixing with the base.
 
-Seconds are of processors, all cores together, so that what runs beside does not count; on one core they are the time
-that passes. Finished cells are kept in the output folder, so that a stopped run goes on; it prints one Markdown table.
+Seconds are CPU seconds, the sum of all cores, so that other programs do not change them. Finished cells are kept in the
+output folder, so that a stopped run continues.
 """
 
 import copy
@@ -39,10 +39,10 @@ from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import bootstrap_interval, dice
 from segment import machine
 
-app = App(help="What fine-tuning on a few photos gains, costs and forgets, against plain fine-tuning.")
+app = App(help="Gain, cost and forgetting of fine-tuning on a few photos, compared with plain fine-tuning.")
 
 WIDER = 0.04
-"""Clinic two's style: the mask grown on every side by this share of the lesion's diameter."""
+"""Clinic 2: each mask is grown on every side by this share of the lesion's diameter."""
 
 
 @app.default
@@ -54,7 +54,7 @@ def main(
     shots: Annotated[list[int] | None, Parameter(consume_multiple=True)] = None,
     most: int = 0,
 ) -> None:
-    """Print the table; `most` limits the photos that judge, to see that it works."""
+    """Print the table; `most` limits the number of test photos, to check the script."""
     out.mkdir(parents=True, exist_ok=True)
     limit = most or None
     isic = _shuffled(_cases(data, "isic2018", "train"))
@@ -69,9 +69,9 @@ def main(
         for method in ("ours", "plain"):
             cells.append(_cell(out, f"isic2018, {count} cases", method, base, isic[:count], judges))
     for method in ("ours", "plain"):
-        cells.append(_cell(out, "drawn 4 % wider, 20 cases", method, base, wide[:20], {"rest of val": wide[20:]}))
+        cells.append(_cell(out, "masks 4 % wider, 20 cases", method, base, wide[:20], {"rest of val": wide[20:]}))
     print(f"{machine()}\n")
-    print("| clinic | method | photos to judge by | base | after | gain (95 % interval) | adopt? | CPU s | peak MB |")
+    print("| clinic | method | test photos | base | after | gain (95 % interval) | adopt? | CPU s | peak MB |")
     print("|---|---|---|--:|--:|--:|---|--:|--:|")
     for cell in cells:
         for number, (name, judged) in enumerate(cell["judged"].items()):
@@ -83,7 +83,7 @@ def main(
 
 @app.command(show=False)
 def child(job: Path) -> None:
-    """One cell in a process of its own, so that its memory is its own."""
+    """Run one cell in a separate process, to measure its memory."""
     from napari_skinseg.models.bundle import load
     from napari_skinseg.segmentation.segmenter import Segmenter
 
@@ -152,7 +152,7 @@ def _dice(segmenter: Any, row: dict[str, str]) -> float:
 
 
 def _plain(base: Path, cases: Sequence[Case]) -> Any:
-    """Fine-tuning as tutorials have it."""
+    """Plain fine-tuning."""
     import torch
     from monai.data import DataLoader, Dataset
 

@@ -1,13 +1,12 @@
-"""Which network, which input size and which ingredients of training are worth it, under one small budget: a table.
+"""Compare networks, input sizes and parts of the training recipe under one small budget: prints a Markdown table.
 
     python benchmarks/networks.py networks [--photos 1500] [--passes 4] [--height 96] [--width 128]
     python benchmarks/networks.py sizes [the same, without height and width]
     python benchmarks/networks.py ingredients [the same as networks]
 
-Every run is `train` with the same photos, passes and seed; either the network is another, or the size of its input, or
-one ingredient is left out of the recipe of the bundled model. Networks are compared by their cost at 192x256 too. A run
-is kept in its own folder below `--out`: a second call goes on where the first was stopped, and never trains what is
-done.
+Every run calls `train` with the same photos, passes and seed. The runs differ in the network, in the size of its input,
+or in one part of the recipe of the bundled model. The latency of networks is measured at 192x256. Each run has its own
+folder below `--out`: a second call continues a run that was stopped, and reads the result of a run that is finished.
 """
 
 import csv
@@ -32,7 +31,7 @@ from napari_skinseg.phantoms.phantom import Phantom, phantom
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.training.options import IMAGENET, TrainOptions
 from napari_skinseg.training.train import train
-from segment import load_now, machine
+from segment import load_warning, machine
 
 BUNDLE_SIZE = (192, 256)
 ARTEFACTS = ("dark_field", "sticker", "ruler")
@@ -55,17 +54,17 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "with a loss for the boundary as well": {"loss": "dice_ce_boundary"},
 }
 CHOOSING = 7
-"""Every seventh of the photos to judge by chooses pass and threshold: to look at all of them after every pass took half
-as long as the training."""
+"""Every seventh validation photo is used to choose pass and threshold. With all photos, validation after each pass would
+take half as long as the training."""
 HEIGHTS = (96, 192)
 FIRST = "FlexibleUNet from ImageNet"
 
-app = App(help="Networks, input sizes, or ingredients of training, under one small budget.")
+app = App(help="Networks, input sizes, or parts of the training recipe, under one small budget.")
 
 
 @dataclass(frozen=True)
 class Result:
-    """A finished run: its bundle, Jaccard per photo of validation, seconds of its passes with their validation."""
+    """A finished run: bundle, Jaccard of each validation photo, seconds of all passes with their validation."""
 
     model: Path
     jaccards: list[float]
@@ -86,28 +85,28 @@ def main(
     phantoms: int = 100,
     seed: int = 0,
 ) -> None:
-    """Train what is missing and print the table.
+    """Train the runs that are missing and print the table.
 
     Args:
-        what: Another network at a time, another size of the input, or one ingredient of the recipe left out.
+        what: What differs between the runs: the network, the input size, or one part of the recipe.
         data: Folder with the datasets and splits.csv.
         out: Folder of the runs.
-        photos_: Photos to learn from, of the split train.
-        validation: Photos to judge by, of the split val; 0 takes all.
+        photos_: Number of training photos, of the split train.
+        validation: Number of validation photos, of the split val; 0 takes all.
         passes: How often each photo is seen.
         height: Height of the network's input in training.
         width: Width of the network's input in training.
-        phantoms: Generated lesions that ingredients are judged by, each without and with every artefact.
-        seed: Of the choice of photos and of training.
+        phantoms: Number of generated lesions for the table of ingredients, each without and with every artefact.
+        seed: Seed for the choice of photos and for training.
     """
-    busy = load_now()
+    busy = load_warning()
     cases, judges = photos(data, TRAIN, "train", photos_, seed), photos(data, JUDGE, "val", validation, seed)
-    # `small_first` would shrink an input this small to 64 pixels for most of the passes.
+    # `small_first` would reduce such a small input to 64 pixels for most of the passes.
     full = TrainOptions(
         name="model", passes=passes, input_height=height, input_width=width, small_first=0.0, seed=seed, **RECIPE
     )
     print(
-        f"{machine()}{busy}\n{len(cases)} photos to learn from, {len(judges)} to judge by, {passes} passes, "
+        f"{machine()}{busy}\n{len(cases)} training photos, {len(judges)} validation photos, {passes} passes, "
         f"seed {seed}. Intervals: 95 %, over photos.\n"
     )
     run = partial(_run, cases=cases, judges=judges, out=out)
@@ -121,10 +120,10 @@ def main(
 
 
 def _run(options: TrainOptions, cases: list[Case], judges: list[Case], out: Path) -> Result:
-    """Train, or go on with, one run; what is done is read."""
-    told = {"options": asdict(options), "photos": len(cases), "judges": len(judges)}
-    # The name of the folder says which run it is, so that two tables share those they have in common.
-    folder = out / hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:12]
+    """Train one run, continue it, or read its result if it is finished."""
+    identity = {"options": asdict(options), "photos": len(cases), "judges": len(judges)}
+    # The name of the folder is a checksum of the settings, so that two tables share equal runs.
+    folder = out / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     done = folder / "result.json"
     if not done.exists():
         with progress(quiet=False, keep_messages=True) as on_event:
@@ -133,18 +132,18 @@ def _run(options: TrainOptions, cases: list[Case], judges: list[Case], out: Path
             seconds = sum(float(row["seconds"]) for row in csv.DictReader(log))
         segmenter = Segmenter(outcome.model)
         values = jaccards(lambda image: segmenter.segment(image).mask, judges)
-        write_json(done, {**told, "jaccards": values, "seconds": seconds})
+        write_json(done, {**identity, "jaccards": values, "seconds": seconds})
     kept = json.loads(done.read_text())
     return Result(folder / options.name, kept["jaccards"], kept["seconds"])
 
 
 def _print_networks(results: dict[str, Result]) -> None:
     networks = {name: load(result.model).network for name, result in results.items()}
-    # All one after the other, at the end: while one trains, the others could not be measured alike.
+    # All networks are measured at the end, one after the other, so that the conditions are the same.
     milliseconds = {name: latency(network, BUNDLE_SIZE) for name, network in networks.items()}
     first = next(iter(results))
-    head = ["network", "parameters", "float16", "one photo, 2 CPU threads", "to train", "val Dice"]
-    head += [f"latency against {first}", f"Dice minus {first}, photo by photo"]
+    head = ["network", "parameters", "float16", "one photo, 2 CPU threads", "training", "val Dice"]
+    head += [f"latency against {first}", f"paired difference of Dice to {first}"]
     rows = []
     for name, result in results.items():
         count = parameters(networks[name])
@@ -176,34 +175,34 @@ def _print_sizes(results: dict[tuple[int, int], Result]) -> None:
         ]
         for size, result in results.items()
     ]
-    head = ["input", "one photo, 2 CPU threads", "to train", "val Dice"]
-    print_table([*head, f"Dice minus {largest[1]}x{largest[0]}, photo by photo"], rows)
+    head = ["input", "one photo, 2 CPU threads", "training", "val Dice"]
+    print_table([*head, f"paired difference of Dice to {largest[1]}x{largest[0]}"], rows)
 
 
 def _print_ingredients(results: dict[str, Result], count: int) -> None:
     shape = (225, 300)
     plain = [phantom(seed, shape) for seed in range(count)]
-    spoilt = {name: [phantom(seed, shape, (name,)) for seed in range(count)] for name in ARTEFACTS}
-    bare = [phantom(seed, shape, lesion=False) for seed in range(count)]
+    with_artefact = {name: [phantom(seed, shape, (name,)) for seed in range(count)] for name in ARTEFACTS}
+    skin = [phantom(seed, shape, lesion=False) for seed in range(count)]
     first = next(iter(results))
     rows = []
     for name, result in results.items():
         segmenter = Segmenter(result.model)
         without = _dices(segmenter, plain)
-        losses = [_dices(segmenter, items).mean() - without.mean() for items in spoilt.values()]
-        invented = np.mean([segmenter.segment(item.image).mask.any() for item in bare])
+        changes = [_dices(segmenter, items).mean() - without.mean() for items in with_artefact.values()]
+        false_lesions = np.mean([segmenter.segment(item.image).mask.any() for item in skin])
         rows.append(
             [
                 name,
                 f"{dices(result.jaccards).mean():.4f}",
                 difference(result.jaccards, results[first].jaccards),
                 f"{without.mean():.4f}",
-                *(f"{loss:+.4f}" for loss in losses),
-                f"{100 * invented:.0f} %",
+                *(f"{change:+.4f}" for change in changes),
+                f"{100 * false_lesions:.0f} %",
             ]
         )
     head = ["recipe", "val Dice", "minus full", f"{count} phantoms", *(f"with {name}" for name in ARTEFACTS)]
-    print_table([*head, "bare skin outlined"], rows)
+    print_table([*head, "false lesions on plain skin"], rows)
 
 
 def _dices(segmenter: Segmenter, items: list[Phantom]) -> np.ndarray:

@@ -1,15 +1,15 @@
-"""How accurate the model is beside what others would build, on the same photos and by the same figures: one table.
+"""Accuracy of the model, compared with two common recipes on the same photos: prints one Markdown table.
 
     python benchmarks/peers.py [--passes 8] [--photos 0] [--height 256] [--width 256] [--split val]
 
-Peers, both trained here on the same split for the same number of passes, and kept after the last one:
+This script trains both peers on the same split for the same number of passes, and uses the weights after the last pass:
 
-* the notebooks' recipe: a plain U-Net of 31 M parameters, binary cross-entropy, Adam at 1e-4, no augmentation. The
-  notebooks use 512x512; the default here is 256x256, a quarter of the compute.
-* MONAI's `UNet` as its tutorials use it: Dice plus cross-entropy, Adam at 1e-3, random flips.
+* plain U-Net, as in public notebooks: 31 M parameters, binary cross-entropy, Adam at 1e-4, no augmentation. The
+  notebooks use 512x512; the default here is 256x256, which needs a quarter of the compute.
+* MONAI's `UNet` as in its tutorials: Dice plus cross-entropy, Adam at 1e-3, random flips.
 
-Their probability is enlarged to the photo before the threshold, which is kinder than the notebooks' own enlarged mask.
-A run that was stopped goes on after its last pass.
+The probability of the peers is enlarged to the size of the photo before the threshold. This is better than to enlarge
+the mask, as the notebooks do. A run that was stopped continues after its last pass.
 """
 
 from collections.abc import Callable, Sequence
@@ -35,9 +35,9 @@ from napari_skinseg.files import atomic, output_folder
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.segmentation.preprocess import enlarge, shrink
-from segment import load_now, machine, plain_unet
+from segment import load_warning, machine, plain_unet
 
-app = App(help="Accuracy beside the notebooks' recipe and a plain MONAI UNet.")
+app = App(help="Accuracy, compared with the plain U-Net of notebooks and with a plain MONAI UNet.")
 
 
 @dataclass(frozen=True)
@@ -64,15 +64,15 @@ PEERS = {
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Budget:
-    """What both peers get.
+    """Settings of training, the same for both peers.
 
     Attributes:
-        photos_: Photos to learn from, of the split train; 0 takes all.
+        photos_: Number of training photos, of the split train; 0 takes all.
         passes: How often each photo is seen.
         height: Height of the network's input.
         width: Width of the network's input.
-        batch_size: Photos per step.
-        seed: Of weights, order and flips.
+        batch_size: Photos per training step.
+        seed: Seed for weights, order and flips.
     """
 
     photos_: int = 0
@@ -93,16 +93,16 @@ def main(
     model: str | None = None,
     budget: Budget = Budget(),
 ) -> None:
-    """Train what is missing, judge the peers and our model, and print the table.
+    """Train the peers if they are missing, evaluate them and our model, and print the table.
 
     Args:
         data: Folder with the datasets and splits.csv.
         out: Folder of the runs.
-        split: Split to judge by: val, or test for what is published.
-        judges: Photos to judge by; 0 takes all.
+        split: Split for the evaluation: val, or test for published results.
+        judges: Number of photos for the evaluation; 0 takes all.
         model: Our model, by name or folder; the default one when not given.
     """
-    busy = load_now()
+    busy = load_warning()
     size = (budget.height, budget.width)
     cases = photos(data, TRAIN, "train", budget.photos_, budget.seed)
     seen = {name: photos(data, [name], split, judges) for name in JUDGE}
@@ -113,7 +113,7 @@ def main(
         rows += _rows(name, network, size, _predictor(network, size), seen)
     print(
         f"{machine()}{busy}\nPeers: {len(cases)} photos, {budget.passes} passes at {budget.width}x{budget.height}. "
-        f"Judged on {split}, per photo at its own resolution; intervals: 95 %, over photos.\n"
+        f"Evaluated on {split}, each photo at its own resolution; intervals: 95 %, over photos.\n"
     )
     head = [
         "model",
@@ -138,7 +138,7 @@ def _rows(
 
 
 def _trained(name: str, recipe: Recipe, cases: list[Case], budget: Budget, out: Path) -> torch.nn.Module:
-    """The peer after its last pass, trained from where its checkpoint is."""
+    """Train a peer, or continue from its checkpoint; return it after the last pass."""
     size = (budget.height, budget.width)
     folder = output_folder(out / f"{name.replace(' ', '-').replace(chr(39), '')}-{budget.width}x{budget.height}")
     checkpoint = folder / "checkpoint.pt"
@@ -176,7 +176,7 @@ def _trained(name: str, recipe: Recipe, cases: list[Case], budget: Budget, out: 
 
 
 def _batches(cases: Sequence[Case], size: tuple[int, int], flips: bool, budget: Budget, number: int) -> DataLoader:
-    """Photos of one pass in random order; seeded by the pass, so that a resumed run sees the same."""
+    """Batches of one pass in random order. The seed depends on the pass, so that a resumed run has the same batches."""
     random = np.random.default_rng((budget.seed, number))
 
     def sample(case: Case) -> dict[str, torch.Tensor]:

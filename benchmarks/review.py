@@ -1,10 +1,11 @@
-"""How fluent a review is with many photos, against opening, painting and saving by hand in napari, in one run.
+"""Speed of a review with many photos, compared with the same work by hand in napari: prints one Markdown table.
 
     xvfb-run -a -s "-screen 0 1366x768x24" python benchmarks/review.py [--photos N] [--quick]
 
-The real widget in a real window, with the default model. All photos are phantoms of 600x450, each file another one: a
-few are drawn, and saved again with a pixel changed. The peer is napari's own cycle for the same photo: open the file,
-add a Labels layer, paint, save it (as TIFF, because napari cannot save labels as PNG), remove both.
+The real widget in a real window, with the default model. All photos are phantoms of 600x450. A few are generated and
+saved many times, each time with other pixels in one corner, so that all files differ. The peer is the same work by hand
+in napari: open the file, add a Labels layer, paint, save it (as TIFF, because napari cannot save labels as PNG), and
+remove both layers.
 """
 
 import gc
@@ -27,19 +28,20 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.phantoms.phantom import phantom
+from segment import load_warning
 
 SHAPE = (450, 600)
-DRAWN = 12
+GENERATED = 12
 Row = tuple[str, str, str]
 
-app = App(help="Opening, Next, memory and stalls of the Review tab.")
+app = App(help="Time to open and step, memory and stalls of the Review tab.")
 
 
 @app.default
 def main(*, photos: int = 10_000, quick: bool = False) -> None:
-    """Print the table; `quick` takes 60 photos and few repeats, to see that it works."""
+    """Print the table; `quick` uses 60 photos and few repeats, to check the script."""
     photos, steps, seconds = (60, 40, 5.0) if quick else (photos, 500, 60.0)
-    busy = _load()
+    busy = load_warning()
     with tempfile.TemporaryDirectory() as folder:
         gallery = _gallery(Path(folder) / "photos", photos)
         bench = Bench()
@@ -47,32 +49,32 @@ def main(*, photos: int = 10_000, quick: bool = False) -> None:
         rows: list[Row] = [(f"open {photos:,} photos, first time (scan)", _s(bench.open(gallery)), "-")]
         bench.close()
         again = bench.open(gallery, until_photo=True)
-        rows.append(("open again, until the first photo is there", _s(again), "-"))
+        rows.append(("open again, until the first photo is shown", _s(again), "-"))
         bench.settle()
-        latencies = bench.walk(min(steps, photos - 2))
-        rows.append(("Next, photo got ready: median", _ms(statistics.median(latencies)), "-"))
-        rows.append(("Next, photo got ready: 95th percentile", _ms(_p95(latencies)), "-"))
+        latencies = bench.step(min(steps, photos - 2))
+        rows.append(("Next, prefetched photo: median", _ms(statistics.median(latencies)), "-"))
+        rows.append(("Next, prefetched photo: 95th percentile", _ms(_p95(latencies)), "-"))
         corrected = bench.correct(20 if quick else 100)
         rows.append(
             (
-                "paint, Next, and all of it on disk: median",
+                "paint, Next, until everything is on disk: median",
                 _ms(statistics.median(corrected)),
                 _ms(statistics.median(peer)),
             )
         )
-        rows.append((f"memory gained over {steps} Next", f"{bench.growth(steps):+.0f} MB", "-"))
-        rows.append(("longest stall of the window while predicting ahead", _ms(bench.stall(seconds)), "-"))
-        rows.append(("the same, nothing running", _ms(bench.stall(seconds, predict=False)), "-"))
+        rows.append((f"growth of memory over {steps} Next", f"{bench.growth(steps):+.0f} MB", "-"))
+        rows.append(("longest stall of the window during prediction", _ms(bench.stall(seconds)), "-"))
+        rows.append(("longest stall when nothing runs", _ms(bench.stall(seconds, predict=False)), "-"))
         bench.end()
     print(f"{_machine()}{busy}\n")
-    print(f"| measure{' (quick run: too few repeats to quote)' * quick} | napari-skinseg | napari by hand |")
+    print(f"| measure{' (quick run: too few repeats)' * quick} | napari-skinseg | napari by hand |")
     print("|---|--:|--:|")
     for row in rows:
         print("| " + " | ".join(row) + " |")
 
 
 class Bench:
-    """The widget in a window, its Review tab in front."""
+    """The widget in a window, with the Review tab selected."""
 
     def __init__(self) -> None:
         self.viewer = napari.Viewer()
@@ -91,20 +93,20 @@ class Bench:
         self.tab.close_project()
         self._until(self._is_idle)
 
-    def walk(self, steps: int) -> list[float]:
-        """Seconds from *Next* to the next photo and its mask drawn, each got ready before."""
+    def step(self, steps: int) -> list[float]:
+        """Seconds from *Next* until the prefetched photo and its mask are shown."""
         taken = []
         for _ in range(steps):
             self.settle()
             start = time.perf_counter()
             self.tab.walk.next()
-            QApplication.processEvents()  # draws
+            QApplication.processEvents()  # renders
             taken.append(time.perf_counter() - start)
             assert self.tab.walk.desk.photo is not None
         return taken
 
     def correct(self, steps: int) -> list[float]:
-        """Seconds from a stroke to the next photo drawn, the stroke on disk."""
+        """Seconds from a brush stroke until the stroke is on disk and the next photo is shown."""
         taken = []
         for step in range(steps):
             self.settle()
@@ -118,7 +120,7 @@ class Bench:
         return taken
 
     def by_hand(self, files: list[Path]) -> list[float]:
-        """Seconds of napari's own cycle, without the person's way through its dialogs."""
+        """Seconds for the same work with napari alone, without the time a person needs in its dialogs."""
         viewer, taken = self.viewer, []
         for file in files:
             start = time.perf_counter()
@@ -134,17 +136,17 @@ class Bench:
         return taken
 
     def growth(self, steps: int) -> float:
-        """Megabytes of memory gained over `steps` *Next*, the first few not counted."""
+        """Growth of memory in megabytes over `steps` *Next*, after a few to warm up."""
         process = psutil.Process()
-        self.walk(20)
+        self.step(20)
         gc.collect()
         before = process.memory_info().rss
-        self.walk(steps)
+        self.step(steps)
         gc.collect()
         return (process.memory_info().rss - before) / 2**20
 
     def stall(self, seconds: float, *, predict: bool = True) -> float:
-        """Longest time between two beats of a timer that is due every 5 ms, while the model draws photo after photo."""
+        """Longest time between two signals of a timer with an interval of 5 ms, while the model predicts photos."""
         self.settle()
         beats: list[float] = []
         timer = QTimer(interval=5)
@@ -159,7 +161,7 @@ class Bench:
         return max(later - earlier for earlier, later in itertools.pairwise(beats))
 
     def settle(self) -> None:
-        """Wait until all that is wanted ahead is there."""
+        """Wait until everything is prefetched and saved."""
         self._until(self._is_idle)
 
     def end(self) -> None:
@@ -177,20 +179,20 @@ class Bench:
         )
         return not busy and self.tab._job is None
 
-    def _until(self, is_so: Callable[[], Any], seconds: float = 3600.0) -> None:
+    def _until(self, condition: Callable[[], Any], seconds: float = 3600.0) -> None:
         end = time.perf_counter() + seconds
-        while not is_so():
+        while not condition():
             QApplication.processEvents()
             time.sleep(0.001)
             if time.perf_counter() > end:
-                raise TimeoutError(f"still not so after {seconds:.0f} s: {self.tab.message.text()}")
+                raise TimeoutError(f"condition not met after {seconds:.0f} s: {self.tab.message.text()}")
 
 
 def _gallery(folder: Path, number: int) -> Path:
     folder.mkdir()
-    drawn = [phantom(seed, SHAPE, ("hair",) if seed % 2 else ()).image for seed in range(DRAWN)]
+    generated = [phantom(seed, SHAPE, ("hair",) if seed % 2 else ()).image for seed in range(GENERATED)]
     for index in range(number):
-        pixels = drawn[index % DRAWN]
+        pixels = generated[index % GENERATED]
         pixels[:8, :8] = np.random.default_rng(index).integers(0, 255, 3, dtype=np.uint8)
         Image.fromarray(pixels).save(folder / f"photo_{index:05d}.jpg", quality=90)
     return folder
@@ -213,11 +215,6 @@ def _machine() -> str:
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.processor())
     return f"{cpu}, {os.cpu_count()} cores, napari {napari.__version__}, Python {platform.python_version()}"
-
-
-def _load() -> str:
-    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return f" (load {load:.1f} at the start: the machine was busy, do not quote these figures)" if load > 0.5 else ""
 
 
 if __name__ == "__main__":

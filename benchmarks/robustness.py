@@ -1,11 +1,11 @@
-"""What fools a model, and whether it sees a lesion where there is none: prints two Markdown tables.
+"""Effect of artefacts on a model, and false lesions on plain skin: prints two Markdown tables.
 
     python benchmarks/robustness.py [--models lesion-unet …] [--phantoms 200] [--photos 200]
 
-The first table is of generated photos: the same ones without and with each artefact that fools networks. The second
-counts on how many pictures a lesion is outlined: on real photos of the split test, which all have one, and on pictures
-without: generated skin, bare and with artefacts, and skin beside the lesion of the same photos, mirrored until it fills
-the frame, bare and with artefacts. In brackets: with the outlines that the model doubts too much to draw them.
+The first table is about generated photos: Dice without artefacts, and the change with each artefact. The second table
+has the share of photos in which the model outlines a lesion: real photos of the test split, which all have a lesion;
+generated skin without a lesion; and real skin, cut from beside the lesions and mirrored until it fills the frame. Both
+kinds of skin are tested without and with artefacts. In brackets: the share if outlines that the model withholds count.
 """
 
 from pathlib import Path
@@ -21,7 +21,7 @@ from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.pixels.metrics import dice, summarise
 from napari_skinseg.training.augment import RandomPlainSkin
 from napari_skinseg.training.calibrate import read_ahead
-from segment import load_now, machine
+from segment import load_warning, machine
 
 SHAPE = (450, 600)
 NAMES = {
@@ -33,7 +33,7 @@ NAMES = {
     "glare": "glare",
 }
 
-app = App(help="Artefacts, and pictures without a lesion.")
+app = App(help="Artefacts, and photos without a lesion.")
 
 
 @app.default
@@ -45,7 +45,7 @@ def main(
     photos_: int = 200,
 ) -> None:
     """Print both tables; a model is a name or a folder."""
-    print(f"{machine()}{load_now()}; {phantoms} generated photos of 600x450\n")
+    print(f"{machine()}{load_warning()}; {phantoms} generated photos of 600x450\n")
     segmenters = {name: Segmenter(name) for name in models}
     rows, bare = [], []
     lesions, skin = _lesions_and_skin(data, photos_)
@@ -57,7 +57,7 @@ def main(
             row.append(f"{change.mean:+.4f} [{change.low:+.4f}, {change.high:+.4f}]")
         rows.append(row)
         made = [phantom(seed, SHAPE, lesion=False).image for seed in range(phantoms)]
-        shown = (lesions, made, _spoilt(made), skin, _spoilt(skin))
+        shown = (lesions, made, _with_artefacts(made), skin, _with_artefacts(skin))
         bare.append([Path(name).name, *(_outlined(segmenter, items) for items in shown)])
     print_table(["model", "Dice, no artefact", *NAMES.values()], rows)
     print()
@@ -72,9 +72,10 @@ def _dices(segmenter: Segmenter, count: int, artefacts: tuple[str, ...]) -> np.n
 
 
 def _outlined(segmenter: Segmenter, images: list[np.ndarray]) -> str:
-    found = [segmenter.segment(image) for image in images]
-    drawn, seen = ([answer.mask.any() or also * answer.withheld for answer in found] for also in (False, True))
-    return f"{100 * np.mean(drawn):.1f} % ({100 * np.mean(seen):.1f} %)"
+    results = [segmenter.segment(image) for image in images]
+    outlined = np.array([bool(result.mask.any()) for result in results])
+    withheld = np.array([result.withheld for result in results])
+    return f"{100 * outlined.mean():.1f} % ({100 * (outlined | withheld).mean():.1f} %)"
 
 
 def _lesions_and_skin(data: Path, count: int) -> tuple[list[np.ndarray], list[np.ndarray]]:
@@ -89,8 +90,8 @@ def _lesions_and_skin(data: Path, count: int) -> tuple[list[np.ndarray], list[np
     return lesions, skin
 
 
-def _spoilt(images: list[np.ndarray]) -> list[np.ndarray]:
-    """Each with one artefact, in turn."""
+def _with_artefacts(images: list[np.ndarray]) -> list[np.ndarray]:
+    """Add one artefact to each image; all kinds in turn."""
     nothing = [np.zeros(image.shape[:2], dtype=bool) for image in images]
     return [
         add_artefact(ARTEFACTS[number % len(ARTEFACTS)], image, mask, np.random.default_rng(number))[0]

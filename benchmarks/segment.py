@@ -1,10 +1,10 @@
-"""How fast and how small segmenting is, against the recipe of the notebooks, in one run: prints one Markdown table.
+"""Speed and memory of segmentation, compared with a plain U-Net in the same run: prints one Markdown table.
 
     python benchmarks/segment.py [--model NAME_OR_FOLDER] [--quick]
 
-The peer is what tutorials build: a plain U-Net (Ronneberger et al. 2015; channels 64 to 1024, two 3 x 3 convolutions
-per level, 31 M parameters) at 512 x 512 in float32, its mask blown back up to the photo. Its weights are random, which
-changes nothing about its speed. All photos are phantoms, so the figures can be had anywhere.
+The peer is the plain U-Net of many tutorials (Ronneberger et al. 2015; channels 64 to 1024, two 3 x 3 convolutions per
+level, 31 M parameters) at 512 x 512 in float32; its mask is enlarged to the size of the photo. Its weights are random,
+which does not change its speed. All photos are phantoms, so that the benchmark needs no data.
 """
 
 import json
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 SMALL, LARGE = (450, 600), (2848, 4288)
 PEER_SIZE = (512, 512)
 
-app = App(help="Speed and memory of segmenting, against a plain 31 M-parameter U-Net.")
+app = App(help="Speed and memory of segmentation, compared with a plain U-Net of 31 M parameters.")
 
 
 @app.default
 def main(*, model: str | None = None, quick: bool = False) -> None:
-    """Print the table; `quick` runs everything a few times only, to see that it works."""
+    """Print the table; `quick` runs everything only a few times, to check the script."""
     few, many, photos, distinct = (2, 3, 12, 3) if quick else (5, 30, 500, 25)
-    busy = load_now()
+    busy = load_warning()
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         small = phantom(1, SMALL, ("hair", "dark_field")).image
@@ -47,7 +47,7 @@ def main(*, model: str | None = None, quick: bool = False) -> None:
         Image.fromarray(small).save(work / "small.png")
         gallery = _gallery(work / "gallery", photos, distinct)
 
-        # Children first: their memory and their start are measured while this process holds no network.
+        # Child processes first: their memory and start are measured while this process has no network in memory.
         rows: list[Row] = [
             _seconds_row("cold start, one 600x450 file to its mask", _cold_start(work, model, few), "s"),
             ("peak memory, 4288x2848", _peak(work, "ours", model), _peak(work, "peer", model), "MB", False),
@@ -59,7 +59,7 @@ def main(*, model: str | None = None, quick: bool = False) -> None:
         rates = _folder_rate(gallery, work / "out", model), _peer_rate(gallery, peer, few)
         rows.append((f"folder of {photos} JPEGs of 600x450 to PNG masks", *rates, "photos/s", True))
     print(f"{machine()}{busy}; napari-skinseg on {line}\n")
-    print(f"| measure{' (quick run: too few repeats to quote)' * quick} | napari-skinseg | peer U-Net | ratio |")
+    print(f"| measure{' (quick run: too few repeats)' * quick} | napari-skinseg | plain U-Net | ratio |")
     print("|---|--:|--:|--:|")
     for name, mine, other, unit, more_is_better in rows:
         ratio = mine / other if more_is_better else other / mine
@@ -68,7 +68,7 @@ def main(*, model: str | None = None, quick: bool = False) -> None:
 
 @app.command(show=False)
 def child(who: str, photo: Path, model: str | None = None) -> None:
-    """Segment the one array in `photo` in this fresh process, and print the most memory it ever held, in MB."""
+    """Segment one photo in this new process, and print the peak memory in MB."""
     run = _ours(model)[0] if who == "ours" else _peer()
     if photo.suffix == ".npy":
         run(np.load(photo))
@@ -82,7 +82,7 @@ Row = tuple[str, float, float, str, bool]
 
 
 def _ours(model: str | None) -> tuple[Run, str]:
-    """A function from uint8 [H, W, 3] to bool [H, W], and the device in words."""
+    """Return a function from uint8 [H, W, 3] to bool [H, W], and the description of the device."""
     from napari_skinseg import Segmenter
 
     segmenter = Segmenter(model)
@@ -90,7 +90,7 @@ def _ours(model: str | None) -> tuple[Run, str]:
 
 
 def plain_unet() -> "torch.nn.Module":
-    """The U-Net of the notebooks: channels 64 to 1024, two convolutions per level, batch normalisation, 31 M."""
+    """Plain U-Net: channels 64 to 1024, two convolutions per level, batch normalisation, 31 M parameters."""
     from monai.networks.nets import BasicUNet
 
     return BasicUNet(2, 3, 1, features=(64, 128, 256, 512, 1024, 64), act="relu", norm="batch")
@@ -140,7 +140,7 @@ def _seconds_row(name: str, seconds: tuple[float, float], unit: str) -> Row:
 
 
 def _cold_start(work: Path, model: str | None, count: int) -> tuple[float, float]:
-    """Median wall time of our command line and of the shortest script that does the peer's job."""
+    """Median wall time in seconds of our command line, and of a short script with the peer."""
     chosen = ["--model", model] if model else []
     command = [sys.executable, "-m", "napari_skinseg", "segment", str(work / "small.png"), *chosen, "--overwrite"]
     ours = [_timed(lambda: _run([*command, "--out", str(work / "cold")])) for _ in range(count)]
@@ -162,7 +162,7 @@ def _run(command: list[str]) -> str:
 
 
 def _peak_of_this_process() -> float:
-    """Bytes. Linux carries the parent's memory over exec into a child's `ru_maxrss`, so VmHWM goes first."""
+    """Peak memory in bytes. On Linux from VmHWM, because `ru_maxrss` of a child includes memory of its parent."""
     status = Path("/proc/self/status")
     if status.exists():
         line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
@@ -173,7 +173,7 @@ def _peak_of_this_process() -> float:
 
 
 def _gallery(folder: Path, count: int, distinct: int) -> list[Path]:
-    """`count` JPEGs of 600x450; the same few phantoms come round again, as drawing them is not what is measured."""
+    """Write `count` JPEGs of 600x450. Only `distinct` different phantoms are generated, to save time."""
     folder.mkdir()
     for number in range(count):
         path = folder / f"photo-{number:04}.jpg"
@@ -185,7 +185,7 @@ def _gallery(folder: Path, count: int, distinct: int) -> list[Path]:
 
 
 def _folder_rate(gallery: list[Path], out: Path, model: str | None) -> float:
-    """Photos per second from JPEG files to PNG masks, as `napari-skinseg segment` does it."""
+    """Photos per second from JPEG files to PNG masks, with the function that `napari-skinseg segment` calls."""
     from napari_skinseg import Segmenter
     from napari_skinseg.batch.folder import segment_files
 
@@ -195,7 +195,7 @@ def _folder_rate(gallery: list[Path], out: Path, model: str | None) -> float:
 
 
 def _peer_rate(gallery: list[Path], peer: Run, count: int) -> float:
-    """The same in a plain loop; a few photos give its rate."""
+    """Photos per second of the peer in a plain loop over the first `count` photos."""
 
     def loop() -> None:
         for path in gallery[:count]:
@@ -214,10 +214,10 @@ def machine() -> str:
     return f"{cpu}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, {versions}"
 
 
-def load_now() -> str:
-    """What else the machine is doing, as that spoils every figure; nothing where the system does not say."""
+def load_warning() -> str:
+    """Warning if other programs use the machine; empty if not, or if the system does not report its load."""
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
-    return f" (load {load:.1f} at the start: the machine was busy, do not quote these figures)" if load > 0.5 else ""
+    return f" (load {load:.1f} at the start: other programs ran, do not use these numbers)" if load > 0.5 else ""
 
 
 def _number(value: float) -> str:

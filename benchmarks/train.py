@@ -1,9 +1,9 @@
-"""Does augmentation keep up with the network? How long the device waits for photos: prints two Markdown tables.
+"""Speed of augmentation, and the time that the device waits for photos in training: prints two Markdown tables.
 
     python benchmarks/train.py [--workers 0 1 2] [--device auto] [--batches 40]
 
-Photos are phantoms, the network and its step are those of `train`. The peer is the same kind of augmentation put
-together from MONAI's own dictionary transforms, as its tutorials do.
+The photos are phantoms; the network and the training step are those of `train`. The peer is the same kind of
+augmentation, composed of MONAI's dictionary transforms as in its tutorials.
 """
 
 import os
@@ -35,9 +35,9 @@ from napari_skinseg.training.augment import MARGIN, training_transform
 from napari_skinseg.training.fit import Learner
 from napari_skinseg.training.options import TrainOptions
 from napari_skinseg.training.run import MEAN, STD
-from segment import load_now, machine
+from segment import load_warning, machine
 
-app = App(help="How long the device waits for photos while a network learns.")
+app = App(help="Time that the device waits for photos in training.")
 
 
 @app.default
@@ -50,38 +50,40 @@ def main(
     """Print the tables.
 
     Args:
-        workers: Numbers of processes that prepare photos, each measured.
+        workers: Numbers of worker processes; each number is measured.
         device: auto, cuda, mps or cpu.
-        batches: Steps per measurement.
+        batches: Training steps per measurement.
     """
-    busy = load_now()
+    busy = load_warning()
     options = TrainOptions()
     size = (options.input_height, options.input_width)
     larger = (round(size[0] * MARGIN), round(size[1] * MARGIN))
-    seen = [phantom(seed, larger) for seed in range(64)]
-    samples = [{"image": item.image, "mask": item.mask} for item in seen] * (batches * options.batch_size // 64 + 1)
+    generated = [phantom(seed, larger) for seed in range(64)]
+    samples = [{"image": item.image, "mask": item.mask} for item in generated] * (
+        batches * options.batch_size // 64 + 1
+    )
     samples = samples[: batches * options.batch_size]
     ours = training_transform(size, options.artefacts, options.plain)
     rates = [_per_second(transform, samples[:256]) for transform in (ours, _peer(size))]
     print(f"{machine()}{busy}\n{batches} batches of {options.batch_size} photos at {size[1]}x{size[0]}.\n")
     print_table(
-        ["one process prepares", "ours", "MONAI's transforms", "ratio"],
+        ["augmentation in one process", "napari-skinseg", "MONAI's transforms", "ratio"],
         [["photos per second", *(f"{rate:.0f}" for rate in rates), f"{rates[0] / rates[1]:.1f}x"]],
     )
     print()
     choice = choose_device(device)
     rows = []
     for count in workers or sorted({0, 1, 2, min(16, os.cpu_count() or 1)}):
-        waited, whole = _learn(samples, ours, options, device, count)
+        waited, whole = _measure_training(samples, ours, options, device, count)
         rows.append([str(count), f"{len(samples) / whole:.1f}", f"{100 * waited / whole:.0f} %"])
     print(f"{choice.reason}\n")
-    print_table(["workers", "photos per second learned from", "device waits for photos"], rows)
+    print_table(["workers", "photos per second in training", "device waits for photos"], rows)
 
 
-def _learn(
+def _measure_training(
     samples: list[dict[str, Any]], transform: Compose, options: TrainOptions, device: str, workers: int
 ) -> tuple[float, float]:
-    """Seconds waited for batches, and seconds in all, of one pass after a first one to warm up."""
+    """Seconds of waiting for batches and seconds in total, of one pass after one pass to warm up."""
     steps = len(samples) // options.batch_size
     learner = Learner(
         build(DEFAULT_NETWORK),
@@ -107,9 +109,9 @@ def _learn(
 
 
 class _Timed:
-    """A loader that adds up how long it was waited for.
+    """A loader that measures how long the training step waits for it.
 
-    A CUDA step only returns once its loss was read, so nothing of the device's own work hides in the waiting.
+    A CUDA step returns after its loss was read, so that the waiting time contains no work of the device.
     """
 
     def __init__(self, loader: DataLoader) -> None:
@@ -130,7 +132,7 @@ class _Timed:
 
 
 def _per_second(transform: Callable[[Any], Any], samples: list[dict[str, Any]]) -> float:
-    torch.set_num_threads(1)  # as in a worker
+    torch.set_num_threads(1)  # as in a worker process
     transform(samples[0])
     start = time.perf_counter()
     for sample in samples:
@@ -141,7 +143,7 @@ def _per_second(transform: Callable[[Any], Any], samples: list[dict[str, Any]]) 
 
 
 def _peer(size: tuple[int, int]) -> Compose:
-    """Geometry, exposure, gamma, noise and blur; MONAI has no hair, rulers or dark rims to draw."""
+    """Geometry, exposure, gamma, noise and blur; MONAI has no transforms for hair, rulers or dark rims."""
     both = ["image", "mask"]
     return Compose(
         [
