@@ -8,9 +8,10 @@ The base must not be trained on the photos of the simulated clinics. This comman
         --input-height 96 --input-width 128 --small-first 0 --clicks 0.25 --workers 1 --device cpu --out runs/ham-base
 
 Clinic 1 outlines as `isic2018` does: its cases are of isic2018 train. The models are tested on isic2018 test and, for
-forgetting, on ham10000 test. Clinic 2 has masks that are wider by 4 % of the lesion's diameter: its cases are of ham10000
-val, and the models are tested on the rest of val with masks widened in the same way. The peer is plain fine-tuning: the same learning rate,
-photos and passes, the augmentation of training, all weights, no averaging and no mixing with the base.
+forgetting, on ham10000 test. Clinic 2 has masks that are wider by 4 % of the lesion's diameter: its cases are of
+ham10000 val, and the models are tested on the rest of val with masks widened in the same way. The peer is plain fine-
+tuning: the same learning rate, photos and passes, the augmentation of training, all weights, no averaging and no
+mixing with the base.
 
 Seconds are CPU seconds, the sum of all cores, so that other programs do not change them. Finished cells are kept in the
 output folder, so that a stopped run continues.

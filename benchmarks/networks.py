@@ -54,8 +54,8 @@ INGREDIENTS: dict[str, dict[str, Any]] = {
     "with a loss for the boundary as well": {"loss": "dice_ce_boundary"},
 }
 CHOOSING = 7
-"""Every seventh validation photo is used to choose pass and threshold. With all photos, validation after each pass would
-take half as long as the training."""
+"""Every seventh validation photo is used to choose pass and threshold. With all photos, validation after each pass
+would take half as long as the training."""
 HEIGHTS = (96, 192)
 FIRST = "FlexibleUNet from ImageNet"
 
