@@ -14,6 +14,8 @@ from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.evaluation.click_curves import CURVES
 from napari_skinseg.evaluation.evaluate import EvaluateOptions, evaluate, evaluate_many
+from napari_skinseg.evaluation.result_files import write_results, write_table
+from napari_skinseg.evaluation.tables import as_text
 from napari_skinseg.models import bundle, network
 from napari_skinseg.pixels.mask import CleanUp, read_mask, write_mask
 from napari_skinseg.pixels.metrics import agreement, dice
@@ -84,7 +86,7 @@ def test_an_empty_truth_is_a_failure_without_boundary_distance(spot_finder, case
     assert (result.agreement.dice, result.agreement.failure, result.agreement.hausdorff95_px) == (0, True, None)
     assert evaluation.summary.failure.mean == pytest.approx(1 / 3)
     assert evaluation.summary.hausdorff95_px.n == 2
-    assert "1 not measured" in evaluation.to_text()
+    assert "1 not measured" in as_text(evaluation)
 
 
 def test_cases_that_cannot_be_used_are_named_and_the_others_scored(spot_finder, cases, tmp_path):
@@ -102,7 +104,7 @@ def test_cases_that_cannot_be_used_are_named_and_the_others_scored(spot_finder, 
     assert [photo for photo, _ in evaluation.left_out] == [case.image for case in bad]
     assert "no mask" in evaluation.left_out[3][1]
     assert evaluation.header["left out"] == 4
-    text = evaluation.to_text()
+    text = as_text(evaluation)
     assert "Left out, 4" in text
     assert str(broken) in text
 
@@ -117,7 +119,7 @@ def test_nothing_to_evaluate_on_is_one_sentence(spot_finder, cases):
 def test_the_table_and_the_report_can_be_read_back(spot_finder, cases, tmp_path):
     write_mask(cases[0].mask, np.zeros_like(read_mask(cases[0].mask)))
     evaluation = evaluate(spot_finder, cases, QUICK)
-    evaluation.write(tmp_path / "out")
+    write_results(evaluation, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "evaluation.csv",
         "evaluation.html",
@@ -137,7 +139,7 @@ def test_the_table_and_the_report_can_be_read_back(spot_finder, cases, tmp_path)
 
 def test_the_text_shows_every_figure_with_its_interval(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases, QUICK)
-    text = evaluation.to_text()
+    text = as_text(evaluation)
     summary = evaluation.summary.dice
     assert f"{summary.mean:.3f} ± {summary.sd:.3f}" in text
     assert f"{summary.low:.3f} to {summary.high:.3f}" in text
@@ -155,7 +157,7 @@ def test_the_text_shows_every_figure_with_its_interval(spot_finder, cases):
 def test_one_photo_has_no_deviation_and_no_correlation_and_the_text_says_so(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases[:1], QUICK)
     assert (evaluation.summary.dice.sd, evaluation.summary.confidence_correlation) == (None, None)
-    assert "± –" in evaluation.to_text()
+    assert "± –" in as_text(evaluation)
 
 
 def test_the_pooled_dice_is_that_of_the_pixels_taken_together(spot_finder, cases):
@@ -208,7 +210,7 @@ def test_a_photo_rightly_left_empty_is_told_apart_from_outlines(spot_finder, cas
     assert (evaluation.detection.without_lesion, evaluation.detection.left_empty.mean) == (1, 1.0)
     assert (evaluation.detection.with_lesion, evaluation.detection.missed.mean) == (3, 0.0)
     assert evaluation.strata["lesion's share of the frame"]["no lesion"].dice.mean == 1
-    assert "rightly left empty" in evaluation.to_text()
+    assert "rightly left empty" in as_text(evaluation)
 
 
 def test_a_lesion_cut_by_the_frame_is_known_as_such(spot_finder, cases, spot, tmp_path):
@@ -219,7 +221,7 @@ def test_a_lesion_cut_by_the_frame_is_known_as_such(spot_finder, cases, spot, tm
     evaluation = evaluate(spot_finder, [*cases, cut], QUICK)
     assert [result.touches_edge for result in evaluation.results] == [False, False, False, True]
     assert evaluation.strata["frame's edge"]["touches the edge"].photos == 1
-    assert "touches the edge" in evaluation.to_text()
+    assert "touches the edge" in as_text(evaluation)
 
 
 def test_clicks_start_from_the_mask_that_was_scored_and_reach_table_and_report(spot_finder, cases, bare_case, tmp_path):
@@ -231,9 +233,9 @@ def test_clicks_start_from_the_mask_that_was_scored_and_reach_table_and_report(s
         assert result.clicks["nothing_jittered"][0] == 0
     curve = evaluation.clicks["automatic_jittered"]
     assert (curve.photos, len(curve.jaccard)) == (3, 3)
-    assert "Mean clicks to a Jaccard" in evaluation.to_text()
+    assert "Mean clicks to a Jaccard" in as_text(evaluation)
     assert "up to 2" in evaluation.header["clicks"]
-    evaluation.to_csv(tmp_path / "table.csv")
+    write_table(evaluation, tmp_path / "table.csv")
     with (tmp_path / "table.csv").open(newline="", encoding="utf-8") as file:
         bare, *rows = csv.DictReader(file)
     assert bare["nothing_centre_2"] == ""
@@ -268,7 +270,7 @@ def test_several_models_are_compared_on_the_same_photos(spot_finder, untrained, 
 
 def test_a_comparison_is_written_for_people_and_for_programs(spot_finder, untrained, cases, tmp_path):
     comparison = evaluate_many([spot_finder, untrained], cases, replace(QUICK, clicks=1))
-    comparison.write(tmp_path / "out")
+    write_results(comparison, tmp_path / "out")
     with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert [row["model"] for row in rows] == ["spot-finder 0.1.0"] * 3 + ["untrained 0.1.0"] * 3
@@ -277,7 +279,7 @@ def test_a_comparison_is_written_for_people_and_for_programs(spot_finder, untrai
     (difference,) = document["differences"]
     assert (difference["model"], difference["minus"]) == ("untrained 0.1.0", "spot-finder 0.1.0")
     assert difference["figures"]["dice"]["mean"] == comparison.differences[0]["dice"].mean
-    text = comparison.to_text()
+    text = as_text(comparison)
     for words in ("untrained 0.1.0 minus spot-finder 0.1.0", "told apart", "Dice by dataset", "to 0.90", "sha256"):
         assert words in text
 

@@ -20,7 +20,8 @@ from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
 from napari_skinseg.datasets.splits import divide, write_splits
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.evaluation.evaluate import EvaluateOptions, evaluate_many
-from napari_skinseg.evaluation.results import REPORT
+from napari_skinseg.evaluation.result_files import REPORT, write_results
+from napari_skinseg.evaluation.tables import as_text
 from napari_skinseg.files import output_folder
 from napari_skinseg.pixels.image import find_images
 from napari_skinseg.pixels.mask import CleanUp, read_mask
@@ -188,12 +189,12 @@ def evaluate(
         comparison = evaluate_many(segmenters, cases, options, on_event, cancel)
     found = comparison if len(segmenters) > 1 else comparison.evaluations[0]
     if out is not None:
-        found.write(out)
+        write_results(found, out)
         say(f"Report, with photos, so keep it on this computer: {out / REPORT}", quiet=output.quiet)
     if output.json:
         print_json(found.to_json())
     elif not output.quiet:
-        print(found.to_text())
+        print(as_text(found))
     return SOME_FAILED if found.left_out else DONE
 
 

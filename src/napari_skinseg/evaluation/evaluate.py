@@ -31,7 +31,7 @@ from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .click_curves import CURVES, MOST_CLICKS, Trace, curve_of, simulate
-from .results import Comparison, Evaluation, Worst
+from .results import Comparison, Evaluation, WorstPhoto
 from .statistics import CaseResult, detection, differences, reliability, scores_of, strata
 
 YELLOW = (255, 225, 0)
@@ -314,7 +314,9 @@ def _evaluation(found: _Found, cases: Sequence[Case], options: EvaluateOptions) 
         reliability=reliability(results),
         detection=detection(results, *drawn),
         clicks={name: curve_of([traces[name] for traces in clicked], *drawn) for name in CURVES} if clicked else {},
-        worst=tuple(Worst(found.results[-number], picture) for _, number, picture in sorted(found.worst, reverse=True)),
+        worst=tuple(
+            WorstPhoto(found.results[-number], picture) for _, number, picture in sorted(found.worst, reverse=True)
+        ),
         left_out=tuple(found.left_out),
     )
 

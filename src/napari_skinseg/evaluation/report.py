@@ -7,19 +7,21 @@ import base64
 import io
 from collections.abc import Iterable, Mapping
 from html import escape
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_skinseg.files import write_text
+
 from .click_curves import CURVES, GOALS, ClickCurve
-from .statistics import CaseResult, Step
-from .tables import Table, in_words
+from .results import Comparison, Evaluation, WorstPhoto, as_comparison
+from .statistics import CaseResult, ReliabilityBin
+from .tables import Table, comparison_tables, evaluation_tables, in_words
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-
-    from .results import Comparison, Evaluation, Worst
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; color: #1c2326; background: #fff; max-width: 75rem; margin: 2rem auto;
@@ -41,7 +43,16 @@ _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#
 _TEAL = "#007f99"
 
 
-def html_report(found: "Comparison") -> str:
+def write_report(results: Evaluation | Comparison, path: str | Path) -> None:
+    """Write one HTML file with all tables, plots and the worst photos: it contains photos, so keep it private.
+
+    Raises:
+        BadInput: `path` cannot be written.
+    """
+    write_text(path, html_report(as_comparison(results)))
+
+
+def html_report(found: Comparison) -> str:
     """The whole page, for one model or several."""
     several = len(found.evaluations) > 1
     title = f"Evaluation of {' and '.join(found.names)}"
@@ -49,12 +60,12 @@ def html_report(found: "Comparison") -> str:
         f"<h1>{escape(title)}</h1>",
         '<p class="keep">This file holds photographs of people. Keep it on this computer and do not pass it on unless '
         "the photos may be. A research tool, not a medical device.</p>",
-        _header(found.shared_header()),
+        _header(found.shared_header),
     ]
     if several:
-        parts += ["<h2>Side by side</h2>", *map(_table, found.tables()), _pictures(_comparing_plots(found))]
+        parts += ["<h2>Side by side</h2>", *map(_table, comparison_tables(found)), _pictures(_comparing_plots(found))]
     for name, evaluation in zip(found.names, found.evaluations, strict=True):
-        parts += [*([f"<h2>{escape(name)}</h2>"] if several else []), *_about(evaluation, found.shared_header())]
+        parts += [*([f"<h2>{escape(name)}</h2>"] if several else []), *_about(evaluation, found.shared_header)]
     if found.left_out:
         sentences = "".join(f"<li>{escape(why)}</li>" for _, why in found.left_out)
         parts.append(f"<h2>Left out, {len(found.left_out)}</h2><ul>{sentences}</ul>")
@@ -79,7 +90,7 @@ def dice_plot(results: Iterable[CaseResult]) -> "Figure":
     return figure
 
 
-def reliability_plot(results: Iterable[CaseResult], steps: Iterable[Step]) -> "Figure":
+def reliability_plot(results: Iterable[CaseResult], steps: Iterable[ReliabilityBin]) -> "Figure":
     """Confidence against the Jaccard that was reached: each photo, and the mean of each step."""
     figure, axes = _plot()
     confidence, jaccard = zip(*((result.confidence, result.agreement.jaccard) for result in results), strict=True)
@@ -123,7 +134,7 @@ def shares_plot(models: Mapping[str, Iterable[CaseResult]]) -> "Figure":
     return figure
 
 
-def differences_plot(found: "Comparison") -> "Figure":
+def differences_plot(found: Comparison) -> "Figure":
     """Mean difference of Dice of each model from the first, with its interval."""
     figure, axes = _plot()
     others = list(zip(found.names[1:], (difference["dice"] for difference in found.differences), strict=True))
@@ -141,7 +152,7 @@ def differences_plot(found: "Comparison") -> "Figure":
     return figure
 
 
-def _about(evaluation: "Evaluation", said: Mapping[str, str | int]) -> list[str]:
+def _about(evaluation: Evaluation, said: Mapping[str, str | int]) -> list[str]:
     """What there is to see of one model."""
     own = {key: value for key, value in evaluation.header.items() if key not in said}
     plots = {
@@ -153,14 +164,14 @@ def _about(evaluation: "Evaluation", said: Mapping[str, str | int]) -> list[str]
     return [
         *([_header(own)] if own else []),
         _pictures(plots),
-        *map(_table, evaluation.tables()),
+        *map(_table, evaluation_tables(evaluation)),
         f"<h3>The {len(evaluation.worst)} photos with the lowest Jaccard</h3>",
         '<p>Outlines: <span class="model">cyan, the model</span>; <span class="person">yellow, the person</span>.</p>',
         f'<div class="pictures">{worst}</div>',
     ]
 
 
-def _comparing_plots(found: "Comparison") -> "dict[str, Figure]":
+def _comparing_plots(found: Comparison) -> "dict[str, Figure]":
     models = {name: one.results for name, one in zip(found.names, found.evaluations, strict=True)}
     return {"Share of photos up to each Dice": shares_plot(models), "Differences of Dice": differences_plot(found)}
 
@@ -177,7 +188,7 @@ def _table(table: Table) -> str:
     return f'<div class="wide"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>{note}'
 
 
-def _worst(worst: "Worst") -> str:
+def _worst(worst: WorstPhoto) -> str:
     result = worst.result
     about = " · ".join(filter(None, (result.id, result.source, result.diagnosis)))
     agreement = result.agreement

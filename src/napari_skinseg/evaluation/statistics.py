@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 
 import numpy as np
 
+from napari_skinseg.files import Cell
 from napari_skinseg.pixels import metrics
 from napari_skinseg.pixels.metrics import Agreement, Summary
 
@@ -16,8 +17,6 @@ BINS = 10
 
 SIZES = ((0.05, "under 5 %"), (0.20, "5 to 20 %"), (0.50, "20 to 50 %"), (1.01, "50 % and more"))
 """Groups by the lesion's share of the frame: each group's upper bound, not included, and its name."""
-
-Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Scores:
 
 
 @dataclass(frozen=True)
-class Step:
+class ReliabilityBin:
     """The photos whose confidence is in [low, high): what was expected of them on average, and what was reached."""
 
     low: float
@@ -143,13 +142,13 @@ def strata(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) 
     return found
 
 
-def reliability(results: Sequence[CaseResult]) -> tuple[Step, ...]:
+def reliability(results: Sequence[CaseResult]) -> tuple[ReliabilityBin, ...]:
     """The photos by their confidence, in `BINS` equal steps without those that hold no photo."""
     confidence = np.array([result.confidence for result in results])
     jaccard = np.array([result.agreement.jaccard for result in results])
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return tuple(
-        Step(
+        ReliabilityBin(
             low=step / BINS,
             high=(step + 1) / BINS,
             photos=int(np.count_nonzero(number == step)),

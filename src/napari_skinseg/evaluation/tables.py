@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, Summary
 
 from .click_curves import CURVES, MOST_CLICKS, ClickCurve
-from .statistics import Detection, Scores, Step
+from .results import Comparison, Evaluation
+from .statistics import Detection, ReliabilityBin, Scores
 
 FIGURES = {
     "dice": ("Dice", 3),
@@ -43,6 +44,59 @@ class Table:
         return [*lines, self.note] if self.note else lines
 
 
+def evaluation_tables(evaluation: Evaluation) -> list[Table]:
+    """All tables of one model."""
+    detected = detection_table(evaluation.detection)
+    return [
+        summary_table(evaluation.summary),
+        *([detected] if detected else []),
+        *(strata_table(name, groups) for name, groups in evaluation.strata.items()),
+        confidence_table(evaluation.summary, evaluation.reliability),
+        *click_tables(evaluation.clicks),
+    ]
+
+
+def comparison_tables(comparison: Comparison) -> list[Table]:
+    """The tables that compare several models."""
+    models = dict(zip(comparison.names, comparison.evaluations, strict=True))
+    clicks = clicks_side_by_side({name: one.clicks for name, one in models.items()})
+    return [
+        side_by_side({name: one.summary for name, one in models.items()}),
+        *(
+            difference_table(name, comparison.names[0], differences)
+            for name, differences in zip(comparison.names[1:], comparison.differences, strict=True)
+        ),
+        *(
+            strata_side_by_side(stratum, {name: one.strata.get(stratum, {}) for name, one in models.items()})
+            for stratum in comparison.evaluations[0].strata
+        ),
+        *([clicks] if clicks else []),
+    ]
+
+
+def as_text(results: Evaluation | Comparison) -> str:
+    """All results as text for a terminal."""
+    if isinstance(results, Evaluation):
+        lines = _header_lines(results.header)
+        tables = evaluation_tables(results)
+    else:
+        shared = results.shared_header
+        lines = _header_lines(shared)
+        for name, evaluation in zip(results.names, results.evaluations, strict=True):
+            own = (f"  {key} {value}" for key, value in evaluation.header.items() if key not in shared)
+            lines += ["", name, *own]
+        tables = comparison_tables(results)
+    for table in tables:
+        lines += ["", *table.lines()]
+    if results.left_out:
+        lines += ["", f"Left out, {len(results.left_out)}:", *(f"  {why}" for _, why in results.left_out)]
+    return "\n".join(lines)
+
+
+def _header_lines(header: Mapping[str, str | int]) -> list[str]:
+    return [f"{name:<11}{value}" for name, value in header.items()]
+
+
 def summary_table(scores: Scores) -> Table:
     """Every figure over all photos."""
     rows = []
@@ -75,7 +129,7 @@ def strata_table(stratum: str, groups: Mapping[str, Scores]) -> Table:
     return Table((_titled(stratum), *columns), tuple(rows))
 
 
-def confidence_table(scores: Scores, steps: Sequence[Step]) -> Table:
+def confidence_table(scores: Scores, steps: Sequence[ReliabilityBin]) -> Table:
     """What confidence was stated and what Jaccard was reached."""
     rows = (
         (
