@@ -35,7 +35,7 @@ from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.pixels.edit import grow
+from napari_skinseg.pixels.cleaning import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import bootstrap_interval, dice
 from segment import machine

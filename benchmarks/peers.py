@@ -29,12 +29,12 @@ from common import DATA, JUDGE, TRAIN, Predict, figures, jaccards, latency, para
 from napari_skinseg import Segmenter
 from napari_skinseg.cli.terminal import progress
 from napari_skinseg.datasets.dataset import Case
-from napari_skinseg.device import Runner, autocast, choose_device, for_learning, prepare
+from napari_skinseg.device import Runner, autocast, choose_device, for_learning, move_to_device
 from napari_skinseg.events import Event
-from napari_skinseg.files import atomic, output_folder
+from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
-from napari_skinseg.segmentation.preprocess import enlarge, shrink
+from napari_skinseg.segmentation.preprocess import enlarge, resize_to_input
 from segment import load_warning, machine, plain_unet
 
 app = App(help="Accuracy, compared with the plain U-Net of notebooks and with a plain MONAI UNet.")
@@ -140,12 +140,12 @@ def _rows(
 def _trained(name: str, recipe: Recipe, cases: list[Case], budget: Budget, out: Path) -> torch.nn.Module:
     """Train a peer, or continue from its checkpoint; return it after the last pass."""
     size = (budget.height, budget.width)
-    folder = output_folder(out / f"{name.replace(' ', '-').replace(chr(39), '')}-{budget.width}x{budget.height}")
+    folder = make_output_folder(out / f"{name.replace(' ', '-').replace(chr(39), '')}-{budget.width}x{budget.height}")
     checkpoint = folder / "checkpoint.pt"
     identity = {**asdict(budget), "cases": len(cases)}
     choice = choose_device()
     set_determinism(budget.seed, use_deterministic_algorithms=None)
-    network = prepare(recipe.build(), choice)
+    network = move_to_device(recipe.build(), choice)
     optimiser, loss = torch.optim.Adam(network.parameters(), recipe.learning_rate), recipe.loss()
     finished = 0
     if checkpoint.exists():
@@ -194,7 +194,7 @@ def _batches(cases: Sequence[Case], size: tuple[int, int], flips: bool, budget: 
 
 def _input(rgb: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
     """float32 [3, h, w] in [0, 1]."""
-    return torch.from_numpy(shrink(rgb, size).transpose(2, 0, 1).astype(np.float32) / 255)
+    return torch.from_numpy(resize_to_input(rgb, size).transpose(2, 0, 1).astype(np.float32) / 255)
 
 
 def _predictor(network: torch.nn.Module, size: tuple[int, int]) -> Predict:

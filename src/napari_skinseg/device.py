@@ -85,7 +85,7 @@ def for_learning(choice: DeviceChoice) -> DeviceChoice:
     return replace(choice, precision="bfloat16" if native else "float32")
 
 
-def prepare(network: "torch.nn.Module", choice: DeviceChoice) -> "torch.nn.Module":
+def move_to_device(network: "torch.nn.Module", choice: DeviceChoice) -> "torch.nn.Module":
     """Move `network` to the device, with the channels last in memory: the layout that convolutions are fastest in."""
     import torch
 
@@ -144,7 +144,7 @@ class Runner:
 
         try:
             if not self._placed:
-                prepare(self._network, self.choice)
+                move_to_device(self._network, self.choice)
                 self._placed = True
             with torch.inference_mode(), autocast(self.choice):
                 placed = batch.to(self.choice.device, memory_format=torch.channels_last)

@@ -41,11 +41,11 @@ class NeverCancelled:
         return False
 
 
-def ignore(event: Event) -> None:
+def ignore_event(event: Event) -> None:
     """Take an event and do nothing with it."""
 
 
-def check(cancel: CancelToken) -> None:
+def raise_if_cancelled(cancel: CancelToken) -> None:
     """Raise `Cancelled` once the token is set; called at least once per batch."""
     if cancel.is_set():
         raise Cancelled

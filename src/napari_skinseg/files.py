@@ -78,7 +78,7 @@ def _cell(value: Cell) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def output_folder(path: str | Path) -> Path:
+def make_output_folder(path: str | Path) -> Path:
     """Make `path` a folder that can be written to and return it.
 
     Raises:

@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import islice
 from typing import TypeVar
 
-from .events import CancelToken, NeverCancelled, check
+from .events import CancelToken, NeverCancelled, raise_if_cancelled
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -48,7 +48,7 @@ def read_ahead(
     pool = ThreadPoolExecutor(workers)
     try:
         while True:
-            check(cancel)
+            raise_if_cancelled(cancel)
             for item in islice(remaining, max(0, limit - len(waiting))):
                 waiting.append((item, pool.submit(function, item)))
             if not waiting:

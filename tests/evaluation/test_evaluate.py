@@ -17,7 +17,8 @@ from napari_skinseg.evaluation.evaluate import EvaluateOptions, evaluate, evalua
 from napari_skinseg.evaluation.result_files import write_results, write_table
 from napari_skinseg.evaluation.tables import as_text
 from napari_skinseg.models import bundle, network
-from napari_skinseg.pixels.mask import CleanUp, read_mask, write_mask
+from napari_skinseg.pixels.cleaning import CleanUp
+from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import agreement, dice
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter

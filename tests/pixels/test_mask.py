@@ -9,17 +9,8 @@ from PIL import Image
 from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.mask import (
-    CYAN,
-    CleanUp,
-    binarise,
-    clean_mask,
-    contours,
-    keep_pieces,
-    overlay,
-    read_mask,
-    write_mask,
-)
+from napari_skinseg.pixels.cleaning import CleanUp, binarise, clean_mask, keep_pieces
+from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask, trace_contours, write_mask
 
 OFF = CleanUp(keep="all", min_area=0, fill_holes=False, smooth=0)
 
@@ -148,22 +139,22 @@ def test_a_setting_that_makes_no_sense_is_refused(clean_up):
 
 
 def test_the_outline_of_a_disc_lies_on_its_circle_and_is_closed():
-    (line,) = contours(disc())
+    (line,) = trace_contours(disc())
     assert np.abs(np.hypot(*(line - (100, 150)).T) - 60).max() < 1
     assert np.array_equal(line[0], line[-1])
 
 
 def test_a_lesion_cut_by_the_frame_has_a_closed_outline_and_a_hole_its_own():
-    (line,) = contours(np.ones((40, 50), dtype=bool))
+    (line,) = trace_contours(np.ones((40, 50), dtype=bool))
     assert line.min(axis=0) == pytest.approx([-0.5, -0.5])
     assert line.max(axis=0) == pytest.approx([39.5, 49.5])
-    assert [len(line) > 300 for line in contours(disc() & ~disc(radius=20))] == [True, False]
-    assert contours(np.zeros((40, 50), dtype=bool)) == []
+    assert [len(line) > 300 for line in trace_contours(disc() & ~disc(radius=20))] == [True, False]
+    assert trace_contours(np.zeros((40, 50), dtype=bool)) == []
 
 
 def test_an_overlay_draws_the_border_in_cyan_and_leaves_the_rest_and_the_photo_alone():
     rgb = np.full((200, 300, 3), 90, dtype=np.uint8)
-    drawn = overlay(rgb, disc())
+    drawn = draw_overlay(rgb, disc())
     assert (rgb == 90).all()
     assert (drawn[100, 90] == CYAN).all()
     distance = np.abs(np.hypot(*(np.indices((200, 300)) - np.array([100, 150])[:, None, None])) - 60)
@@ -174,19 +165,19 @@ def test_an_overlay_draws_the_border_in_cyan_and_leaves_the_rest_and_the_photo_a
 def test_the_outline_is_as_wide_as_the_photo_is_large(shape, low, high):
     mask = np.zeros(shape, dtype=bool)
     mask[:, : shape[1] // 2] = True
-    drawn = overlay(np.zeros((*shape, 3), dtype=np.uint8), mask)
+    drawn = draw_overlay(np.zeros((*shape, 3), dtype=np.uint8), mask)
     assert low <= (drawn[shape[0] // 2, 50:-50, 2] > 127).sum() <= high
 
 
 def test_a_mask_of_the_whole_frame_is_outlined_at_its_edge_and_an_empty_one_not_at_all():
     rgb = np.zeros((60, 80, 3), dtype=np.uint8)
-    assert (overlay(rgb, np.ones((60, 80), dtype=bool))[0, :, 2] > 200).all()
-    assert np.array_equal(overlay(rgb, np.zeros((60, 80), dtype=bool)), rgb)
+    assert (draw_overlay(rgb, np.ones((60, 80), dtype=bool))[0, :, 2] > 200).all()
+    assert np.array_equal(draw_overlay(rgb, np.zeros((60, 80), dtype=bool)), rgb)
 
 
 def test_an_overlay_of_another_size_is_refused():
-    with pytest.raises(BadInput, match="300 x 200 pixels but the image 80 x 60"):
-        overlay(np.zeros((60, 80, 3), dtype=np.uint8), disc())
+    with pytest.raises(BadInput, match="300 x 200 pixels, but the photo has 80 x 60"):
+        draw_overlay(np.zeros((60, 80, 3), dtype=np.uint8), disc())
 
 
 # --- files -----------------------------------------------------------------------------------------------------------
@@ -283,7 +274,7 @@ def test_a_file_that_is_no_mask_is_refused_by_name(tmp_path, pixels):
 
 def test_a_mask_of_another_size_is_refused_with_both_sizes(tmp_path):
     write_mask(tmp_path / "a.png", disc())
-    with pytest.raises(BadInput, match="300 x 200 pixels but its photo 300 x 201 pixels"):
+    with pytest.raises(BadInput, match="300 x 200 pixels, but its photo has 300 x 201 pixels"):
         read_mask(tmp_path / "a.png", (201, 300))
 
 

@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import check
+from napari_skinseg.events import raise_if_cancelled
 from napari_skinseg.plugin.background import Background, LatestJob
 
 
@@ -21,7 +21,7 @@ def background(qtbot):
 def until_cancelled(report, cancel):
     report("at work")
     cancel.wait(60)
-    check(cancel)
+    raise_if_cancelled(cancel)
 
 
 def test_reports_and_outcome_arrive_on_the_gui_thread_in_order(qtbot, background):

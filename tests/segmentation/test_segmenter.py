@@ -10,11 +10,11 @@ from hypothesis import strategies as st
 
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.models import bundle
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.models.click_channels import Click
+from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image, to_rgb
-from napari_skinseg.pixels.mask import CleanUp, binarise
 from napari_skinseg.pixels.metrics import jaccard
-from napari_skinseg.segmentation.confidence import Outline, confidence_in_words, confidence_of, expected_jaccard
+from napari_skinseg.segmentation.confidence import MaskDecision, confidence_of, describe_confidence, expected_jaccard
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.preprocess import enlarge, network_input
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -232,7 +232,7 @@ def test_confidence_is_lower_where_there_is_nothing_clear_to_see(segmenter, phot
 
 
 def said_of(confidence: float, lesion: bool = True, withheld: bool = False) -> tuple[str, str]:
-    return confidence_in_words(Outline(np.full((4, 4), lesion), confidence, withheld), no_lesion=0.4)
+    return describe_confidence(MaskDecision(np.full((4, 4), lesion), confidence, withheld), no_lesion=0.4)
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,11 @@ from PIL import Image
 
 from napari_skinseg.datasets.dataset import RECORDS
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
-from napari_skinseg.files import atomic, output_folder, write_json, write_text
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
+from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import overlay, read_mask, write_mask
+from napari_skinseg.pixels.mask import draw_overlay, read_mask, write_mask
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
@@ -132,7 +132,7 @@ def segment_files(
     out: Path,
     segmenter: Segmenter,
     options: BatchOptions | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> BatchOutcome:
     """Segment photos into masks, overlays and one table below `out`; see the module for the files.
@@ -151,7 +151,7 @@ def segment_files(
     """
     options = options or BatchOptions()
     options.validate()
-    return _Batch(photos, output_folder(out), segmenter, options, on_event, cancel or NeverCancelled()).run()
+    return _Batch(photos, make_output_folder(out), segmenter, options, on_event, cancel or NeverCancelled()).run()
 
 
 class _Batch:
@@ -244,7 +244,7 @@ class _Batch:
                     waiting.append((job, pool.submit(work, job)))
                 if not waiting:
                     return
-                check(self.cancel)
+                raise_if_cancelled(self.cancel)
                 batch = []
                 for _ in range(min(at_once, len(waiting))):
                     job, future = waiting.popleft()
@@ -266,7 +266,7 @@ class _Batch:
     def _finish(self, job: _Job, rgb: Rgb, answer: Segmentation) -> PhotoResult:
         """Write the mask of a photo that was just segmented, and what follows from it; runs in the pool."""
         options = self.options.segment
-        output_folder(job.mask.parent)
+        make_output_folder(job.mask.parent)
         write_mask(job.mask, answer.mask)
         self.records[job.mask.relative_to(self.out).as_posix()] = {
             "photo": str(_absolute(job.photo)),
@@ -297,7 +297,7 @@ class _Batch:
     ) -> PhotoResult:
         if self.options.overlay:
             with atomic(job.overlay) as temporary:
-                Image.fromarray(overlay(rgb, mask)).save(temporary, compress_level=1)
+                Image.fromarray(draw_overlay(rgb, mask)).save(temporary, compress_level=1)
         return PhotoResult(
             name=job.name,
             photo=job.photo,

@@ -22,9 +22,10 @@ from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.evaluation.evaluate import EvaluateOptions, evaluate_many
 from napari_skinseg.evaluation.result_files import REPORT, write_results
 from napari_skinseg.evaluation.tables import as_text
-from napari_skinseg.files import output_folder
+from napari_skinseg.files import make_output_folder
+from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.pixels.image import find_images
-from napari_skinseg.pixels.mask import CleanUp, read_mask
+from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice
 from napari_skinseg.project.export import ExportOptions, export_project
 from napari_skinseg.project.project import Project
@@ -130,7 +131,7 @@ def demo(
         out: Folder for masks, overlays and the table.
         view: Open the first result in napari afterwards, where there is a screen.
     """
-    truths = {} if images else write_samples(output_folder(out / "photos"))
+    truths = {} if images else write_samples(make_output_folder(out / "photos"))
     photos = find_images(images) if images else sorted(truths)
     options = BatchOptions(overlay=True, measure=True, overwrite=True)
     outcome, segmenter = _segment(photos, out, using, options, output)
@@ -181,7 +182,7 @@ def evaluate(
         raise BadInput("--model names one model and --models several; give one of the two.")
     cases = _cases(folders, splits, split)
     if out is not None:
-        output_folder(out)
+        make_output_folder(out)
     segmenters = [Segmenter(name, using.device, say) for name in several or (using.model,)]
     for segmenter in segmenters:
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
@@ -223,7 +224,7 @@ def train(
     if os.environ.get("RANK", "0") != "0":  # of torchrun's processes only the first one speaks
         output = Output(quiet=True)
     if splits is None and not validation:
-        splits = _own_splits(folders, output_folder(out), output)
+        splits = _own_splits(folders, make_output_folder(out), output)
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
         cases, judges = (
             check_cases(_cases(*where), on_event=on_event, cancel=cancel)
@@ -283,7 +284,7 @@ def _own_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
 def _segment(
     photos: list[Path], out: Path, using: With, options: BatchOptions, output: Output
 ) -> tuple[BatchOutcome, Segmenter]:
-    output_folder(out)
+    make_output_folder(out)
     with interruptible() as cancel:
         segmenter = Segmenter(using.model, using.device, say)
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)

@@ -23,7 +23,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from napari_skinseg.events import Event, OnEvent, ignore
+from napari_skinseg.events import Event, OnEvent, ignore_event
 
 _SECONDS_BETWEEN_LINES = 10.0
 
@@ -55,7 +55,7 @@ def progress(quiet: bool, *, keep_messages: bool = False) -> Iterator[OnEvent]:
     """
     console = Console(stderr=True)
     if quiet:
-        yield ignore
+        yield ignore_event
     elif console.is_terminal:
         with Progress(
             TextColumn("{task.description}"),

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
 from napari_skinseg.pixels.image import check_readable, read_size
 from napari_skinseg.pixels.mask import read_mask
 
@@ -71,7 +71,7 @@ def preflight(
     folder: str | Path,
     *,
     contents: bool = True,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Preflight:
     """Look `folder` over: pairs by name, sizes by header and, unless `contents` is False, every file by its content.
@@ -91,7 +91,7 @@ def check_cases(
     orphans: Iterable[Path] = (),
     *,
     contents: bool = True,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Preflight:
     """As `preflight`, for cases that were found already; `orphans` are masks without a photo."""
@@ -157,7 +157,7 @@ def _in_threads(
     pool = ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1))
     try:
         for start in range(0, len(cases), _BATCH):
-            check(cancel)
+            raise_if_cancelled(cancel)
             on_event(Event("check", done=start, total=len(cases)))
             yield from pool.map(look, cases[start : start + _BATCH])
         on_event(Event("check", done=len(cases), total=len(cases)))
@@ -173,7 +173,7 @@ def _duplicates(photos: Iterable[Path], cancel: CancelToken) -> tuple[tuple[Path
             by_length[path.stat().st_size].append(path)
     same: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
     for length, paths in by_length.items():
-        check(cancel)
+        raise_if_cancelled(cancel)
         for path in paths if len(paths) > 1 else ():
             same[length, _digest(path)].append(path)
     return tuple(tuple(paths) for paths in same.values() if len(paths) > 1)

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import Event, OnEvent, ignore
+from napari_skinseg.events import Event, OnEvent, ignore_event
 from napari_skinseg.files import write_text
 
 from .dataset import Case
@@ -48,7 +48,9 @@ class SplitOptions:
         return {split: share for split, share in shares.items() if share > 0}
 
 
-def divide(cases: Iterable[Case], options: SplitOptions = SplitOptions(), on_event: OnEvent = ignore) -> list[Case]:
+def divide(
+    cases: Iterable[Case], options: SplitOptions = SplitOptions(), on_event: OnEvent = ignore_event
+) -> list[Case]:
     """The cases in their order, each with its `split`.
 
     All photos of one group (lesion, patient) come into one split, every diagnosis is divided in the wanted shares as

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.random import Generator
 from numpy.typing import NDArray
 
-from napari_skinseg.events import CancelToken, NeverCancelled, check
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.events import CancelToken, NeverCancelled, raise_if_cancelled
+from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels import metrics
+from napari_skinseg.pixels.mask import bounding_box
 from napari_skinseg.pixels.metrics import Summary, jaccard
 from napari_skinseg.segmentation.simulated_clicks import next_click
 
@@ -120,7 +121,7 @@ def _trace(
 ) -> list[float]:
     reached, clicks = [jaccard(mask, truth)], list[Click]()
     while len(clicks) < most and (click := _next(mask, truth, random)):
-        check(cancel)
+        raise_if_cancelled(cancel)
         clicks.append(click)
         mask = refiner.refine(clicks, mask, options).mask
         reached.append(jaccard(mask, truth))
@@ -130,9 +131,10 @@ def _trace(
 def _next(mask: Mask, truth: Mask, random: Generator | None) -> Click | None:
     """`next_click`, looking only where the masks differ: the same click, found in a tenth of the time."""
     wrong = mask ^ truth
-    if not wrong.any():
+    box = bounding_box(wrong)
+    if box is None:
         return None
-    rows, columns = metrics.bounding_box(wrong)
+    rows, columns = box
     click = next_click(mask[rows, columns], truth[rows, columns], random)
     assert click is not None
     return Click(click.row + rows.start, click.column + columns.start, click.include)

@@ -22,11 +22,11 @@ from PIL import Image
 
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
 from napari_skinseg.models.bundle import Model
 from napari_skinseg.pixels import metrics
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import CYAN, overlay, read_mask
+from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
@@ -77,7 +77,7 @@ def evaluate(
     model: str | Path | Model | Segmenter | None,
     cases: Sequence[Case],
     options: EvaluateOptions | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Evaluation:
     """Segment every case and compare the mask with the person's, both at the photo's own resolution.
@@ -100,7 +100,7 @@ def evaluate_many(
     models: Sequence[str | Path | Model | Segmenter | None],
     cases: Sequence[Case],
     options: EvaluateOptions | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Comparison:
     """Evaluate several models on the same cases, reading each photo once, and compare them photo by photo.
@@ -219,7 +219,7 @@ class _Run:
                 future.cancel()
 
     def _segment(self, pool: ThreadPoolExecutor, found: _Found, batch: list[_Loaded]) -> None:
-        check(self.cancel)
+        raise_if_cancelled(self.cancel)
         done = 0
         try:
             images = (loaded.rgb for loaded in batch)
@@ -294,7 +294,7 @@ def _picture(loaded: _Loaded, mask: NDArray[np.bool_]) -> bytes:
     image.thumbnail((_PICTURE, _PICTURE))
     drawn = np.asarray(image)
     for outlined, color in ((loaded.truth, YELLOW), (mask, CYAN)):
-        drawn = overlay(
+        drawn = draw_overlay(
             drawn, np.asarray(Image.fromarray(outlined).resize(image.size, Image.Resampling.NEAREST)), color
         )
     encoded = io.BytesIO()

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from napari_skinseg.files import output_folder, write_csv, write_json
+from napari_skinseg.files import make_output_folder, write_csv, write_json
 
 from .report import write_report
 from .results import Comparison, Evaluation, as_comparison
@@ -19,7 +19,7 @@ def write_results(results: Evaluation | Comparison, folder: str | Path) -> None:
     Raises:
         BadInput: `folder` cannot be written to.
     """
-    folder, comparison = output_folder(folder), as_comparison(results)
+    folder, comparison = make_output_folder(folder), as_comparison(results)
     write_table(comparison, folder / TABLE)
     document = comparison if len(comparison.evaluations) > 1 else comparison.evaluations[0]
     write_json(folder / DOCUMENT, document.to_json())

@@ -9,7 +9,7 @@ import numpy as np
 from napari_skinseg.datasets.checks import check_cases
 from napari_skinseg.datasets.dataset import Case, find_cases
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, OnEvent, ignore
+from napari_skinseg.events import CancelToken, OnEvent, ignore_event
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.project.project import Project
 
@@ -71,7 +71,7 @@ class Evidence:
         return f"{len(self.corrected)} corrected, {len(self.accepted)} accepted, {how}{out}"
 
 
-def collect(path: str | Path, on_event: OnEvent = ignore, cancel: CancelToken | None = None) -> Evidence:
+def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None) -> Evidence:
     """Find what can be learned from in a project, or in a folder of photos with masks (all taken as corrected).
 
     Raises:

@@ -13,8 +13,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore
-from napari_skinseg.files import output_folder
+from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore_event
+from napari_skinseg.files import make_output_folder
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.runs import LOG, free_name
@@ -26,7 +26,7 @@ def fine_tune(
     evidence: Evidence,
     options: FineTuneOptions,
     out: str | Path,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> FineTuneOutcome:
     """Teach a model a person's style; an unfinished run of the same base, photos and options in `out` is taken up.
@@ -56,5 +56,5 @@ def fine_tune(
         raise BadInput(f"{Path(out) / options.name} exists and is of no run; choose another folder or another name.")
     from .run import FineTuner
 
-    tuner = FineTuner(model, evidence, options, output_folder(out), on_event, cancel or NeverCancelled())
+    tuner = FineTuner(model, evidence, options, make_output_folder(out), on_event, cancel or NeverCancelled())
     return tuner.run()

@@ -23,8 +23,8 @@ from PIL import Image
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.device import choose_device, out_of_memory
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, Event, OnEvent, check
-from napari_skinseg.files import atomic, output_folder, write_json
+from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
+from napari_skinseg.files import atomic, make_output_folder, write_json
 from napari_skinseg.models.bundle import Model, ModelSpec, load, save
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.phantoms.phantom import phantom
@@ -105,7 +105,7 @@ class FineTuner:
     def _read(self) -> None:
         read = Read(self.base.spec.input_size)
         for case in self.evidence.cases:
-            check(self.token)
+            raise_if_cancelled(self.token)
             self.samples.append(read(case))
             self.on_event(Event("read", len(self.samples), len(self.evidence.cases)))
 
@@ -113,7 +113,7 @@ class FineTuner:
         numbers = [number for part in self.parts for number in part]
         segmenter = Segmenter(self.base, self.choice.device)
         for done, number in enumerate(numbers, start=1):
-            check(self.token)
+            raise_if_cancelled(self.token)
             image, truth = photo_to_judge(self.evidence.cases[number])
             mask = segmenter.segment(image, OUTLINED).mask
             self.base_dice[number], self.base_masks[number] = dice(mask, truth), mask
@@ -145,7 +145,7 @@ class FineTuner:
         for number in range(start, fit.passes):
             began = time.perf_counter()
             loss = learner.one_pass(number, self._loader(fit, number), self.token)
-            check(self.token)
+            raise_if_cancelled(self.token)
             row: dict[str, str | int | float] = {"fit": fit.name, "pass": number + 1, "loss": f"{loss:.5f}"}
             if number + 1 == fit.passes:
                 fit.weights = self._weights(learner.averaged)
@@ -197,7 +197,7 @@ class FineTuner:
         for column, mix in enumerate(MIXES):
             segmenter = Segmenter(self._mixed(fit.weights, mix), self.choice.device)
             for number in fit.held_out:
-                check(self.token)
+                raise_if_cancelled(self.token)
                 image, truth = photo_to_judge(self.evidence.cases[number])
                 mask = segmenter.segment(image, OUTLINED).mask
                 fit.scores[number][column] = dice(mask, truth)
@@ -241,7 +241,7 @@ class FineTuner:
 
     def _compared(self, judged: Mapping[int, Scores]) -> list[Compared]:
         """Every held-out photo, with the mix as chosen on the others: no photo chooses what it is judged by."""
-        folder = output_folder(self.out / HELD_OUT_MASKS)
+        folder = make_output_folder(self.out / HELD_OUT_MASKS)
         parts = self.parts if len(self.parts) > 1 else [self.parts[0][::2], self.parts[0][1::2]] if self.parts else []
         masks = {number: kept for fit in self.fits for number, kept in fit.masks.items()}
         compared = []
@@ -404,7 +404,7 @@ def dice_on_phantoms(segmenter: Segmenter, on_event: OnEvent, cancel: CancelToke
     """Dice on each of the same `PHANTOMS` generated photos: what a model must not forget while it learns a style."""
     scores = []
     for number in range(PHANTOMS):
-        check(cancel)
+        raise_if_cancelled(cancel)
         made = phantom(FIRST_SEED + number, (300, 400))
         scores.append(dice(segmenter.segment(made.image).mask, made.mask))
         on_event(Event("phantoms", number + 1, PHANTOMS))

@@ -138,7 +138,7 @@ def default_run_folder(path: str | Path) -> Path:
 def _runs_of(path: str | Path) -> Path:
     place = Path(path).expanduser().resolve()
     key = hashlib.sha256(str(place).encode()).hexdigest()[:12]
-    return store.home() / "runs" / f"{place.name}-{key}"
+    return store.user_folder() / "runs" / f"{place.name}-{key}"
 
 
 def _candidate_of(folder: Path) -> Path | None:

@@ -6,7 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from .crop import Crop, difference, draw, lab
+from napari_skinseg.pixels.mask import signed_distance
+
+from .crop import Crop, colour_difference, sample_pixels, to_lab
 
 SECTORS = 8
 _NAMES = ("white", "red", "light_brown", "dark_brown", "blue_grey", "black")
@@ -82,7 +84,7 @@ def skin_tone(crop: Crop) -> dict[str, Value]:
     """
     if not crop.enough_skin:
         return dict.fromkeys(SKIN_COLUMNS)
-    around = lab(crop.photo[tuple(draw(np.argwhere(crop.skin)).T)])[:, [0, 2]]
+    around = to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)])[:, [0, 2]]
     usual = (np.abs(around - around.mean(axis=0)) <= around.std(axis=0) + 1e-9).all(axis=1)
     lightness, yellow = np.median(around[usual] if usual.any() else around, axis=0)
     angle = float(np.degrees(np.arctan2(lightness - 50, yellow)))
@@ -94,8 +96,8 @@ def six_colours(crop: Crop) -> dict[str, Value]:
     valid = np.argwhere(crop.valid)
     if len(valid) < 20:
         return dict.fromkeys(EXPERIMENTAL_COLUMNS)
-    colours = lab(crop.photo[tuple(draw(valid).T)])
-    distances = np.stack([difference(colours, np.broadcast_to(one, colours.shape)) for one in _PROTOTYPES])
+    colours = to_lab(crop.photo[tuple(sample_pixels(valid).T)])
+    distances = np.stack([colour_difference(colours, np.broadcast_to(one, colours.shape)) for one in _PROTOTYPES])
     nearest = np.where(distances.min(axis=0) <= _REJECTION, distances.argmin(axis=0), len(_NAMES))
     shares = np.bincount(nearest, minlength=len(_NAMES) + 1) / len(nearest)
     found: dict[str, Value] = {f"colour_{name}": float(share) for name, share in zip(_NAMES, shares, strict=False)}
@@ -107,7 +109,7 @@ def six_colours(crop: Crop) -> dict[str, Value]:
 def _border(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """The border pixels `[N, 2]`, each with outward normal `[N, 2]` and 45° segment about the centroid `[N]`."""
     padded = np.pad(inside, 2)  # what is beyond the frame is not lesion, and will not be sampled
-    depth = np.asarray(ndimage.gaussian_filter(_depth(padded), 2))
+    depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 2))
     edge = np.argwhere(padded & ~np.asarray(ndimage.binary_erosion(padded)))
     normals = -np.stack([slope[tuple(edge.T)] for slope in np.gradient(depth)], axis=1)
     lengths = np.linalg.norm(normals, axis=1)
@@ -122,9 +124,9 @@ def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: floa
     """L* per pixel outwards at each point, NaN where too little of its profile shows skin or lesion."""
     half = max(2, round(reach))
     steps = np.linspace(-reach, reach, 2 * half + 1) + 0.5  # the border is half a pixel outside a border pixel's centre
-    near = np.abs(_depth(crop.inside)) <= reach + 3
+    near = np.abs(signed_distance(crop.inside)) <= reach + 3
     lightness = np.zeros(crop.inside.shape)
-    lightness[near] = lab(crop.photo[near])[:, 0]
+    lightness[near] = to_lab(crop.photo[near])[:, 0]
     at = np.moveaxis(points[:, None] + steps[None, :, None] * normals[:, None], -1, 0)
     values = ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
     # Beyond the frame counts as bad: nothing is known of it.
@@ -135,11 +137,6 @@ def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: floa
     y = values - (weight * values).sum(axis=1, keepdims=True) / total
     slopes = (weight * x * y).sum(axis=1) / np.maximum((weight * x * x).sum(axis=1), 1e-9)
     return np.where(ok.mean(axis=1) >= _LEAST_VALID, slopes, np.nan)
-
-
-def _depth(inside: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Distance to the border in pixels, positive inside."""
-    return np.asarray(ndimage.distance_transform_edt(inside)) - np.asarray(ndimage.distance_transform_edt(~inside))
 
 
 def _of_segment(slopes: NDArray[np.float64]) -> float | None:

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_skinseg.pixels.metrics import bounding_box
+from napari_skinseg.pixels.mask import Window
 
-from .valid import foreign, shrink, shrink_mask
+from .artefact_pixels import downsample, downsample_mask, find_artefact_pixels
 
 _SIDE = 800  # px; larger crops are averaged down before colour is read
 _PIXELS = 20_000  # pixels drawn evenly for colour statistics
@@ -48,6 +48,7 @@ class Crop:
 def crop_around(
     rgb: NDArray[np.uint8],
     lesion: NDArray[np.bool_],
+    lesion_box: Window,
     every_piece: NDArray[np.bool_],
     field: NDArray[np.bool_],
     diameter: float,
@@ -57,6 +58,7 @@ def crop_around(
     Args:
         rgb: uint8 `[H, W, 3]`.
         lesion: the piece that is measured, bool `[H, W]`, not empty.
+        lesion_box: its bounding box.
         every_piece: what is lesion at all, so that no other piece is taken for skin.
         field: the dark field.
         diameter: equivalent diameter of `lesion` in pixels.
@@ -64,14 +66,15 @@ def crop_around(
     gap, width = max(3.0, 0.02 * diameter), max(10.0, 0.15 * diameter)
     box = tuple(
         slice(max(0, side.start - int(gap + width) - 2), min(size, side.stop + int(gap + width) + 2))
-        for side, size in zip(bounding_box(lesion), lesion.shape, strict=True)
+        for side, size in zip(lesion_box, lesion.shape, strict=True)
     )
     factor = -(-max(side.stop - side.start for side in box) // _SIDE)
-    photo, inside = shrink(np.ascontiguousarray(rgb[box]), factor), shrink_mask(lesion[box], factor)
-    bad = foreign(photo, inside, float(np.hypot(*lesion.shape)) / factor) | shrink_mask(field[box], factor)
+    photo, inside = downsample(np.ascontiguousarray(rgb[box]), factor), downsample_mask(lesion[box], factor)
+    bad = find_artefact_pixels(photo, inside, float(np.hypot(*lesion.shape)) / factor)
+    bad |= downsample_mask(field[box], factor)
     distance = np.asarray(ndimage.distance_transform_edt(~inside)) * factor
     ring = (distance > gap) & (distance <= gap + width)
-    skin = ring & ~bad & ~shrink_mask(every_piece[box], factor)
+    skin = ring & ~bad & ~downsample_mask(every_piece[box], factor)
     skin_px = int(skin.sum()) * factor**2
     # The whole ring, frame or no frame, has about the area of a band along the outline of a disc (Steiner's formula).
     expected = np.pi * width * (diameter + 2 * gap + width)
@@ -79,21 +82,21 @@ def crop_around(
     return Crop(photo, inside, bad, skin, skin_px, bool(enough), factor, diameter)
 
 
-def draw(pixels: NDArray[np.int_]) -> NDArray[np.int_]:
+def sample_pixels(pixels: NDArray[np.int_]) -> NDArray[np.int_]:
     """At most 20,000 of the pixels `[N, 2]`, evenly: the same ones every time."""
     if len(pixels) <= _PIXELS:
         return pixels
     return pixels[np.linspace(0, len(pixels) - 1, _PIXELS).astype(int)]
 
 
-def lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
+def to_lab(colours: NDArray[np.uint8]) -> NDArray[np.float64]:
     """CIELAB (D65) of sRGB bytes `[…, 3]`."""
     from skimage.color import rgb2lab
 
     return np.asarray(rgb2lab(colours), dtype=np.float64)
 
 
-def difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
+def colour_difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.float64]:
     """CIEDE2000 of two CIELAB arrays `[…, 3]` (Sharma 2005)."""
     from skimage.color import deltaE_ciede2000
 

@@ -14,8 +14,9 @@ from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.metrics import bounding_box
+from napari_skinseg.pixels.mask import Window, signed_distance
 
+from .artefact_pixels import downsample_mask, find_dark_field
 from .border_and_skin import (  # fmt: skip
     BORDER_COLUMNS,
     EXPERIMENTAL_COLUMNS,
@@ -25,8 +26,7 @@ from .border_and_skin import (  # fmt: skip
     six_colours,
     skin_tone,
 )
-from .crop import Crop, crop_around, difference, draw, lab
-from .valid import dark_field, shrink_mask
+from .crop import Crop, colour_difference, crop_around, sample_pixels, to_lab
 
 __all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "three_digits"]
 
@@ -122,7 +122,7 @@ def measure(
         flags.append(f"{n_components} pieces, the largest is measured")
     whole = np.zeros_like(lesion)
     whole[box] = piece
-    field = dark_field(rgb, whole)
+    field = find_dark_field(rgb, whole)
     cut = _meets_frame(box, lesion.shape) or _meets(whole, field)
     found |= {"n_components": n_components, "filled_px": filled, "touches_edge": cut, "mm_per_px": mm_per_px}
 
@@ -142,7 +142,7 @@ def measure(
         if shape["minor_axis"] > _ROUND * shape["major_axis"]:
             flags.append("nearly round, so the direction of its axes means little")
 
-    crop = crop_around(rgb, whole, lesion | whole, field, shape["equivalent_diameter"])
+    crop = crop_around(rgb, whole, box, lesion | whole, field, shape["equivalent_diameter"])
     colour, colour_flags = _colour(crop, symmetric=not cut)
     found |= colour | skin_tone(crop)
     if shape["area"] >= _SMALL:
@@ -175,16 +175,17 @@ def three_digits(value: Value) -> str:
     return f"{rounded:.{0 if isinstance(value, int | np.integer) else max(0, decimals)}f}"
 
 
-def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], tuple[slice, slice], int, int]:
+def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Window, int, int]:
     """The largest 8-connected piece with its holes filled, cropped; its box; the number of pieces; pixels filled."""
     labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
-    largest = labels == 1 + int(np.argmax(np.bincount(labels.ravel())[1:])) if n > 1 else mask
-    box = bounding_box(largest)
-    whole = np.asarray(ndimage.binary_fill_holes(largest[box]))
-    return whole, box, int(n), int(whole.sum() - largest[box].sum())
+    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    box = ndimage.find_objects(labels)[largest - 1]
+    piece = labels[box] == largest
+    whole = np.asarray(ndimage.binary_fill_holes(piece))
+    return whole, box, int(n), int(whole.sum() - piece.sum())
 
 
-def _meets_frame(box: tuple[slice, slice], shape: tuple[int, ...]) -> bool:
+def _meets_frame(box: Window, shape: tuple[int, ...]) -> bool:
     return any(side.start == 0 or side.stop == size for side, size in zip(box, shape, strict=True))
 
 
@@ -267,10 +268,9 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
     Axes through the centroid: the two of inertia, and the perpendicular pair of lowest mean index, found in steps of
     2 degrees (the ABCD rule places its axes so; Stolz & Kunz, dermoscopedia).
     """
-    padded = np.pad(shrink_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
+    padded = np.pad(downsample_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
     # The outline is where the smoothed signed distance crosses zero: the staircase of pixels would cost a per cent.
-    depth = np.asarray(ndimage.distance_transform_edt(padded)) - np.asarray(ndimage.distance_transform_edt(~padded))
-    depth = np.asarray(ndimage.gaussian_filter(depth, 1))
+    depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 1))
     points = np.argwhere(depth > 0).astype(float)
     mirror = _mirror(points)
 
@@ -320,22 +320,25 @@ def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]
     if valid.sum() < 20:
         return found, ["hardly a pixel of the lesion is free of hair, glare and ink, so colour is not measured"]
 
-    pixels = draw(np.argwhere(valid))
+    pixels = sample_pixels(np.argwhere(valid))
     colours = crop.photo[tuple(pixels.T)]
-    in_lab = lab(colours)
+    in_lab = to_lab(colours)
     for name, values in zip(_CHANNELS, [*colours.T, *in_lab.T], strict=True):
         found |= {
             f"{name}_{statistic.__name__.replace('std', 'sd')}": float(statistic(values)) for statistic in _STATISTICS
         }
     median = np.median(in_lab, axis=0)
-    found["variegation"] = float(difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
+    found["variegation"] = float(colour_difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
     if symmetric:
         found |= _colour_asymmetry(crop.photo, crop.inside, valid, pixels)
     found["skin_ring_px"] = crop.skin_px
     if not crop.enough_skin:
         return found, ["too little skin in sight around the lesion, so contrast and skin tone are not measured"]
-    around = np.median(lab(crop.photo[tuple(draw(np.argwhere(crop.skin)).T)]), axis=0)
-    return found | {"contrast": float(difference(median, around)), "contrast_l": float(around[0] - median[0])}, []
+    around = np.median(to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)]), axis=0)
+    return found | {
+        "contrast": float(colour_difference(median, around)),
+        "contrast_l": float(around[0] - median[0]),
+    }, []
 
 
 _STATISTICS: tuple[Callable[[NDArray[Any]], Any], ...] = (np.mean, np.median, np.std)
@@ -353,6 +356,6 @@ def _colour_asymmetry(
         within = np.flatnonzero(np.all((partners >= 0) & (partners < valid.shape), axis=1))
         within = within[valid[tuple(partners[within].T)]]
         if within.size:
-            pair = (lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
-            found[f"colour_asymmetry_{name}"] = float(difference(*pair).mean())
+            pair = (to_lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
+            found[f"colour_asymmetry_{name}"] = float(colour_difference(*pair).mean())
     return found

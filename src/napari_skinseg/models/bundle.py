@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import atomic, output_folder, write_json, write_text
+from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
 from .network import IN_CHANNELS, build, stride
 
@@ -175,7 +175,7 @@ def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: 
     _spec_from({**_section(spec)}, Path(spec.name))
     folder = Path(folder)
     for path in (METADATA, WEIGHTS, CARD):
-        output_folder((folder / path).parent)
+        make_output_folder((folder / path).parent)
     weights = {
         name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
         for name, tensor in network.state_dict().items()

@@ -21,11 +21,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import atomic, output_folder, write_json, write_text
+from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
 from . import bundle
-from .guidance import Click, guidance
-from .network import GUIDANCE_CHANNELS, IMAGE_CHANNELS, LITE, monai_arguments
+from .click_channels import Click, encode_clicks
+from .network import CLICK_CHANNELS, IMAGE_CHANNELS, LITE, monai_arguments
 from .store import find
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
     target = target / title if target.is_dir() else target
     if target.exists():
         raise BadInput(f"{target} exists already; choose a new folder for the bundle.")
-    staging = Path(tempfile.mkdtemp(prefix=".exporting-", dir=output_folder(target.parent)))
+    staging = Path(tempfile.mkdtemp(prefix=".exporting-", dir=make_output_folder(target.parent)))
     try:
         for folder in ("configs", "models", "docs"):
             (staging / folder).mkdir()
@@ -173,7 +173,7 @@ def _model_and_file(name: str | Path, target: str | Path, suffix: str) -> tuple[
     model, title = _model(name)
     target = Path(target)
     target = target / f"{title}{suffix}" if target.is_dir() else target
-    output_folder(target.parent)
+    make_output_folder(target.parent)
     return model, target
 
 
@@ -182,9 +182,9 @@ def _example(spec: bundle.ModelSpec) -> "torch.Tensor":
     random = np.random.default_rng(0)
     height, width = spec.input_size
     images = random.normal(size=(2, IMAGE_CHANNELS, height, width)).astype(np.float32)
-    guided = np.zeros((2, GUIDANCE_CHANNELS, height, width), np.float32)
+    guided = np.zeros((2, CLICK_CHANNELS, height, width), np.float32)
     clicks = [Click(height / 3, width / 3), Click(height / 2, width / 2, include=False)]
-    guided[1] = guidance(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
+    guided[1] = encode_clicks(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
     import torch
 
     return torch.from_numpy(np.concatenate([images, guided], axis=1))
@@ -285,7 +285,7 @@ def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
                 {
                     "_target_": "Lambdad",
                     "keys": "image",
-                    "func": f"$lambda x: torch.cat([x, torch.zeros_like(x[:{GUIDANCE_CHANNELS}])])",
+                    "func": f"$lambda x: torch.cat([x, torch.zeros_like(x[:{CLICK_CHANNELS}])])",
                 },
             ],
         },

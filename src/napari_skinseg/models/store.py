@@ -1,7 +1,8 @@
 """Where models live on this computer: those in the package, and the user's own, by name.
 
-A user's models are folders under `home() / "models"`; nothing here needs the network, and only `add` and `load_model`
-need torch. Whatever comes in is unpacked aside, loaded once as a check, and only then put in place by a rename.
+A user's models are folders under `user_folder() / "models"`; nothing here needs the internet, and only `add` and
+`load_model` need torch. A new model is copied to a temporary folder, loaded
+once as a check, and only then renamed to its place.
 """
 
 import json
@@ -21,7 +22,7 @@ from typing import IO, Literal
 from platformdirs import user_data_dir
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import atomic, output_folder, write_json, write_text
+from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
 from . import bundle
 
@@ -103,7 +104,7 @@ def add(source: str | Path, name: str | None = None) -> StoredModel:
             cannot be written to. The models that stood before are untouched.
     """
     source = Path(source)
-    models = output_folder(_user_models())
+    models = make_output_folder(_user_models())
     staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=models))
     try:
         _take_in(source, staging)
@@ -116,7 +117,7 @@ def add(source: str | Path, name: str | None = None) -> StoredModel:
         spec = replace(spec, name=name)
         bundle.write_spec(staging, spec)
         if not (staging / bundle.CARD).exists():
-            write_text(output_folder((staging / bundle.CARD).parent) / bundle.CARD.name, bundle.card_of(spec))
+            write_text(make_output_folder((staging / bundle.CARD).parent) / bundle.CARD.name, bundle.card_of(spec))
         staging.chmod(0o755)  # mkdtemp makes it private, but a shared machine's models are for everyone
         staging.rename(models / name)
     except BadInput as error:
@@ -146,7 +147,7 @@ def export(name: str | Path, target: str | Path) -> Path:
     title = model.spec.name if model.origin == "folder" and model.spec else model.name
     target = Path(target)
     target = target / f"{title}.zip" if target.is_dir() else target
-    output_folder(target.parent)
+    make_output_folder(target.parent)
     with atomic(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in _LIMITS:
             if (model.folder / file).exists():
@@ -195,10 +196,10 @@ def set_default(name: str) -> None:
     """
     if find(name).origin == "folder":
         raise BadInput(f"{name} is a folder; add it to your models first, then choose it by its name.")
-    write_json(output_folder(home()) / "settings.json", {**_settings(), "default_model": name})
+    write_json(make_output_folder(user_folder()) / "settings.json", {**_settings(), "default_model": name})
 
 
-def home() -> Path:
+def user_folder() -> Path:
     """Return the folder of the user's models and settings.
 
     The environment variable `NAPARI_SKINSEG_HOME` names another one, e.g. a group's on a shared machine.
@@ -208,7 +209,7 @@ def home() -> Path:
 
 
 def _user_models() -> Path:
-    return home() / "models"
+    return user_folder() / "models"
 
 
 def _folders(parent: Path) -> list[Path]:
@@ -237,7 +238,7 @@ def _usable(model: StoredModel) -> StoredModel:
 def _settings() -> dict[str, object]:
     """Return the settings; damaged ones count as none, because a default model is no reason to stop."""
     try:
-        settings = json.loads((home() / "settings.json").read_text(encoding="utf-8"))
+        settings = json.loads((user_folder() / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return settings if isinstance(settings, dict) else {}

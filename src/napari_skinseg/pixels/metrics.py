@@ -16,6 +16,8 @@ from scipy.spatial import cKDTree
 
 from napari_skinseg.errors import BadInput
 
+from .mask import bounding_box
+
 FAILURE_JACCARD = 0.65
 """Below this Jaccard an outline counts as a failure (ISIC 2018 challenge, Task 1)."""
 
@@ -99,12 +101,6 @@ def boundary_distances(predicted: ArrayLike, truth: ArrayLike) -> tuple[float | 
     from_b, _ = cKDTree(edge_a).query(edge_b)
     hausdorff95 = max(float(np.percentile(from_a, 95)), float(np.percentile(from_b, 95)))
     return hausdorff95, float(np.concatenate([from_a, from_b]).mean())
-
-
-def bounding_box(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """Rows and columns of the smallest rectangle that holds a mask with at least one pixel."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
 def pooled_counts(predicted: ArrayLike, truth: ArrayLike) -> tuple[int, int]:
@@ -192,9 +188,10 @@ def _dice(shared: int, total: int) -> float:
 
 
 def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.int_]:
-    rows, columns = bounding_box(mask)
-    inside = mask[rows, columns]
-    origin = np.array([rows.start, columns.start])
+    box = bounding_box(mask)
+    assert box is not None  # callers exclude empty masks
+    inside = mask[box]
+    origin = np.array([side.start for side in box])
     return np.argwhere(inside & ~np.asarray(binary_erosion(inside))) + origin
 
 

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_skinseg.pixels.mask import contours
+from napari_skinseg.pixels.mask import trace_contours
 
 _TOLERANCE = 0.5  # px; how far a polygon may run from the mask's outline
 
@@ -15,7 +15,7 @@ def polygons(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
     from skimage.measure import approximate_polygon
 
     found = []
-    for line in contours(mask):
+    for line in trace_contours(mask):
         row, column = line.T
         if np.sum(row[:-1] * column[1:] - row[1:] * column[:-1]) > 0:
             continue  # runs the other way round: a hole

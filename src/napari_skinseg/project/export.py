@@ -30,10 +30,10 @@ from PIL import Image
 
 from napari_skinseg.datasets.dataset import EXPORT_MARK
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
-from napari_skinseg.files import atomic, output_folder, write_json, write_text
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
+from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 from napari_skinseg.measurement.measure import COLUMNS, EXPERIMENTAL_COLUMNS, NOTE, Value, measure
-from napari_skinseg.pixels.mask import overlay, write_mask
+from napari_skinseg.pixels.mask import draw_overlay, write_mask
 
 from .blind_sample import BlindSample, blind_sample
 from .coco import polygons, run_lengths
@@ -127,7 +127,7 @@ def export_project(
     project: Project,
     out: str | Path,
     options: ExportOptions | None = None,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> ExportOutcome:
     """Export a project into the folder `out`, made if needed; see the module for the files.
@@ -169,7 +169,7 @@ class _Export:
         planned += [TABLE, *["coco_polygons.json", "coco_rle.json"] * self.options.coco]
         planned += ["training/metadata.csv"] * self.options.training
         for folder in ("", *sorted({os.path.dirname(name) for name in planned})):  # noqa: PTH120 - a part of a name
-            output_folder(self.out / folder)
+            make_output_folder(self.out / folder)
         # Before the first photo: a scan of a folder above must not take up what this export has copied so far.
         self._mark(sorted({*earlier, *planned}), finished=False)
         blind = blind_sample(self.photos)
@@ -208,12 +208,12 @@ class _Export:
             waiting: deque[tuple[_Job, Future[_Exported]]] = deque()
             try:
                 for job in self.jobs:
-                    check(self.cancel)
+                    raise_if_cancelled(self.cancel)
                     waiting.append((job, pool.submit(self._export, job)))
                     if len(waiting) > workers:
                         self._collect(*waiting.popleft())
                 while waiting:
-                    check(self.cancel)
+                    raise_if_cancelled(self.cancel)
                     self._collect(*waiting.popleft())
             finally:
                 for _, future in waiting:
@@ -248,7 +248,7 @@ class _Export:
             return found
         if options.overlays:
             with atomic(self.out / "overlays" / f"{job.name}_overlay.png") as temporary:
-                Image.fromarray(overlay(rgb, mask)).save(temporary, compress_level=1)
+                Image.fromarray(draw_overlay(rgb, mask)).save(temporary, compress_level=1)
         if options.measure:
             found.measures = measure(rgb, mask, photo.mm_per_px, experimental=options.experimental)
         if options.training:

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import atomic, output_folder
+from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.pixels.mask import read_mask
 
 ENDING = "_segmentation.png"
@@ -56,7 +56,7 @@ class MaskFiles:
         """Make the folders that are missing; raises `BadInput` where that cannot be."""
         for folder in (self.masks, self.previous, self.predicted):
             if not folder.is_dir():
-                output_folder(folder)
+                make_output_folder(folder)
 
     def path(self, photo: str) -> Path:
         """The file of a person's mask of the photo with this id."""
@@ -94,7 +94,7 @@ class MaskFiles:
     def set_aside(self, photo: str) -> Path:
         """Move a mask that cannot be read out of the way and return where to."""
         path = self.path(photo)
-        output_folder(self.damaged)
+        make_output_folder(self.damaged)
         target = self.damaged / path.name
         number = 1
         while target.exists():

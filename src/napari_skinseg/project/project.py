@@ -21,8 +21,8 @@ from typing import Self
 
 from napari_skinseg.datasets.dataset import Case, find_cases
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore
-from napari_skinseg.files import output_folder
+from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore_event
+from napari_skinseg.files import make_output_folder
 
 from .annotations import LEAST_MM, ProjectWork
 from .lock import Lock, Owner, ProjectInUse, person
@@ -88,7 +88,7 @@ class Project(ProjectWork):
         if not cls.exists(folder):
             if not create or read_only:
                 raise BadInput(f"{folder} holds no project ({STORE_NAME}); choose a project folder or make a new one.")
-            output_folder(folder)
+            make_output_folder(folder)
         reader = reader or person()
         if read_only:
             return cls(folder, reader, Store(folder, read_only=True), None, ())
@@ -131,7 +131,9 @@ class Project(ProjectWork):
     ) -> None:
         self.close()
 
-    def scan(self, folder: str | Path, on_event: OnEvent = ignore, cancel: CancelToken | None = None) -> ScanOutcome:
+    def scan(
+        self, folder: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None
+    ) -> ScanOutcome:
         """Take up every photo below `folder`; ones that were moved or renamed since keep all their work.
 
         Reads headers and contents by threads and writes in batches: what a cancelled or killed scan found stays, and
@@ -158,9 +160,11 @@ class Project(ProjectWork):
         """Take up single photo files, such as those of the layers that are open; as `scan` otherwise."""
         paths = [Path(path).expanduser() for path in photos]
         cases = [Case(path.stem, path.parent.resolve() / path.name) for path in paths]
-        return self._scan(add=True).run(cases, ignore, NeverCancelled())
+        return self._scan(add=True).run(cases, ignore_event, NeverCancelled())
 
-    def relink(self, folder: str | Path, on_event: OnEvent = ignore, cancel: CancelToken | None = None) -> ScanOutcome:
+    def relink(
+        self, folder: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None
+    ) -> ScanOutcome:
         """Look below `folder` for the photos that are missing, by content, and take up no others."""
         root = Path(folder).expanduser().resolve()
         return self._scan(add=False).run(find_cases(root), on_event, cancel or NeverCancelled(), root)

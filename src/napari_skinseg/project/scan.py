@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, OnEvent, check
+from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
 from napari_skinseg.pixels.image import read_size
 
 from .mask_files import MaskFiles, fingerprint
@@ -109,7 +109,7 @@ class Scan:
             work = iter(todo)
             ahead = [pool.submit(_look, *one) for one in islice(work, _BATCH)]
             while ahead:
-                check(cancel)
+                raise_if_cancelled(cancel)
                 # The next batch is read while this one is written.
                 batch, ahead = ahead, [pool.submit(_look, *one) for one in islice(work, _BATCH)]
                 found = [future.result() for future in batch]

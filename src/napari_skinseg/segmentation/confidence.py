@@ -7,12 +7,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_skinseg.models.bundle import ModelSpec
-from napari_skinseg.pixels.mask import CleanUp, binarise
+from napari_skinseg.pixels.cleaning import CleanUp, binarise
 
-Verdict = Literal["good", "check", "poor", "empty"]
+ConfidenceLevel = Literal["good", "check", "poor", "empty"]
 
 
-class Outline(NamedTuple):
+class MaskDecision(NamedTuple):
     """What is drawn of a probability `[H, W]`, and how far it can be trusted.
 
     Attributes:
@@ -26,14 +26,14 @@ class Outline(NamedTuple):
     withheld: bool
 
 
-def outline(
+def decide_mask(
     probability: NDArray[np.float32],
     spec: ModelSpec,
     threshold: float,
     clean_up: CleanUp,
     always: bool = False,
     small: NDArray[np.float32] | None = None,
-) -> Outline:
+) -> MaskDecision:
     """Draw the outline in a probability, unless the model doubts that there is a lesion at all.
 
     Args:
@@ -51,7 +51,7 @@ def outline(
     doubted = confidence_of(small, spec.threshold, CleanUp(), spec.confidence) < spec.no_lesion
     withheld = doubted and not always and bool(mask.any())
     confidence = confidence_of(small, threshold, clean_up, spec.confidence)
-    return Outline(np.zeros_like(mask) if withheld else mask, confidence, withheld)
+    return MaskDecision(np.zeros_like(mask) if withheld else mask, confidence, withheld)
 
 
 def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
@@ -78,7 +78,7 @@ def confidence_of(
     return float(1 / (1 + np.exp(-logit)))
 
 
-def confidence_in_words(found: Outline, no_lesion: float) -> tuple[str, Verdict]:
+def describe_confidence(found: MaskDecision, no_lesion: float) -> tuple[str, ConfidenceLevel]:
     """What to tell a person about an outline, and how loudly; `no_lesion` as in `ModelSpec`."""
     percent = f"{100 * found.confidence:.0f} %"
     if found.withheld:

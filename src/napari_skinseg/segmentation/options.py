@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.mask import CleanUp
+from napari_skinseg.pixels.cleaning import CleanUp
 
 if TYPE_CHECKING:
     pass

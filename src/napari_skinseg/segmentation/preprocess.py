@@ -7,13 +7,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_skinseg.models.bundle import ModelSpec
-from napari_skinseg.models.guidance import guidance
+from napari_skinseg.models.click_channels import encode_clicks
+from napari_skinseg.pixels.mask import Window
 
 if TYPE_CHECKING:
     import torch
-
-
-Window = tuple[slice, slice]
 
 
 def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: float) -> Window:
@@ -35,7 +33,7 @@ def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: fl
     return rows, columns
 
 
-def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+def resize_to_input(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize uint8 `[H, W, 3]` to `size` = (height, width) with an antialiasing triangle filter.
 
     `reducing_gap` lets Pillow average whole pixels first, which makes a 12-megapixel photo four times faster at no
@@ -46,8 +44,8 @@ def shrink(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
 
 def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """float32 `[6, h, w]` for uint8 `[H, W, 3]`: shrunk, normalised, with guidance channels that say nothing."""
-    silent = guidance(spec.input_size, (rgb.shape[0], rgb.shape[1]))
-    return np.concatenate([_normal(shrink(rgb, spec.input_size), spec), silent])
+    silent = encode_clicks(spec.input_size, (rgb.shape[0], rgb.shape[1]))
+    return np.concatenate([normalise(resize_to_input(rgb, spec.input_size), spec), silent])
 
 
 def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.float32]:
@@ -58,17 +56,18 @@ def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.f
     return np.asarray(large[0, 0].numpy())
 
 
-def _normal(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
+def normalise(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
     """float32 `[3, h, w]` for uint8 `[h, w, 3]`."""
     normal = (small.astype(np.float32) / 255 - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
 
-def _whole(image: NDArray[np.uint8]) -> Window:
+def whole_window(image: NDArray[np.uint8]) -> Window:
+    """Return the window that contains the whole image."""
     return slice(0, image.shape[0]), slice(0, image.shape[1])
 
 
-def _fading(shape: tuple[int, ...]) -> NDArray[np.float32]:
+def fading_weights(shape: tuple[int, ...]) -> NDArray[np.float32]:
     """float32 `[H, W]`: 1 in the middle, falling to 0 along the outer tenth of each side."""
     rows, columns = (
         np.clip(np.minimum(np.arange(side) + 0.5, side - 0.5 - np.arange(side)) / (side / 10), 0, 1) for side in shape

@@ -16,20 +16,28 @@ from PIL import Image
 
 from napari_skinseg.device import Runner, choose_device
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, NeverCancelled, check
+from napari_skinseg.events import CancelToken, NeverCancelled, raise_if_cancelled
 from napari_skinseg.models.bundle import Model, ModelSpec
-from napari_skinseg.models.guidance import Click, guidance
+from napari_skinseg.models.click_channels import Click, encode_clicks
 from napari_skinseg.models.store import load_model
+from napari_skinseg.pixels.cleaning import CleanUp, binarise, clean_mask, keep_pieces
 from napari_skinseg.pixels.image import to_rgb
-from napari_skinseg.pixels.mask import CleanUp, binarise, bounding_box, clean_mask, keep_pieces
+from napari_skinseg.pixels.mask import Window, bounding_box
 
-from .confidence import confidence_of, outline
-from .preprocess import Window, window_around
+from .confidence import confidence_of, decide_mask
+from .preprocess import window_around
 
 if TYPE_CHECKING:
     import torch
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
-from napari_skinseg.segmentation.preprocess import _fading, _normal, _whole, enlarge, network_input, shrink
+from napari_skinseg.segmentation.preprocess import (
+    enlarge,
+    fading_weights,
+    network_input,
+    normalise,
+    resize_to_input,
+    whole_window,
+)
 
 SECOND_LOOK = 0.5
 """A lesion narrower than this share of the frame is looked at again, in a window of which it takes as much."""
@@ -103,11 +111,11 @@ class Segmenter:
         for image in images:
             batch.append(to_rgb(image))
             if len(batch) == batch_size:
-                check(cancel or NeverCancelled())
+                raise_if_cancelled(cancel or NeverCancelled())
                 yield from self._segment_batch(batch, options or SegmentOptions())
                 batch = []
         if batch:
-            check(cancel or NeverCancelled())
+            raise_if_cancelled(cancel or NeverCancelled())
             yield from self._segment_batch(batch, options or SegmentOptions())
 
     def refine(
@@ -144,7 +152,9 @@ class Segmenter:
         start = time.perf_counter()
         batch = np.stack([network_input(image, self.spec) for image in images])
         prepared = time.perf_counter()
-        looks = [[(_whole(image), answer)] for image, answer in zip(images, self._run(batch, options.tta), strict=True)]
+        looks = [
+            [(whole_window(image), answer)] for image, answer in zip(images, self._run(batch, options.tta), strict=True)
+        ]
         if options.second_look:
             self._look_again(images, looks, options.tta)
         per_image = {
@@ -170,7 +180,7 @@ class Segmenter:
             found = np.argwhere(binarise(answer.numpy(), self.spec.threshold))
             if len(found) and answer.numel() * SHARPER <= shape[0] * shape[1]:
                 window = window_around(found * np.array(shape) / np.array(answer.shape), shape, SECOND_LOOK)
-                if window != _whole(image):
+                if window != whole_window(image):
                     small.append((number, window))
         if small:
             batch = np.stack([network_input(images[number][window], self.spec) for number, window in small])
@@ -190,10 +200,10 @@ class Segmenter:
         for window, answer in others:
             part = probability[window]
             # The window's border is where the second look knows less than the first, which saw what is outside.
-            weight = _fading(part.shape)
+            weight = fading_weights(part.shape)
             part += weight * (enlarge(answer, part.shape) - part)
         small = None if others else first.numpy()
-        found = outline(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
+        found = decide_mask(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
         return Segmentation(probability, *found, threshold, self.spec.name, {})
 
     def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
@@ -265,10 +275,9 @@ class Refiner:
         return Segmentation(probability, mask, confidence, False, threshold, spec.name, timings)
 
     def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_]) -> Window:
-        if not before.any():
-            return _whole(self._rgb)
-        box = bounding_box(before, margin=0)
-        assert box is not None
+        box = bounding_box(before)
+        if box is None:
+            return whole_window(self._rgb)
         corners = [(box[0].start, box[1].start), (box[0].stop - 1, box[1].stop - 1)]
         places = [(min(max(c.row, 0), self._shape[0] - 1), min(max(c.column, 0), self._shape[1] - 1)) for c in clicks]
         return window_around(np.array([*corners, *places]), self._shape, REFINE_SHARE)
@@ -277,12 +286,12 @@ class Refiner:
         self, clicks: Sequence[Click], before: NDArray[np.bool_], window: Window, spec: ModelSpec
     ) -> NDArray[np.float32]:
         if self._shrunk is None or self._shrunk[0] != window:
-            self._shrunk = window, shrink(self._rgb[window], spec.input_size)
+            self._shrunk = window, resize_to_input(self._rgb[window], spec.input_size)
         part = Image.fromarray(before[window].astype(np.uint8) * 255)
         small = np.asarray(part.resize(spec.input_size[::-1], Image.Resampling.BOX)) >= 128
         inside = [replace(c, row=c.row - window[0].start, column=c.column - window[1].start) for c in clicks]
-        channels = guidance(spec.input_size, before[window].shape, inside, small.astype(np.float32))
-        return np.concatenate([_normal(self._shrunk[1], spec), channels])
+        channels = encode_clicks(spec.input_size, before[window].shape, inside, small.astype(np.float32))
+        return np.concatenate([normalise(self._shrunk[1], spec), channels])
 
     def _obeyed(
         self, probability: NDArray[np.float32], threshold: float, clicks: Sequence[Click], clean_up: CleanUp

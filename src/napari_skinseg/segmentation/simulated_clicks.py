@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.models.click_channels import Click
+from napari_skinseg.pixels.mask import signed_distance
 
 Mask = NDArray[np.bool_]
 
@@ -61,7 +62,7 @@ def distorted(truth: Mask, random: Generator) -> Mask:
         return truth
     height, width = truth.shape
     radius = float(np.sqrt(truth.sum() / np.pi))
-    outward = distance_transform_edt(truth) - distance_transform_edt(~truth)
+    outward = signed_distance(truth)
     coarse = Image.fromarray(random.normal(0, 1, (6, 8)).astype(np.float32))
     wobble = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
     drawn: Mask = outward + wobble * radius * random.uniform(0, 0.25) > radius * random.normal(0, 0.2)

@@ -20,7 +20,7 @@ from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.phantoms.artefacts import ARTEFACTS, add_artefact
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask
-from napari_skinseg.segmentation.preprocess import shrink
+from napari_skinseg.segmentation.preprocess import resize_to_input
 
 Sample = dict[str, Any]
 """{"image": uint8 [H, W, 3], "mask": bool [H, W]} up to `ToTensors`."""
@@ -60,7 +60,7 @@ class Read(Transform):
         image = read_image(case.image)
         mask = read_mask(case.mask, image.shape[:2]) if case.mask else np.zeros(image.shape[:2], dtype=bool)
         small = Image.fromarray(mask.astype(np.uint8) * 255).resize(self.size[::-1], Image.Resampling.BOX)
-        return {"image": shrink(image, self.size), "mask": np.asarray(small) >= 128}
+        return {"image": resize_to_input(image, self.size), "mask": np.asarray(small) >= 128}
 
 
 class RandomPlainSkin(RandomizableTransform):

@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_skinseg.datasets.dataset import Case
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, check, ignore
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
 from napari_skinseg.models.bundle import ModelSpec, load, write_spec
+from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import CleanUp, binarise, read_mask
+from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice, jaccard
 from napari_skinseg.segmentation.confidence import expected_jaccard
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -32,7 +33,7 @@ def calibrate(
     folder: str | Path,
     validation: Sequence[Case],
     device: str = "auto",
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> ModelSpec:
     """Choose a model's threshold and fit its confidence on validation cases, and store both in its bundle.
@@ -47,7 +48,7 @@ def calibrate(
     segmenter = Segmenter(model, device)
     scores, expected, reached, has_lesion = [], [], [], []
     for number, (case, image, truth) in enumerate(read_ahead(validation), start=1):
-        check(cancel or NeverCancelled())
+        raise_if_cancelled(cancel or NeverCancelled())
         probability = segmenter.segment(image, name=str(case.image)).probability
         masks = [binarise(probability, threshold, CleanUp()) for threshold in THRESHOLDS]
         scores.append([dice(mask, truth) for mask in masks])

@@ -20,8 +20,8 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from napari_skinseg.device import DeviceChoice, autocast, for_learning
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, NeverCancelled
-from napari_skinseg.models.guidance import Click, guidance
-from napari_skinseg.models.network import GUIDANCE_CHANNELS
+from napari_skinseg.models.click_channels import Click, encode_clicks
+from napari_skinseg.models.network import CLICK_CHANNELS
 from napari_skinseg.segmentation.simulated_clicks import distorted, several_clicks
 
 from .losses import DEFAULT_LOSS, build_loss
@@ -199,7 +199,7 @@ class Learner:
         round of RITM's iterative training.
         """
         shape = (normal.shape[2], normal.shape[3])
-        channels = torch.zeros(len(normal), GUIDANCE_CHANNELS, *shape)
+        channels = torch.zeros(len(normal), CLICK_CHANNELS, *shape)
         some = [number for number in range(len(normal)) if self.random.random() < self.clicks]
         wanted = {number: truth[number, 0].cpu().numpy() > 0.5 for number in some}
         clicks: dict[int, list[Click]] = {number: [] for number in some}
@@ -209,7 +209,7 @@ class Learner:
                 continue
             before = distorted(wanted[number], self.random) if begin < 0.75 else np.zeros(shape, dtype=bool)
             clicks[number].extend(several_clicks(before, wanted[number], 3, self.random))
-            channels[number] = torch.from_numpy(guidance(shape, shape, clicks[number], before.astype(np.float32)))
+            channels[number] = torch.from_numpy(encode_clicks(shape, shape, clicks[number], before.astype(np.float32)))
         answered = [number for number in some if not clicks[number] or self.random.random() < 0.7]
         if answered:
             first = torch.cat([normal[answered], channels[answered].to(normal.device)], dim=1)
@@ -220,7 +220,7 @@ class Learner:
                 clicks[number].extend(several_clicks(answer, wanted[number], 3, self.random))
                 # Sometimes the mask is lost, so that clicks are obeyed without one too.
                 previous = None if self.random.random() < 0.1 else answer.astype(np.float32)
-                channels[number] = torch.from_numpy(guidance(shape, shape, clicks[number], previous))
+                channels[number] = torch.from_numpy(encode_clicks(shape, shape, clicks[number], previous))
         return channels.to(normal.device)
 
     def _after_step(self, engine: Any) -> None:

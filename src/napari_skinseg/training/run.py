@@ -20,9 +20,9 @@ from monai.data import DataLoader, Dataset, DistributedSampler
 from monai.utils import set_determinism
 
 from napari_skinseg.datasets.dataset import Case
-from napari_skinseg.device import choose_device, prepare
+from napari_skinseg.device import choose_device, move_to_device
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, OnEvent, check, ignore
+from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event, raise_if_cancelled
 from napari_skinseg.files import atomic, write_text
 from napari_skinseg.models.bundle import Model, ModelSpec, save
 from napari_skinseg.models.network import build
@@ -54,7 +54,7 @@ class Trainer:
         self.joined = join_others(options.device)
         self.first = idist.get_rank() == 0
         set_determinism(options.seed, use_deterministic_algorithms=None)
-        on_event = on_event if self.first else ignore
+        on_event = on_event if self.first else ignore_event
         self.cases, self.validation, self.options, self.out, self.on_event = cases, validation, options, out, on_event
         self.model_folder = out / options.name
         self.finished = 0
@@ -101,7 +101,7 @@ class Trainer:
                 f"The GPU has too little memory for {self.options.batch_size} photos at a time; "
                 "use a smaller batch size."
             ) from error
-        check(token)
+        raise_if_cancelled(token)
         if self.first:
             self._conclude(number, loss, start, token)
         idist.barrier()
@@ -167,7 +167,7 @@ class Trainer:
         read = Read(size)
         with ThreadPoolExecutor() as pool:
             for start in range(0, len(self.cases), 64):
-                check(token)
+                raise_if_cancelled(token)
                 self.samples.extend(pool.map(read, self.cases[start : start + 64]))
                 self.on_event(Event("read", len(self.samples), len(self.cases)))
         self.size = size
@@ -199,12 +199,12 @@ class Trainer:
         segmenter = Segmenter(Model(self._spec(0, 0, 0), self.learner.averaged, ""), self.options.device)
         scores, failures = [], 0
         for number, (case, image, truth) in enumerate(read_ahead(self.validation), start=1):
-            check(token)
+            raise_if_cancelled(token)
             mask = segmenter.segment(image, SegmentOptions(always_outline=True), name=str(case.image)).mask
             scores.append(dice(mask, truth))
             failures += jaccard(mask, truth) < FAILURE_JACCARD
             self.on_event(Event("validate", number, len(self.validation)))
-        prepare(self.learner.averaged, self.choice)
+        move_to_device(self.learner.averaged, self.choice)
         return float(np.mean(scores)), failures / len(scores)
 
     def _spec(self, number: int, score: float, failures: float) -> ModelSpec:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore
-from napari_skinseg.files import output_folder
+from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore_event
+from napari_skinseg.files import make_output_folder
 from napari_skinseg.training.options import TrainOptions, TrainOutcome
 
 
@@ -22,7 +22,7 @@ def train(
     validation: Sequence[Case],
     options: TrainOptions,
     out: str | Path,
-    on_event: OnEvent = ignore,
+    on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> TrainOutcome:
     """Train a model; an unfinished run in `out` is taken up again.
@@ -45,7 +45,7 @@ def train(
     from .run import Trainer
 
     run = Trainer(
-        _with_masks(cases, "train"), _with_masks(validation, "validate"), options, output_folder(out), on_event
+        _with_masks(cases, "train"), _with_masks(validation, "validate"), options, make_output_folder(out), on_event
     )
     token = cancel or NeverCancelled()
     run.restore()

@@ -11,7 +11,7 @@ from qtpy.QtCore import QEvent, QPoint, Qt
 from qtpy.QtGui import QMouseEvent
 from qtpy.QtWidgets import QApplication
 
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.plugin.keys import chosen
 from napari_skinseg.project.project import Project

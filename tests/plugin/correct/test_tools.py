@@ -7,7 +7,7 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import QApplication
 
-from napari_skinseg.pixels import edit
+from napari_skinseg.pixels import cleaning
 from napari_skinseg.plugin.correct import mask_edit
 from napari_skinseg.plugin.correct.mask_edit import write_tiles
 from napari_skinseg.plugin.correct.tools import CorrectTools
@@ -68,11 +68,11 @@ def ragged():
 @pytest.mark.parametrize(
     ("button", "change"),
     [
-        ("fill_button", edit.fill_holes),
-        ("smooth_button", edit.smooth_border),
-        ("largest_button", edit.keep_largest),
-        ("grow_button", lambda mask: edit.grow(mask, 7)),
-        ("shrink_button", lambda mask: edit.shrink(mask, 7)),
+        ("fill_button", cleaning.fill_holes),
+        ("smooth_button", cleaning.smooth_border),
+        ("largest_button", cleaning.keep_largest),
+        ("grow_button", lambda mask: cleaning.grow(mask, 7)),
+        ("shrink_button", lambda mask: cleaning.shrink(mask, 7)),
         ("clear_button", np.zeros_like),
     ],
 )
@@ -169,7 +169,7 @@ def test_an_edit_of_the_last_photo_never_reaches_the_next(qtbot, viewer, tools):
     tools.set_layer(second, other)
     settle(qtbot, tools)
     np.testing.assert_array_equal(second.data == 1, disc(radius=20))
-    np.testing.assert_array_equal(first.data == 1, edit.grow(disc(), 3))
+    np.testing.assert_array_equal(first.data == 1, cleaning.grow(disc(), 3))
 
 
 @pytest.mark.parametrize(

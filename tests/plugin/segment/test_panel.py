@@ -435,7 +435,7 @@ def test_a_model_that_went_away_is_named(qtbot, viewer, panel, settled, models_h
 def test_every_option_of_the_command_line_has_its_field(panel):
     from dataclasses import fields
 
-    from napari_skinseg.pixels.mask import CleanUp
+    from napari_skinseg.pixels.cleaning import CleanUp
     from napari_skinseg.segmentation.options import SegmentOptions
 
     names = {field.name for field in fields(SegmentOptions)}

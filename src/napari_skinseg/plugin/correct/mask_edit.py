@@ -34,7 +34,7 @@ def changed_tiles(
     lesion = labels == LESION
     after = change(lesion)
     differs = (after != lesion) & (lesion | (labels == 0))
-    box = bounding_box(differs, margin=0)
+    box = bounding_box(differs)
     tiles = []
     if box is not None:
         tops, lefts = (range(side.start, side.stop, _TILE_SIDE) for side in box)

@@ -8,7 +8,7 @@ import numpy as np
 from napari.layers import Image, Labels, Points
 from numpy.typing import NDArray
 
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
 
 from .mask_edit import Tile, write_tiles

@@ -12,7 +12,7 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.models.guidance import Click
+from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message

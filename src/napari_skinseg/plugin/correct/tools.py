@@ -22,7 +22,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels import edit
+from napari_skinseg.pixels import cleaning
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
 from napari_skinseg.plugin.layers import LayerPhoto
@@ -183,11 +183,11 @@ class CorrectTools(QWidget):
             widget.setEnabled(self._labels is not None)
 
     def _connect(self) -> None:
-        by_pixels = {self.grow_button: edit.grow, self.shrink_button: edit.shrink}
+        by_pixels = {self.grow_button: cleaning.grow, self.shrink_button: cleaning.shrink}
         whole = {
-            self.fill_button: edit.fill_holes,
-            self.smooth_button: edit.smooth_border,
-            self.largest_button: edit.keep_largest,
+            self.fill_button: cleaning.fill_holes,
+            self.smooth_button: cleaning.smooth_border,
+            self.largest_button: cleaning.keep_largest,
             self.clear_button: np.zeros_like,
         }
         self._edits = (*by_pixels, *whole)

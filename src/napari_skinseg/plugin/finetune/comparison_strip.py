@@ -11,10 +11,10 @@ from qtpy.QtGui import QIcon, QImage, QPixmap
 from qtpy.QtWidgets import QDialog, QLabel, QListWidget, QListWidgetItem, QVBoxLayout, QWidget
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, check
+from napari_skinseg.events import CancelToken, raise_if_cancelled
 from napari_skinseg.finetuning.verdict import Compared
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import CYAN, overlay, read_mask
+from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask
 from napari_skinseg.plugin.background import Background, Job, Outcome, Report
 from napari_skinseg.plugin.forms import WrappingText
 from napari_skinseg.plugin.session import report_failure
@@ -71,7 +71,7 @@ class Strip(QWidget):
 
         def work(report: Report, cancel: CancelToken) -> None:
             for number, case in enumerate(cases):
-                check(cancel)
+                raise_if_cancelled(cancel)
                 with suppress(BadInput):  # a photo that vanished meanwhile stays blank; a click says why
                     report((number, draw(case, (2 * _SMALL[0], 2 * _SMALL[1]))))
 
@@ -135,7 +135,7 @@ def draw(case: Compared, size: tuple[int, int]) -> QImage:
     photo.thumbnail(size, reducing_gap=2.0)
     pixels = np.asarray(photo)
     for path, colour in ((case.mask, YOURS), (case.base_mask, BASE), (case.candidate_mask, CANDIDATE)):
-        pixels = overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the models' are of other sizes
+        pixels = draw_overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the models' are of other sizes
     pixels = np.ascontiguousarray(pixels)
     return QImage(pixels.data, photo.width, photo.height, pixels.strides[0], QImage.Format.Format_RGB888).copy()
 

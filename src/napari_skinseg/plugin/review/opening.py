@@ -9,7 +9,7 @@ from pathlib import Path
 from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
-from napari_skinseg.files import output_folder
+from napari_skinseg.files import make_output_folder
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.project.project import (
     Order,
@@ -130,7 +130,7 @@ def may_be_gone(owner: Owner | None, now: Callable[[], datetime] = datetime.now)
 
 def _make(place: Path) -> None:
     try:
-        output_folder(place)
+        make_output_folder(place)
     except BadInput as error:
         raise NoPlace(
             f"{place.parent} cannot be written to, so masks cannot be kept beside the photos; choose a folder for them."

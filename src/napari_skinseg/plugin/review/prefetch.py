@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, check
+from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
 from napari_skinseg.plugin.background import Outcome, Report, Work
 from napari_skinseg.plugin.session import Session, preferred_device
 from napari_skinseg.project.project import Photo, Project
@@ -107,7 +107,7 @@ class Ahead:
             for done, one in enumerate(photos):
                 photo = project.photo(one)
                 report(Event("predict", done, len(photos), photo.name))
-                check(cancel)
+                raise_if_cancelled(cancel)
                 if photo.predicted_file:
                     continue
                 try:
@@ -136,7 +136,7 @@ class Ahead:
 
     def _tasks(self, cancel: CancelToken) -> Iterator[tuple[Project, Ready]]:
         while True:
-            check(cancel)
+            raise_if_cancelled(cancel)
             with self._lock:
                 task, project, model = self._next_task(), self._project, self._model
             if task is None or project is None:

@@ -9,7 +9,7 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtGui import QImage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, check
+from napari_skinseg.events import CancelToken, raise_if_cancelled
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.plugin.background import Background, Outcome, Report
 
@@ -53,7 +53,7 @@ class Thumbnails(QObject):
 
     def _read_all(self, report: Report, cancel: CancelToken) -> None:
         while True:
-            check(cancel)
+            raise_if_cancelled(cancel)
             try:
                 photo, path = self._waiting.popitem()  # the newest wish first
             except KeyError:

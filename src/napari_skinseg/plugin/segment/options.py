@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
-from napari_skinseg.pixels.mask import CleanUp
+from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.forms import create_editors, field_tooltips
 from napari_skinseg.segmentation.options import SegmentOptions
 

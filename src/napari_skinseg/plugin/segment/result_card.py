@@ -6,9 +6,9 @@ from qtpy.QtWidgets import QFrame, QPushButton, QVBoxLayout
 
 from napari_skinseg.measurement.measure import NOTE, Value, three_digits
 from napari_skinseg.plugin.forms import WrappingText
-from napari_skinseg.segmentation.confidence import Verdict
+from napari_skinseg.segmentation.confidence import ConfidenceLevel
 
-_COLOURS: dict[Verdict, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#4d5b73"}
+_COLOURS: dict[ConfidenceLevel, str] = {"good": "#1b7a45", "check": "#8a5a00", "poor": "#b3261e", "empty": "#4d5b73"}
 """White text is legible on each, in napari's dark and light themes."""
 
 
@@ -33,7 +33,7 @@ class ResultCard(QFrame):
         self.hide()
         self._say_figures("")
 
-    def show_verdict(self, words: str, verdict: Verdict, tooltip: str, *, withheld: bool = False) -> None:
+    def show_verdict(self, words: str, verdict: ConfidenceLevel, tooltip: str, *, withheld: bool = False) -> None:
         """Say how good the mask is expected to be, and offer an outline that was withheld; earlier figures go."""
         self.verdict.setText(words.replace(" %", "\u00a0%"))
         self.verdict.setToolTip(tooltip)

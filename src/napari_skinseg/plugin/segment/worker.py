@@ -10,14 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_skinseg.errors import Cancelled
-from napari_skinseg.events import CancelToken, Event, check
+from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
-from napari_skinseg.pixels.mask import CleanUp
+from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Segmenters
-from napari_skinseg.segmentation.confidence import Outline, Verdict, confidence_in_words, outline
+from napari_skinseg.segmentation.confidence import ConfidenceLevel, MaskDecision, decide_mask, describe_confidence
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
@@ -45,7 +45,7 @@ class Result:
     withheld: bool
     options: SegmentOptions
     words: str
-    verdict: Verdict
+    verdict: ConfidenceLevel
     provenance: dict[str, Any]
 
 
@@ -85,12 +85,12 @@ def segment_photos(
     report(Event("load", message=f"Loading {model}…"))
     segmenter = segmenters.get(model, device)
     for done, image in enumerate(images):
-        check(cancel)
+        raise_if_cancelled(cancel)
         report(Event("segment", done, len(images), f"Segmenting {image.name}…"))
         try:
             rgb = image.read()
             result = _segment(image, rgb, options, segmenter)
-            check(cancel)
+            raise_if_cancelled(cancel)
             report(result)
             report(measured(result, rgb))
         except Cancelled:
@@ -103,7 +103,7 @@ def segment_photos(
 def outline_again(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
     """The result that other options give, from the kept probability."""
     options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
-    found = outline(result.probability, result.spec, threshold, clean_up, always_outline)
+    found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline)
     return _result(result.image, result.spec, result.probability, found, options, result.provenance)
 
 
@@ -162,7 +162,7 @@ def _segment(image: LayerPhoto, rgb: NDArray[np.uint8], options: SegmentOptions,
         "napari_skinseg": version("napari-skinseg"),
     }
     options = replace(options, threshold=found.threshold)
-    drawn = Outline(found.mask, found.confidence, found.withheld)
+    drawn = MaskDecision(found.mask, found.confidence, found.withheld)
     return _result(image, segmenter.spec, found.probability, drawn, options, provenance)
 
 
@@ -170,11 +170,11 @@ def _result(
     image: LayerPhoto,
     spec: ModelSpec,
     probability: NDArray[np.float32],
-    found: Outline,
+    found: MaskDecision,
     options: SegmentOptions,
     provenance: dict[str, Any],
 ) -> Result:
-    words, verdict = confidence_in_words(found, spec.no_lesion)
+    words, verdict = describe_confidence(found, spec.no_lesion)
     if not found.mask.any() and not found.withheld:
         highest = float(probability.max())
         words += f" The highest probability in it is {highest:.2f}, the threshold {options.threshold:.2f}."

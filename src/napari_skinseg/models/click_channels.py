@@ -29,7 +29,7 @@ class Click:
     include: bool = True
 
 
-def guidance(
+def encode_clicks(
     shape: tuple[int, int],
     image_shape: tuple[int, int],
     clicks: Sequence[Click] = (),

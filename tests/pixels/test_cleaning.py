@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.edit import fill_holes, grow, keep_largest, shrink, smooth_border
+from napari_skinseg.pixels.cleaning import fill_holes, grow, keep_largest, shrink, smooth_border
 
 MASKS = hnp.arrays(bool, hnp.array_shapes(min_dims=2, max_dims=2, min_side=1, max_side=24))
 DISTANCES = st.floats(0.5, 30)

@@ -11,7 +11,7 @@ from scipy import ndimage
 _FIELD_SIDE = 600  # px; the dark field is large and smooth, so it is looked for in a small copy
 
 
-def dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
+def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The black surround that a dermoscope's round field of view leaves in the corners, `[H, W]`.
 
     It is what is nearly black and connected to a corner of the frame, grown through its soft rim. One dark corner that
@@ -22,7 +22,7 @@ def dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.
         lesion: the mask, bool `[H, W]`.
     """
     factor = max(1, -(-max(lesion.shape) // _FIELD_SIDE))
-    brightest, inside = shrink(rgb, factor).max(axis=2), shrink_mask(lesion, factor)
+    brightest, inside = downsample(rgb, factor).max(axis=2), downsample_mask(lesion, factor)
     black = brightest < 50
     labels, _ = ndimage.label(black)
     # Also a little inwards, because some photos carry a bright line along the frame.
@@ -45,7 +45,7 @@ def dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.
     return np.repeat(np.repeat(field, factor, axis=0), factor, axis=1)[: lesion.shape[0], : lesion.shape[1]]
 
 
-def foreign(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], diagonal: float) -> NDArray[np.bool_]:
+def find_artefact_pixels(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], diagonal: float) -> NDArray[np.bool_]:
     """Hair, ruler ticks, glare and ink, `[H, W]`, each with a margin of a pixel.
 
     Args:
@@ -66,12 +66,12 @@ def foreign(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], diagonal: float) 
     return np.asarray(ndimage.binary_dilation(_thin_dark_lines(rgb[..., 0], lesion, diagonal) | glare | ink))
 
 
-def shrink(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
+def downsample(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
     """Mean of every `factor` x `factor` pixels."""
     return rgb if factor == 1 else np.asarray(Image.fromarray(rgb).reduce(factor))
 
 
-def shrink_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
+def downsample_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
     """Majority of every `factor` x `factor` pixels."""
     return mask if factor == 1 else np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(factor)) >= 128
 

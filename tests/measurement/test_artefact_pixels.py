@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from skimage.draw import disk, line
 
-from napari_skinseg.measurement.valid import dark_field, foreign
+from napari_skinseg.measurement.artefact_pixels import find_artefact_pixels, find_dark_field
 
 SHAPE = (450, 600)
 DIAGONAL = float(np.hypot(*SHAPE))
@@ -27,7 +27,7 @@ def with_black_surround(rgb, radius=290):
 
 
 def test_a_photo_without_a_surround_has_no_dark_field():
-    assert not dark_field(*photo()).any()
+    assert not find_dark_field(*photo()).any()
 
 
 @pytest.mark.parametrize("scale", [1, 3])
@@ -35,7 +35,7 @@ def test_the_black_corners_are_the_dark_field_at_any_resolution(scale):
     rgb, mask = photo()
     outside = with_black_surround(rgb)
     rgb, mask, outside = (np.repeat(np.repeat(a, scale, axis=0), scale, axis=1) for a in (rgb, mask, outside))
-    found = dark_field(rgb, mask)
+    found = find_dark_field(rgb, mask)
     assert found.shape == mask.shape
     assert (found & outside).sum() > 0.99 * outside.sum()
     assert (found & ~outside).sum() < 0.05 * outside.sum()
@@ -46,14 +46,14 @@ def test_a_bright_line_along_the_frame_does_not_hide_the_dark_field():
     outside = with_black_surround(rgb)
     rgb[[0, 1, -1, -2]] = 255
     rgb[:, [0, 1, -1, -2]] = 255
-    assert (dark_field(rgb, mask) & outside).sum() > 0.9 * outside[2:-2, 2:-2].sum()
+    assert (find_dark_field(rgb, mask) & outside).sum() > 0.9 * outside[2:-2, 2:-2].sum()
 
 
 def test_a_black_lesion_in_one_corner_is_lesion_and_no_dark_field():
     rgb, mask = photo()
     mask[:120, :160] = True
     rgb[:120, :160] = 10
-    assert not dark_field(rgb, mask).any()
+    assert not find_dark_field(rgb, mask).any()
 
 
 def test_a_hair_a_glare_spot_and_an_ink_mark_are_foreign_and_the_lesion_is_not():
@@ -64,7 +64,7 @@ def test_a_hair_a_glare_spot_and_an_ink_mark_are_foreign_and_the_lesion_is_not()
     glare, ink = np.zeros(SHAPE, dtype=bool), np.zeros(SHAPE, dtype=bool)
     glare[disk((240, 270), 6)], ink[disk((80, 500), 30)] = True, True
     rgb[hair], rgb[glare], rgb[ink] = (40, 30, 25), 255, (90, 50, 160)
-    found = foreign(rgb, mask, DIAGONAL)
+    found = find_artefact_pixels(rgb, mask, DIAGONAL)
     for thing in (hair, glare, ink):
         assert (found & thing).sum() > 0.95 * thing.sum()
     wanted = hair | glare | ink
@@ -74,9 +74,9 @@ def test_a_hair_a_glare_spot_and_an_ink_mark_are_foreign_and_the_lesion_is_not()
 def test_blue_grey_pigment_in_the_lesion_is_no_ink_and_a_bluish_photo_is_not_all_ink():
     rgb, mask = photo()
     rgb[disk((225, 300), 30)] = (80, 90, 125)
-    assert not foreign(rgb, mask, DIAGONAL).any()
+    assert not find_artefact_pixels(rgb, mask, DIAGONAL).any()
     bluish = np.full((*SHAPE, 3), (150, 160, 230), dtype=np.uint8)
-    assert not foreign(bluish, mask, DIAGONAL).any()
+    assert not find_artefact_pixels(bluish, mask, DIAGONAL).any()
 
 
 def test_a_pigment_network_is_not_taken_for_hair():
@@ -84,11 +84,11 @@ def test_a_pigment_network_is_not_taken_for_hair():
     grid = np.zeros(SHAPE, dtype=bool)
     grid[::8], grid[:, ::8] = True, True
     rgb[grid & mask] = (70, 45, 35)
-    assert foreign(rgb, mask, DIAGONAL).sum() < 0.01 * mask.sum()
+    assert find_artefact_pixels(rgb, mask, DIAGONAL).sum() < 0.01 * mask.sum()
 
 
 def test_a_lesion_that_fills_the_frame_is_no_problem():
     rgb = np.full((40, 50, 3), LESION, dtype=np.uint8)
     everything = np.ones((40, 50), dtype=bool)
-    assert not foreign(rgb, everything, 64.0).any()
-    assert not dark_field(rgb, everything).any()
+    assert not find_artefact_pixels(rgb, everything, 64.0).any()
+    assert not find_dark_field(rgb, everything).any()
