@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases, read_splits, search
+from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases, read_splits
 from napari_skinseg.errors import BadInput
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
@@ -44,7 +44,7 @@ def pairs(folder):
 # --- layouts ---------------------------------------------------------------------------------------------------------
 
 
-def test_ham10000_is_known_as_it_comes_from_dataverse(lay):
+def test_ham10000_from_dataverse_is_read(lay):
     masks = "HAM10000_segmentations_lesion_tschandl"
     folder = lay(
         "HAM10000_images_part_1/ISIC_0024306.jpg",
@@ -56,16 +56,15 @@ def test_ham10000_is_known_as_it_comes_from_dataverse(lay):
     header = ("lesion_id", "image_id", "dx", "dx_type")
     rows = [("HAM_0000118", "ISIC_0024306", "bkl", "histo"), ("HAM_0002730", "ISIC_0029306", "mel", "histo")]
     table(folder / "HAM10000_metadata", header, *rows, delimiter="\t")
-    found = search(folder)
-    assert [(case.id, case.group, case.diagnosis) for case in found.cases] == [
+    found = find_cases(folder)
+    assert [(case.id, case.group, case.diagnosis) for case in found] == [
         ("ISIC_0024306", "HAM_0000118", "bkl"),
         ("ISIC_0029306", "HAM_0002730", "mel"),
     ]
-    assert all(case.mask.stem == f"{case.id}_segmentation" for case in found.cases)
-    assert found.orphans == ()
+    assert all(case.mask.stem == f"{case.id}_segmentation" for case in found)
 
 
-def test_the_second_copy_of_every_photo_in_kaggles_ham10000_is_left_out(lay):
+def test_identical_copies_of_a_photo_are_left_out(lay):
     folder = lay("HAM10000_images_part_1/ISIC_1.jpg", "masks/ISIC_1_segmentation.png")
     copy = folder / "copy" / "ham10000_images_part_1" / "ISIC_1.jpg"
     copy.parent.mkdir(parents=True)
@@ -97,7 +96,7 @@ def test_photo_and_mask_side_by_side_are_paired(lay, mask):
     assert pairs(lay("a.jpg", "b.jpg", mask)) == {"a.jpg": mask, "b.jpg": None}
 
 
-def test_the_folder_for_each_image_of_ph2_is_known(lay):
+def test_ph2_with_a_folder_per_photo_is_read(lay):
     folder = lay(
         "PH2 Dataset images/IMD003/IMD003_Dermoscopic_Image/IMD003.bmp",
         "PH2 Dataset images/IMD003/IMD003_lesion/IMD003_lesion.bmp",
@@ -107,24 +106,18 @@ def test_the_folder_for_each_image_of_ph2_is_known(lay):
     assert (case.id, case.image.name, case.mask.name) == ("IMD003", "IMD003.bmp", "IMD003_lesion.bmp")
 
 
-def test_a_photo_that_is_called_lesion_is_a_photo(lay):
+def test_a_photo_with_lesion_in_its_name_is_a_photo(lay):
     assert pairs(lay("back_lesion.jpg", "arm.jpg")) == {"arm.jpg": None, "back_lesion.jpg": None}
 
 
-def test_our_own_results_and_the_other_files_of_isic_are_neither_photo_nor_mask(lay):
+def test_our_overlays_and_other_isic_files_are_ignored(lay):
     folder = lay(
         "a.jpg", "a_overlay.png", "a_superpixels.png", "GroundTruth/a_attribute_globules.png", "a_segmentation.png"
     )
     assert pairs(folder) == {"a.jpg": "a_segmentation.png"}
-    assert search(folder).orphans == ()
 
 
-def test_masks_that_belong_to_no_photo_are_reported(lay):
-    folder = lay("images/a.jpg", "masks/a.png", "masks/b.png")
-    assert search(folder).orphans == (folder / "masks" / "b.png",)
-
-
-def test_photos_of_one_name_keep_their_own_mask_and_get_an_id_with_their_folder(lay):
+def test_photos_with_equal_names_get_their_own_mask_and_an_id_with_folder(lay):
     folder = lay("p1/images/1.jpg", "p1/masks/1.png", "p2/images/1.jpg", "p3/images/1.jpg", "p3/masks/1.png")
     assert pairs(folder) == {
         "p1/images/1.jpg": "p1/masks/1.png",
@@ -134,13 +127,13 @@ def test_photos_of_one_name_keep_their_own_mask_and_get_an_id_with_their_folder(
     assert [case.id for case in find_cases(folder)] == ["p1/images/1", "p2/images/1", "p3/images/1"]
 
 
-def test_a_root_that_is_itself_called_masks_says_nothing_about_its_files(lay, tmp_path):
+def test_the_name_of_the_searched_folder_does_not_make_files_masks(lay, tmp_path):
     lay("masks/a.jpg", "masks/a_segmentation.png")
     assert pairs(tmp_path / "masks") == {"a.jpg": "a_segmentation.png"}
 
 
 @pytest.mark.parametrize("name", ["nothing", "table.csv"])
-def test_what_is_no_folder_is_refused(tmp_path, name):
+def test_a_path_that_is_not_a_folder_is_refused(tmp_path, name):
     (tmp_path / "table.csv").touch()
     with pytest.raises(BadInput, match="is not a folder"):
         find_cases(tmp_path / name)
@@ -154,27 +147,19 @@ def test_a_folder_without_photos_is_refused(lay):
 # --- metadata --------------------------------------------------------------------------------------------------------
 
 
-def test_a_table_one_level_below_and_names_with_suffix_are_understood(lay):
+def test_metadata_in_a_subfolder_with_file_suffixes_is_read(lay):
     folder = lay("data/a.jpg", "data/b.jpg")
     table(folder / "data" / "meta.csv", ("image", "patient_id", "diagnosis"), ("a.jpg", "p1", "mel"))
     assert [(case.group, case.diagnosis) for case in find_cases(folder)] == [("p1", "mel"), ("", "")]
 
 
-def test_several_tables_complete_each_other_and_other_tables_do_no_harm(lay):
+def test_several_metadata_tables_are_merged_and_other_tables_ignored(lay):
     folder = lay("a.jpg")
     table(folder / "1.csv", ("image_id", "dx"), ("a", "nv"))
     table(folder / "2.csv", ("image_id", "lesion_id"), ("a", "L1"))
     table(folder / "3.csv", ("price", "amount"), (1, 2))
     (folder / "4.csv").write_bytes(b"\xff\xfe\x00\x81")
     assert [(case.group, case.diagnosis) for case in find_cases(folder)] == [("L1", "nv")]
-
-
-def test_the_group_can_be_any_column_that_the_person_names(lay):
-    folder = lay("a.jpg")
-    table(folder / "meta.csv", ("image_id", "lesion_id", "visit"), ("a", "L1", "V7"))
-    assert find_cases(folder, group_column="visit")[0].group == "V7"
-    with pytest.raises(BadInput, match="column 'vist'"):
-        find_cases(folder, group_column="vist")
 
 
 # --- splits ----------------------------------------------------------------------------------------------------------
@@ -186,14 +171,14 @@ def cases(*ids, source="ham10000"):
     return [Case(name, Path(f"{name}.jpg"), source=source) for name in ids]
 
 
-def test_a_split_file_chooses_cases_and_tells_their_group_and_diagnosis(tmp_path):
+def test_a_split_file_selects_cases_and_adds_group_and_diagnosis(tmp_path):
     splits = table(tmp_path / "s.csv", HEADER, ("d", "a", "L1", "train", "nv"), ("d", "b", "L2", "val", "mel"))
     (case,) = apply_splits(cases("a", "b", "c"), splits, "val")
     assert (case.id, case.group, case.split, case.diagnosis) == ("b", "L2", "val", "mel")
     assert [row.id for row in read_splits(splits)] == ["a", "b"]
 
 
-def test_an_id_in_several_datasets_is_told_apart_by_the_name_of_the_folder(tmp_path):
+def test_the_folder_name_selects_the_dataset_of_an_ambiguous_id(tmp_path):
     splits = table(
         tmp_path / "s.csv",
         HEADER,
@@ -207,7 +192,7 @@ def test_an_id_in_several_datasets_is_told_apart_by_the_name_of_the_folder(tmp_p
         apply_splits(cases("a", source="mine"), splits)
 
 
-def test_a_split_that_no_case_is_in_is_refused_with_those_there_are(tmp_path):
+def test_a_split_without_cases_is_refused_and_the_existing_splits_named(tmp_path):
     splits = table(tmp_path / "s.csv", HEADER, ("d", "a", "", "train", ""), ("d", "b", "", "val", ""))
     with pytest.raises(BadInput, match=r"'tset' \(it has: train, val\)"):
         apply_splits(cases("a", "b"), splits, "tset")
@@ -223,7 +208,7 @@ def test_a_split_that_no_case_is_in_is_refused_with_those_there_are(tmp_path):
         ([], "no column 'id'"),
     ],
 )
-def test_a_file_that_is_no_split_file_is_refused_by_name(tmp_path, rows, says):
+def test_a_file_that_is_not_a_split_file_is_refused_by_name(tmp_path, rows, says):
     path = table(tmp_path / "s.csv", *rows)
     with pytest.raises(BadInput, match=says) as caught:
         read_splits(path)
@@ -249,9 +234,8 @@ def test_a_missing_split_file_is_refused(tmp_path):
         ("isic_fullres", {"fullres": 41}),
     ],
 )
-def test_every_real_photo_has_its_mask_and_its_split(folder, counts):
-    found = search(DATA / folder)
-    assert all(case.mask and case.mask.stem == f"{case.image.stem}_segmentation" for case in found.cases)
-    assert found.orphans == ()
+def test_every_photo_of_the_real_datasets_has_its_mask_and_split(folder, counts):
+    found = find_cases(DATA / folder)
+    assert all(case.mask and case.mask.stem == f"{case.image.stem}_segmentation" for case in found)
     for split, count in counts.items():
-        assert len(apply_splits(found.cases, DATA / "splits.csv", split)) == count
+        assert len(apply_splits(found, DATA / "splits.csv", split)) == count

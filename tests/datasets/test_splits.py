@@ -1,4 +1,4 @@
-"""Dividing cases: no lesion on two sides, the shares that were asked for, the same again tomorrow."""
+"""Splits: each lesion is in one split, fractions are as given, results are reproducible."""
 
 from collections import Counter, defaultdict
 from pathlib import Path
@@ -32,7 +32,7 @@ def cohort(photos, photos_per_lesion=2, seed=0, source="mine"):
     val=st.floats(0.05, 0.4),
     test=st.sampled_from([0, 0.1, 0.3]),
 )
-def test_however_it_is_divided_no_lesion_is_on_two_sides_and_no_split_is_empty(photos, per_lesion, seed, val, test):
+def test_no_lesion_is_in_two_splits_and_no_split_is_empty(photos, per_lesion, seed, val, test):
     cases = cohort(photos, per_lesion, seed)
     splits = {"train", "val", "test"} if test else {"train", "val"}
     if len({case.group for case in cases}) < len(splits):
@@ -46,7 +46,7 @@ def test_however_it_is_divided_no_lesion_is_on_two_sides_and_no_split_is_empty(p
     assert [case.id for case in divided] == [case.id for case in cases]
 
 
-def test_the_splits_have_the_shares_that_were_asked_for_in_every_diagnosis():
+def test_splits_have_the_given_fractions_in_every_diagnosis():
     divided = divide(cohort(3000), SplitOptions(val=0.1, test=0.2))
     for diagnosis in ("nv", "mel", "bkl", "df"):
         counts = Counter(case.split for case in divided if case.diagnosis == diagnosis)
@@ -60,14 +60,14 @@ def test_many_rare_diagnoses_do_not_all_go_to_train():
     assert Counter(case.split for case in divide(cases)) == {"train": 80, "val": 10, "test": 10}
 
 
-def test_the_same_seed_divides_the_same_however_the_cases_are_ordered_and_another_seed_differently():
+def test_the_split_depends_on_the_seed_and_not_on_the_order():
     cases = cohort(200)
     first = {case.id: case.split for case in divide(cases)}
     assert {case.id: case.split for case in divide(cases[::-1])} == first
     assert {case.id: case.split for case in divide(cases, SplitOptions(seed=1))} != first
 
 
-def test_photos_without_a_lesion_id_are_divided_one_by_one_and_the_person_is_told():
+def test_photos_without_lesion_id_are_split_separately_with_a_warning():
     events = []
     cases = [Case(f"p{i}", Path(f"p{i}.jpg")) for i in range(50)]
     assert Counter(case.split for case in divide(cases, on_event=events.append)) == {"train": 40, "val": 5, "test": 5}
@@ -75,13 +75,13 @@ def test_photos_without_a_lesion_id_are_divided_one_by_one_and_the_person_is_tol
     assert event.message.startswith("The photos have no lesion or patient id")
 
 
-def test_nobody_is_warned_when_every_photo_has_its_lesion():
+def test_there_is_no_warning_if_every_photo_has_a_lesion_id():
     events = []
     divide(cohort(50), on_event=events.append)
     assert events == []
 
 
-def test_a_split_file_survives_a_round_trip_by_apply_splits(tmp_path):
+def test_a_written_split_file_is_applied_again_without_change(tmp_path):
     divided = divide(cohort(100) + cohort(100, seed=1, source="other"))
     write_splits(tmp_path / "splits.csv", divided)
     assert len(read_splits(tmp_path / "splits.csv")) == 200
@@ -99,6 +99,6 @@ def test_too_few_lesions_are_refused():
 @pytest.mark.parametrize(
     "options", [SplitOptions(val=1), SplitOptions(0.5, 0.5), SplitOptions(-0.1), SplitOptions(seed=-1)]
 )
-def test_shares_that_make_no_sense_are_refused(options):
+def test_fractions_out_of_range_are_refused(options):
     with pytest.raises(BadInput, match="; give"):
         divide(cohort(20), options)

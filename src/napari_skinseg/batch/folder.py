@@ -27,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_skinseg.datasets.dataset import RECORDS
+from napari_skinseg.datasets.records import RECORDS
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
 from napari_skinseg.files import atomic, make_output_folder, write_json, write_text

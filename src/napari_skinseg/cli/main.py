@@ -230,7 +230,7 @@ def train(
             check_cases(_cases(*where), on_event=on_event, cancel=cancel)
             for where in ((folders, splits, "train"), (validation or folders, splits, "val"))
         )
-        say(f"To learn from: {cases.in_words()}\nTo choose by: {judges.in_words()}", quiet=output.quiet)
+        say(f"To learn from: {cases.as_text()}\nTo choose by: {judges.as_text()}", quiet=output.quiet)
         outcome = run_training(cases.usable, judges.usable, options, out, on_event, cancel)
     if output.json:
         print_json(asdict(outcome))

@@ -1,1 +1,1 @@
-"""Folders of photos and masks as cases, checks of them, and splits by lesion."""
+"""Folders of photos and masks: find cases, check them, split them by lesion."""
