@@ -11,7 +11,7 @@ import torch
 from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
 from napari_skinseg.device import Runner, choose_device
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, jaccard, summarise
-from napari_skinseg.training.calibrate import read_ahead
+from napari_skinseg.training.calibrate import read_cases
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
 TRAIN = ("ham10000", "ham10000_crop256", "isic2018")
@@ -33,7 +33,7 @@ def photos(data: Path, datasets: Sequence[str], split: str, count: int, seed: in
 
 def jaccards(predict: Predict, cases: Sequence[Case]) -> list[float]:
     """Jaccard of predicted and true mask of each photo, at the resolution of the photo."""
-    return [jaccard(predict(image), truth) for _, image, truth in read_ahead(cases)]
+    return [jaccard(predict(image), truth) for _, image, truth in read_cases(cases)]
 
 
 def dices(values: Sequence[float]) -> np.ndarray:

@@ -98,7 +98,7 @@ def child(job: Path) -> None:
         assert outcome.candidate is not None
         assert outcome.verdict is not None
         verdict, model = ("yes" if outcome.verdict.better else "no"), load(outcome.candidate)
-        verdict += f" ({outcome.verdict.passes} passes, mix {outcome.verdict.mix:g})"
+        verdict += f" ({outcome.verdict.passes} passes, mix {outcome.verdict.mixing_coefficient:g})"
     else:
         verdict, model = "–", _plain(Path(task["base"]), cases)
     seconds = time.process_time() - start
@@ -145,7 +145,7 @@ def _plain_rows(cases: Sequence[Case]) -> list[dict[str, str]]:
 
 
 def _dice(segmenter: Any, row: dict[str, str]) -> float:
-    from napari_skinseg.finetuning.run import OUTLINED
+    from napari_skinseg.finetuning.judging import OUTLINED
     from napari_skinseg.pixels.image import read_image
 
     image = read_image(row["image"])
@@ -162,7 +162,7 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
     from napari_skinseg.finetuning.run import ARTEFACTS, WEIGHT_DECAY
     from napari_skinseg.models.bundle import load
     from napari_skinseg.training.augment import Read, training_transform
-    from napari_skinseg.training.fit import Learner
+    from napari_skinseg.training.loop import TrainingLoop
 
     model, options = load(base), FineTuneOptions()
     read = Read(model.spec.input_size)
@@ -177,7 +177,7 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
             generator=torch.Generator().manual_seed(number),
         )
 
-    learner = Learner(
+    loop = TrainingLoop(
         copy.deepcopy(model.network),
         choose_device(),
         (model.spec.mean, model.spec.std),
@@ -191,9 +191,9 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
         on_step=lambda step, loss: None,
     )
     for number in range(passes):
-        learner.one_pass(number, loader(number), NeverCancelled())
-    learner.close()
-    return replace(model, network=learner.network.eval())
+        loop.run_pass(number, loader(number), NeverCancelled())
+    loop.close()
+    return replace(model, network=loop.network.eval())
 
 
 def _cases(data: Path, dataset: str, split: str) -> list[Case]:

@@ -20,7 +20,7 @@ from napari_skinseg.phantoms.artefacts import ARTEFACTS, add_artefact
 from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.pixels.metrics import dice, summarise
 from napari_skinseg.training.augment import RandomPlainSkin
-from napari_skinseg.training.calibrate import read_ahead
+from napari_skinseg.training.calibrate import read_cases
 from segment import load_warning, machine
 
 SHAPE = (450, 600)
@@ -82,7 +82,7 @@ def _lesions_and_skin(data: Path, count: int) -> tuple[list[np.ndarray], list[np
     cut = RandomPlainSkin(1.0)
     cut.set_random_state(0)
     lesions, skin = [], []
-    for _, image, truth in read_ahead(photos(data, JUDGE, "test", count)):
+    for _, image, truth in read_cases(photos(data, JUDGE, "test", count)):
         lesions.append(image)
         piece = cut({"image": image, "mask": truth})
         if not piece["mask"].any():

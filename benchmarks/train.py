@@ -32,7 +32,7 @@ from napari_skinseg.events import NeverCancelled
 from napari_skinseg.models.network import DEFAULT_NETWORK, build
 from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.training.augment import MARGIN, training_transform
-from napari_skinseg.training.fit import Learner
+from napari_skinseg.training.loop import TrainingLoop
 from napari_skinseg.training.options import TrainOptions
 from napari_skinseg.training.run import MEAN, STD
 from segment import load_warning, machine
@@ -85,7 +85,7 @@ def _measure_training(
 ) -> tuple[float, float]:
     """Seconds of waiting for batches and seconds in total, of one pass after one pass to warm up."""
     steps = len(samples) // options.batch_size
-    learner = Learner(
+    loop = TrainingLoop(
         build(DEFAULT_NETWORK),
         choose_device(device),
         (MEAN, STD),
@@ -102,9 +102,9 @@ def _measure_training(
     for number in range(2):
         feed = _Timed(loader)
         start = time.perf_counter()
-        learner.one_pass(number, feed, NeverCancelled())
+        loop.run_pass(number, feed, NeverCancelled())
         whole = time.perf_counter() - start
-    learner.close()
+    loop.close()
     return feed.waited, whole
 
 

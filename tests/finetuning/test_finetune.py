@@ -18,7 +18,7 @@ from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput
 from napari_skinseg.finetuning.evidence import Evidence, collect
 from napari_skinseg.finetuning.finetune import fine_tune
-from napari_skinseg.finetuning.fits import MIXES, choose
+from napari_skinseg.finetuning.fits import MIXING_COEFFICIENTS, choose_coefficient
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.runs import adopt, default_run_folder, discard, history, revert, undecided
 from napari_skinseg.models import bundle, store
@@ -96,12 +96,12 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
 
 def test_most_of_the_style_is_chosen_unless_less_is_clearly_better():
     def choice(*gains: float) -> float:
-        noise = np.outer(np.tile([0.02, -0.02], 10), MIXES)
-        return MIXES[choose(dict(enumerate(0.85 + np.array(gains) + noise)))]
+        noise = np.outer(np.tile([0.02, -0.02], 10), MIXING_COEFFICIENTS)
+        return MIXING_COEFFICIENTS[choose_coefficient(dict(enumerate(0.85 + np.array(gains) + noise)))]
 
     assert choice(0.01, 0.02, 0.0195) == 0.75
     assert choice(0.00, -0.01, -0.03) == 0.25
-    assert MIXES[choose({})] == 0.5
+    assert MIXING_COEFFICIENTS[choose_coefficient({})] == 0.5
 
 
 def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):
@@ -214,13 +214,13 @@ def test_models_that_stand_in_the_runs_folder_are_left_alone(tmp_path, clinic, s
     assert not outcome.candidate.exists()
     assert everything_in(other) == before
     (tmp_path / "models0").mkdir()
-    with pytest.raises(BadInput, match="exists and is of no run"):
+    with pytest.raises(BadInput, match="exists and does not belong to a run"):
         fine_tune(spot_finder, collect(tmp_path / "clinic"), replace(SHORT, name="models0"), tmp_path)
 
 
 def test_three_cases_are_not_measured(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(3))
-    assert "too few" in evidence.in_words(SHORT)
+    assert "too few" in evidence.describe(SHORT)
     verdict = fine_tune(spot_finder, evidence, replace(SHORT, passes=2), tmp_path / "run").verdict
     assert not verdict.measured
     assert not verdict.better
@@ -228,7 +228,7 @@ def test_three_cases_are_not_measured(tmp_path, clinic, spot_finder):
 
 def test_many_cases_are_judged_on_a_share_held_out_once(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(64))
-    parts = evidence.held_out(4, 0)
+    parts = evidence.split_folds(4, 0)
     assert [len(part) for part in parts] == [16]
     outcome = fine_tune(spot_finder, evidence, replace(SHORT, passes=1), tmp_path / "run")
     assert outcome.verdict.base.cases == 16
@@ -246,7 +246,7 @@ def test_photos_of_one_lesion_are_held_out_together_and_every_photo_once(groups,
     cases = tuple(Case(str(n), Path(f"{n}.png"), Path("m.png"), group=str(g)) for n, g in enumerate(groups))
     accepted = min(accepted, len(cases))
     evidence = Evidence(cases[accepted:], cases[:accepted])
-    parts = evidence.held_out(folds, seed)
+    parts = evidence.split_folds(folds, seed)
     if len(set(groups)) < 2:
         assert parts == []
         return
@@ -339,7 +339,7 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spo
     import torch
 
     from napari_skinseg.events import NeverCancelled
-    from napari_skinseg.finetuning.run import FineTuner
+    from napari_skinseg.finetuning.run import FineTuningRun
 
     def little_memory(layer, inputs):
         if layer.training and len(inputs[0]) > 2:
@@ -347,12 +347,12 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spo
 
     said = []
     options = replace(SHORT, passes=1, name="tuned", folds=2)
-    tuner = FineTuner(
+    run = FineTuningRun(
         store.find(spot_finder), collect(clinic(8)), options, tmp_path / "run", said.append, NeverCancelled()
     )
     (tmp_path / "run").mkdir()
-    tuner.base.network.register_forward_pre_hook(little_memory)
-    outcome = tuner.run()
+    run.base.network.register_forward_pre_hook(little_memory)
+    outcome = run.run()
     assert outcome.verdict is not None
     assert [event.message for event in said if event.stage == "message"] == [
         "Memory ran out; going on with 2 photos at a time."

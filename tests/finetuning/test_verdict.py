@@ -5,20 +5,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_skinseg.finetuning.verdict import Compared, Verdict, judge
+from napari_skinseg.finetuning.verdict import ComparedPhoto, Verdict, judge_candidate
 
 PHANTOMS = ([0.95] * 12, [0.94] * 12)
 
 
 def rows(base, candidate, status="corrected", failed=(False, False)):
     return [
-        Compared(f"{status}-{n}", Path("a.png"), Path("m.png"), status, b, c, *failed, Path("b.png"), Path("c.png"))
+        ComparedPhoto(
+            f"{status}-{n}", Path("a.png"), Path("m.png"), status, b, c, *failed, Path("b.png"), Path("c.png")
+        )
         for n, (b, c) in enumerate(zip(base, candidate, strict=True))
     ]
 
 
 def test_a_steady_gain_is_recommended():
-    verdict = judge(rows(np.linspace(0.8, 0.9, 12), np.linspace(0.84, 0.93, 12)), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows(np.linspace(0.8, 0.9, 12), np.linspace(0.84, 0.93, 12)), PHANTOMS, 0.5, 20)
     assert verdict.better
     assert verdict.difference == pytest.approx(0.035, abs=1e-3)
     assert verdict.low > 0
@@ -27,7 +29,7 @@ def test_a_steady_gain_is_recommended():
 
 def test_a_gain_within_chance_is_not_recommended():
     gains = np.array([0.1, -0.08, 0.05, -0.06, 0.09, -0.05])
-    verdict = judge(rows(0.8 + 0 * gains, 0.8 + gains), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows(0.8 + 0 * gains, 0.8 + gains), PHANTOMS, 0.5, 20)
     assert verdict.measured
     assert not verdict.better
     assert verdict.low < 0 < verdict.high
@@ -36,19 +38,19 @@ def test_a_gain_within_chance_is_not_recommended():
 
 def test_four_lucky_photos_are_not_enough():
     # The bootstrap of four positive numbers never reaches zero; Student's t with three degrees of freedom does.
-    verdict = judge(rows([0.8] * 4, [0.81, 0.88, 0.805, 0.95]), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows([0.8] * 4, [0.81, 0.88, 0.805, 0.95]), PHANTOMS, 0.5, 20)
     assert min(row.candidate_dice - row.base_dice for row in verdict.compared) > 0
     assert not verdict.better
 
 
 def test_a_worse_candidate_is_called_worse():
-    verdict = judge(rows(np.linspace(0.9, 0.95, 10), np.linspace(0.85, 0.9, 10)), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows(np.linspace(0.9, 0.95, 10), np.linspace(0.85, 0.9, 10)), PHANTOMS, 0.5, 20)
     assert not verdict.better
     assert "worse" in verdict.sentence
 
 
 def test_three_photos_are_said_not_to_be_measured():
-    verdict = judge(rows([0.8] * 3, [0.95] * 3), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows([0.8] * 3, [0.95] * 3), PHANTOMS, 0.5, 20)
     assert not verdict.measured
     assert not verdict.better
     assert verdict.difference is None
@@ -57,14 +59,16 @@ def test_three_photos_are_said_not_to_be_measured():
 
 
 def test_masks_that_belong_to_other_photos_are_not_learned_whatever_the_gain():
-    verdict = judge(rows(np.linspace(0.3, 0.4, 20), np.linspace(0.5, 0.6, 20)), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows(np.linspace(0.3, 0.4, 20), np.linspace(0.5, 0.6, 20)), PHANTOMS, 0.5, 20)
     assert verdict.low > 0
     assert not verdict.better
     assert "belongs to its photo" in verdict.sentence
 
 
 def test_a_candidate_that_forgot_is_not_recommended():
-    verdict = judge(rows([0.8] * 12, np.linspace(0.88, 0.9, 12)), ([0.95] * 12, [0.95] * 7 + [0.3] * 5), 1.0, 20)
+    verdict = judge_candidate(
+        rows([0.8] * 12, np.linspace(0.88, 0.9, 12)), ([0.95] * 12, [0.95] * 7 + [0.3] * 5), 1.0, 20
+    )
     assert verdict.low > 0
     assert not verdict.better
     assert "forgotten" in verdict.sentence
@@ -72,8 +76,8 @@ def test_a_candidate_that_forgot_is_not_recommended():
 
 def test_accepted_masks_must_be_kept_but_need_not_be_bettered():
     gained = rows([0.8] * 12, np.linspace(0.88, 0.9, 12))
-    kept = judge([*gained, *rows([1.0] * 30, [0.96] * 30, "accepted")], PHANTOMS, 0.5, 20)
-    spoilt = judge([*gained, *rows([1.0] * 30, [0.85] * 30, "accepted")], PHANTOMS, 0.5, 20)
+    kept = judge_candidate([*gained, *rows([1.0] * 30, [0.96] * 30, "accepted")], PHANTOMS, 0.5, 20)
+    spoilt = judge_candidate([*gained, *rows([1.0] * 30, [0.85] * 30, "accepted")], PHANTOMS, 0.5, 20)
     assert kept.better
     assert kept.difference == pytest.approx(0.09, abs=1e-3)  # of the corrected photos alone
     assert not spoilt.better
@@ -81,7 +85,7 @@ def test_accepted_masks_must_be_kept_but_need_not_be_bettered():
 
 
 def test_new_failures_speak_against_a_candidate():
-    verdict = judge(
+    verdict = judge_candidate(
         [*rows([0.8] * 19, np.linspace(0.9, 0.92, 19)), *rows([0.8], [0.7], failed=(False, True))], PHANTOMS, 1, 9
     )
     assert verdict.low > 0
@@ -92,7 +96,7 @@ def test_new_failures_speak_against_a_candidate():
 def test_a_verdict_becomes_plain_json_and_that_a_verdict_again():
     import json
 
-    verdict = judge(rows([0.8] * 5, [0.9] * 5), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows([0.8] * 5, [0.9] * 5), PHANTOMS, 0.5, 20)
     document = json.loads(json.dumps(verdict.to_json()))
     assert document["compared"][0]["image"] == "a.png"
     assert Verdict.from_json(document) == verdict
@@ -100,7 +104,7 @@ def test_a_verdict_becomes_plain_json_and_that_a_verdict_again():
 
 def test_a_certain_gain_that_nobody_would_see_is_not_recommended():
     base = np.linspace(0.8, 0.9, 12)
-    verdict = judge(rows(base, base + 0.002), PHANTOMS, 0.5, 20)
+    verdict = judge_candidate(rows(base, base + 0.002), PHANTOMS, 0.5, 20)
     assert verdict.low > 0
     assert not verdict.better
     assert "too little" in verdict.sentence

@@ -20,7 +20,7 @@ from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.segmentation.segmenter import Segmenter
 from napari_skinseg.training.options import TrainOptions
-from napari_skinseg.training.sampling import drawn
+from napari_skinseg.training.sampling import sample_photos
 from napari_skinseg.training.train import train
 
 OPTIONS = TrainOptions(
@@ -210,17 +210,17 @@ def test_guidance_of_a_batch_is_silent_for_some_and_holds_clicks_on_errors_for_o
 
     from napari_skinseg.device import choose_device
     from napari_skinseg.models.network import build
-    from napari_skinseg.training.fit import Learner
+    from napari_skinseg.training.loop import TrainingLoop
 
     torch.manual_seed(0)
-    learner = Learner(
+    loop = TrainingLoop(
         build("UNet", {"channels": [8, 16], "num_res_units": 0}), choose_device("cpu"), ((0.5,) * 3, (0.2,) * 3),
         steps_per_pass=1, passes=1, learning_rate=1e-3, weight_decay=0, ema=0.9, clicks=0.5, seed=0,
         on_step=lambda step, loss: None,
     )  # fmt: skip
     truth = torch.zeros(40, 1, 64, 64)
     truth[:, :, 20:44, 20:44] = 1
-    channels = learner._guidance(torch.randn(40, 3, 64, 64), truth)
+    channels = loop._click_channels(torch.randn(40, 3, 64, 64), truth)
     clicked = channels[:, 1:].amax(dim=(1, 2, 3)) > 0
     assert 10 <= int(clicked.sum()) <= 30
     assert not channels[~clicked].any()
@@ -263,7 +263,7 @@ def test_a_network_started_from_imagenet_learns_and_says_so_in_its_model(cases, 
 def test_a_pass_shows_as_many_photos_as_there_are_and_rare_diagnoses_no_less_often_than_they_come(
     diagnoses, balance, seed
 ):
-    chosen = drawn(diagnoses, balance, seed)
+    chosen = sample_photos(diagnoses, balance, seed)
     assert len(chosen) == len(diagnoses)
     assert all(0 <= number < len(diagnoses) for number in chosen)
     assert balance > 0 or chosen == list(range(len(diagnoses)))
@@ -273,5 +273,5 @@ def test_a_pass_shows_as_many_photos_as_there_are_and_rare_diagnoses_no_less_oft
 
 def test_fully_balanced_each_diagnosis_is_shown_alike():
     diagnoses = ["nv"] * 90 + ["df"] * 10
-    shown = [diagnoses[number] for number in drawn(diagnoses, 1.0, 0)]
+    shown = [diagnoses[number] for number in sample_photos(diagnoses, 1.0, 0)]
     assert (shown.count("nv"), shown.count("df")) == (50, 50)

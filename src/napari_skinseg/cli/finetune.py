@@ -43,7 +43,7 @@ def finetune(
     options.validate()
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
         evidence = collect(source, on_event, cancel)
-        say(f"To learn from: {evidence.in_words(options)}", quiet=output.quiet)
+        say(f"To learn from: {evidence.describe(options)}", quiet=output.quiet)
         for _, sentence in evidence.left_out:
             say(sentence)
         outcome = fine_tune(base, evidence, options, out or runs.default_run_folder(source), on_event, cancel)

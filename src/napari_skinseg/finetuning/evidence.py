@@ -1,4 +1,4 @@
-"""TODO."""
+"""The photos with corrected or accepted masks that a model is fine-tuned on and judged by."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,23 +14,21 @@ from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.project.project import Project
 
 from .options import FineTuneOptions
-from .verdict import FEWEST
+from .verdict import FEWEST_PHOTOS
 
 FIXED_SHARE_FROM = 60
-"""From so many cases on a quarter of them is held out once; fewer are judged by cross-fitting."""
-
-
-HELD_OUT, MOST_HELD_OUT = 0.25, 100
+"""With this number of cases or more, a quarter is held out once; fewer cases are judged by cross-validation."""
+HELD_OUT_SHARE, MOST_HELD_OUT = 0.25, 100
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What there is to learn from.
+    """The cases of a fine-tuning.
 
     Attributes:
         corrected: cases whose mask a person drew or changed.
-        accepted: cases whose mask a person approved as the model drew it.
-        left_out: (photo, sentence) of what cannot be used.
+        accepted: cases whose mask a person accepted without a change.
+        left_out: (photo, sentence that says why) of each photo that cannot be used.
     """
 
     corrected: tuple[Case, ...]
@@ -39,31 +37,36 @@ class Evidence:
 
     @property
     def cases(self) -> tuple[Case, ...]:
-        """All of them, corrected first."""
+        """All cases; the corrected ones come first."""
         return self.corrected + self.accepted
 
-    def held_out(self, folds: int, seed: int) -> list[list[int]]:
-        """Numbers of the `cases` that each judging fit does not see; none if there are too few to judge.
+    def split_folds(self, folds: int, seed: int) -> list[list[int]]:
+        """Divide the cases into parts, each to be held out from one fit.
 
-        Cases of one lesion (`Case.group`) stay together, and each part has its share of corrected and accepted ones.
+        Cases of one lesion (`Case.group`) stay in one part. The corrected and the accepted cases are both spread over
+        all parts.
+
+        Returns:
+            Numbers of `cases` in each part: a single part with a share of the cases if there are many, and no part if
+            there are too few cases to judge a model.
         """
         groups: dict[str, list[int]] = {}
         order = np.random.default_rng(seed).permutation(len(self.cases)).tolist()
         for number in sorted(order, key=lambda number: number >= len(self.corrected)):
             case = self.cases[number]
             groups.setdefault(f"{case.source}/{case.group}" if case.group else str(case.image), []).append(number)
-        if len(self.cases) < FEWEST or len(groups) < 2:
+        if len(self.cases) < FEWEST_PHOTOS or len(groups) < 2:
             return []
         fixed = len(self.cases) >= FIXED_SHARE_FROM
-        count = round(1 / HELD_OUT) if fixed else min(folds, len(groups))
+        count = round(1 / HELD_OUT_SHARE) if fixed else min(folds, len(groups))
         parts: list[list[int]] = [[] for _ in range(count)]
-        for members in groups.values():  # dealt to the smallest part; Python's sort and min keep it deterministic
+        for members in groups.values():  # each group goes to the smallest part; of equal parts to the first
             min(parts, key=len).extend(members)
         return [sorted(parts[0][:MOST_HELD_OUT])] if fixed else [sorted(part) for part in parts]
 
-    def in_words(self, options: FineTuneOptions) -> str:
+    def describe(self, options: FineTuneOptions) -> str:
         """Such as "23 corrected, 41 accepted, judged in 4 folds"."""
-        parts = self.held_out(options.folds, options.seed)
+        parts = self.split_folds(options.folds, options.seed)
         how = "too few to be judged" if not parts else f"judged in {len(parts)} folds"
         if len(parts) == 1:
             how = f"{len(parts[0])} of them held out to judge by"
@@ -72,10 +75,15 @@ class Evidence:
 
 
 def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None) -> Evidence:
-    """Find what can be learned from in a project, or in a folder of photos with masks (all taken as corrected).
+    """Find the usable cases of a project, or of a folder of photos with masks, which all count as corrected.
+
+    Args:
+        path: folder of the project, or of the photos.
+        on_event: receives an event for each photo that is checked.
+        cancel: is read before each photo.
 
     Raises:
-        BadInput: there is nothing to learn from; the sentence says why.
+        BadInput: there is no usable case; the message says why.
         Cancelled: `cancel` was set.
     """
     path = Path(path).expanduser()
@@ -97,36 +105,39 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
         if not cases["corrected"]:
             raise BadInput(f"{path} holds no photo with a mask; correct some masks first, or choose another folder.")
     left_out: list[tuple[Path, str]] = []
-    kept = {status: _sound(found, left_out, on_event, cancel) for status, found in cases.items()}
+    kept = {status: _usable_cases(found, left_out, on_event, cancel) for status, found in cases.items()}
     evidence = Evidence(tuple(kept["corrected"]), tuple(kept["accepted"]), tuple(left_out))
     if not evidence.cases:
-        raise BadInput(f"Of {path} no photo can be learned from; the first: {left_out[0][1]}")
-    if not any(_lesion(case) for case in evidence.cases):
+        raise BadInput(f"No photo of {path} can be learned from; the first: {left_out[0][1]}")
+    if not any(_has_lesion(case) for case in evidence.cases):
         raise BadInput(f"All masks of {path} are empty; correct some photos that show a lesion.")
     return evidence
 
 
-def _sound(
+def _usable_cases(
     cases: Sequence[Case], left_out: list[tuple[Path, str]], on_event: OnEvent, cancel: CancelToken | None
 ) -> list[Case]:
-    """The cases whose photo and mask can be read, are of one size and do not call the whole frame a lesion."""
-    there = [case for case in cases if case.image.is_file() and case.mask is not None and case.mask.is_file()]
+    """The cases whose photo and mask can be read, have one size, and whose mask does not cover the whole photo.
+
+    The other cases are added to `left_out`.
+    """
+    existing = [case for case in cases if case.image.is_file() and case.mask is not None and case.mask.is_file()]
     for case in cases:
-        if case not in there:
-            gone = case.mask if case.image.is_file() else case.image
-            left_out.append((case.image, f"{gone} is gone; bring it back, or scan the folder again."))
-    look = check_cases(there, on_event=on_event, cancel=cancel)
-    full = set(look.full)
-    usable = [case for case in look.usable if case.mask not in full]
-    for case in there:
+        if case not in existing:
+            missing = case.mask if case.image.is_file() else case.image
+            left_out.append((case.image, f"{missing} is gone; bring it back, or scan the folder again."))
+    report = check_cases(existing, on_event=on_event, cancel=cancel)
+    full = set(report.full)
+    usable = [case for case in report.usable if case.mask not in full]
+    for case in existing:
         if case not in usable:
             why = (
                 "covers the whole photo" if case.mask in full else "cannot be read, or has another size than its photo"
             )
-            left_out.append((case.image, f"{case.mask} {why}; correct it to have it used."))
+            left_out.append((case.image, f"{case.mask} {why}; correct the mask to use this photo."))
     return usable
 
 
-def _lesion(case: Case) -> bool:
+def _has_lesion(case: Case) -> bool:
     assert case.mask is not None
     return bool(read_mask(case.mask).any())

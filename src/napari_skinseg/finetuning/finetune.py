@@ -1,12 +1,14 @@
-"""A base model and corrected cases in, a candidate out, judged against the base before it is trusted.
+"""Fine-tune a model on corrected masks and compare it with its base: the public function `fine_tune`.
 
-<run>/checkpoint.pt     everything needed to go on after a kill (read with `weights_only=True`); gone when it is done
-<run>/log.csv           a row per pass of each fit: loss, and Dice on photos held out where it was measured
-<run>/log.json          base, options, photos and what came of it
-<run>/curve.png         loss and Dice over the passes
-<run>/held-out/         both models' masks of every photo held out
-<run>/verdict.json      see `verdict.Verdict`
-<run>/<name>/           the candidate, a bundle like any other
+A run writes into its own folder:
+
+    <run>/checkpoint.pt     all that is needed to continue after a stop (read with `weights_only=True`), until the end
+    <run>/log.csv           one row per pass of each fit: loss, and Dice on the held-out photos where it was measured
+    <run>/log.json          base, options, photos and result
+    <run>/curve.png         loss and Dice over the passes
+    <run>/held-out/         the masks of both models for every held-out photo
+    <run>/verdict.json      see `verdict.Verdict`
+    <run>/<name>/           the candidate, a model bundle
 """
 
 from dataclasses import replace
@@ -29,23 +31,23 @@ def fine_tune(
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> FineTuneOutcome:
-    """Teach a model a person's style; an unfinished run of the same base, photos and options in `out` is taken up.
+    """Fine-tune a model, or continue an unfinished run with the same base, photos and options in `out`.
 
-    One fit for each part of `Evidence.held_out` shows what fine-tuning is worth, and how much of the fine-tuned weights
-    is best; the rest are the base's (WiSE-FT, Wortsman et al. 2022). With cross-fitting the candidate is then fitted on
-    all cases; with a fixed share held out, the fit that was judged is the candidate. How each part is judged was chosen
-    on the others.
+    For each part of `Evidence.split_folds`, a copy of the base is trained on the other cases and judged on this part.
+    The judged model is an average of the weights of the base and of the copy (WiSE-FT, Wortsman et al. 2022); its
+    mixing coefficient is chosen on the other parts. With cross-validation, the candidate is then trained on all cases;
+    with a single part, the judged copy becomes the candidate.
 
     Args:
-        base: name or folder of a model, None for the default one; it is only read.
-        evidence: see `collect`.
+        base: name or folder of a model, None for the default model; its files are only read.
+        evidence: see `evidence.collect`.
         options: see `FineTuneOptions`.
         out: folder of the run.
-        on_event: told of every batch, of what was measured and of what had to change (less memory).
-        cancel: looked at before every batch and photo.
+        on_event: receives an event for each batch, each result and each change (such as less memory).
+        cancel: is read before each batch and each photo.
 
     Raises:
-        BadInput: there is no such model, an option is out of range, or the loss stopped being a number.
+        BadInput: the model does not exist, an option is out of its range, or the loss is not a finite number any more.
     """
     options.validate()
     if not evidence.cases:
@@ -53,8 +55,10 @@ def fine_tune(
     model = store.find(store.default_name() if base is None else base)
     options = replace(options, name=options.name or free_name(model.name))
     if (Path(out) / options.name).exists() and not (Path(out) / LOG).exists():
-        raise BadInput(f"{Path(out) / options.name} exists and is of no run; choose another folder or another name.")
-    from .run import FineTuner
+        raise BadInput(
+            f"{Path(out) / options.name} exists and does not belong to a run; choose another folder or another name."
+        )
+    from .run import FineTuningRun
 
-    tuner = FineTuner(model, evidence, options, make_output_folder(out), on_event, cancel or NeverCancelled())
-    return tuner.run()
+    run = FineTuningRun(model, evidence, options, make_output_folder(out), on_event, cancel or NeverCancelled())
+    return run.run()

@@ -1,4 +1,4 @@
-"""TODO."""
+"""The options of a fine-tuning, and what a fine-tuning returns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,11 +8,9 @@ from napari_skinseg.models.bundle import NAME_PATTERN
 
 from .verdict import Verdict
 
-FEW = 20
-"""More photos than these get fewer passes, so that fine-tuning takes no longer."""
-
-
-LEAST_PASSES = 10
+MANY_PHOTOS = 20
+"""With more photos than this number, each photo is shown less often, so that fine-tuning does not take longer."""
+FEWEST_PASSES = 10
 
 
 @dataclass(frozen=True)
@@ -20,12 +18,12 @@ class FineTuneOptions:
     """How a model is fine-tuned.
 
     Attributes:
-        name: Name of the new model; the base's with "-tuned" when not given.
-        passes: How often each photo is seen, up to 20 photos; more photos are seen less often, but ten times.
-        learning_rate: Highest learning rate; low, because the base knows nearly everything already.
-        batch_size: Photos per step; few, because many small steps learn a style better than few large ones.
-        folds: Parts that up to 60 cases are divided into; each is judged by a model that did not see it.
-        seed: Seed of everything random.
+        name: Name of the new model; the name of the base with "-tuned" when not given.
+        passes: How often each of up to 20 photos is shown; more photos are shown less often, but at least ten times.
+        learning_rate: Highest learning rate; lower than in a training, because the base needs small changes only.
+        batch_size: Photos per step; many steps with few photos learn a style better than few steps with many.
+        folds: Parts that up to 60 cases are divided into; a model that did not see a part is judged on this part.
+        seed: Seed of all random numbers.
         device: auto, cuda, mps or cpu.
     """
 
@@ -51,19 +49,19 @@ class FineTuneOptions:
             raise BadInput(f"folds is {self.folds}; it must be from 2 to 20.")
 
     def passes_for(self, photos: int) -> int:
-        """Passes over so many photos."""
-        return max(min(self.passes, LEAST_PASSES), round(self.passes * min(1.0, FEW / max(photos, 1))))
+        """The number of passes for this number of photos."""
+        return max(min(self.passes, FEWEST_PASSES), round(self.passes * min(1.0, MANY_PHOTOS / max(photos, 1))))
 
 
 @dataclass(frozen=True)
 class FineTuneOutcome:
-    """What a run left.
+    """The result of a fine-tuning.
 
     Attributes:
-        folder: of the run.
-        candidate: bundle of the candidate, None if the run was cancelled.
-        verdict: None if the run was cancelled.
-        cancelled: whether it was stopped; the same call goes on from its last checkpoint, unless `discard` deletes it.
+        folder: folder of the run.
+        candidate: bundle of the new model, or None if the run was cancelled.
+        verdict: the comparison of candidate and base, or None if the run was cancelled.
+        cancelled: whether the run was cancelled. The same call continues it, unless `runs.discard` deleted it.
     """
 
     folder: Path

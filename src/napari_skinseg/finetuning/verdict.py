@@ -1,7 +1,7 @@
-"""Base against candidate on the same photos, none of which the candidate had learned from: is it better beyond noise?
+"""The verdict on a candidate: is it better than its base on photos that it was not trained on?
 
-The difference is judged photo by photo, because photos differ much more than models do. Its 95 % interval is the wider
-of the paired bootstrap's (Efron 1979) and Student's t, as the bootstrap alone is too sure of itself below ten photos.
+Dice is compared photo by photo, because photos differ more than models do. The 95 % interval of the mean difference is
+the wider one of the paired bootstrap (Efron 1979) and Student's t: below ten photos the bootstrap alone is too narrow.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,33 +10,33 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit  # scipy.stats takes half a second to import, and the window imports this
+from scipy.special import stdtrit  # importing scipy.stats would delay the plugin by half a second
 
 from napari_skinseg.pixels.metrics import bootstrap_interval
 
-FEWEST = 4
-"""With fewer photos nothing is measured: any number would be chance."""
+FEWEST_PHOTOS = 4
+"""With fewer photos nothing is measured, because the result would be chance."""
 LEAST_GAIN = 0.005
-"""A smaller gain in Dice is nothing that anyone would see, however sure it is."""
-MIXED_UP = 0.7
-"""Two experts agree with a mean Dice of 0.78 (IMA++, 3,103 pairs); below this, masks hardly belong to their photos."""
-ACCEPTED = 0.90
-"""Dice that a model must keep, in the mean, on masks that were accepted as they are: a person who draws twice reaches
-as much (0.90 to 0.94)."""
+"""A smaller gain in Dice cannot be seen, even if it is certain."""
+LEAST_AGREEMENT = 0.7
+"""With a lower mean Dice, masks probably belong to other photos: two experts agree with 0.78 (IMA++, 3,103 pairs)."""
+LEAST_DICE_ACCEPTED = 0.90
+"""Mean Dice that a candidate must keep on masks that were accepted without a change. A person who outlines a lesion
+twice reaches 0.90 to 0.94."""
 
 
 @dataclass(frozen=True)
-class Compared:
-    """One held-out photo.
+class ComparedPhoto:
+    """The results of both models on one held-out photo.
 
     Attributes:
-        id: of the case.
-        image: the photo.
-        mask: what the person wants.
-        status: "corrected" if a person changed the mask, "accepted" if they approved it as it was.
-        base_dice, candidate_dice: of both models' masks with the person's.
+        id: id of the case.
+        image: file of the photo.
+        mask: file of the person's mask.
+        status: "corrected" if a person changed the mask, "accepted" if a person accepted it without a change.
+        base_dice, candidate_dice: Dice of each model's mask with the person's mask.
         base_failed, candidate_failed: whether the Jaccard is below 0.65.
-        base_mask, candidate_mask: both models' masks, in the run's folder.
+        base_mask, candidate_mask: files of each model's mask, in the folder of the run.
     """
 
     id: str
@@ -52,14 +52,14 @@ class Compared:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """One model on all held-out photos; None is "not measured".
+class ModelResult:
+    """The results of one model on all held-out photos; None means "not measured".
 
     Attributes:
         dice, low, high: mean Dice and its 95 % interval.
-        worst: the lowest Dice.
-        failures: photos with a Jaccard below 0.65.
-        cases: held-out photos.
+        worst: lowest Dice.
+        failures: number of photos with a Jaccard below 0.65.
+        cases: number of held-out photos.
     """
 
     dice: float | None
@@ -72,72 +72,79 @@ class Judged:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What is known about a candidate.
+    """The comparison of a candidate with its base.
 
     Attributes:
         compared: every held-out photo.
-        base, candidate: both models on them.
+        base, candidate: the results of both models on them.
         difference, low, high: mean gain in Dice on the corrected photos (on all, if none was corrected) and its 95 %
             interval.
-        phantoms_base, phantoms_candidate: mean Dice on generated photos, which shows forgetting.
-        mix: share of the fine-tuned weights in the candidate, the rest being the base's.
-        passes: over the photos, that the candidate learned for.
+        phantoms_base, phantoms_candidate: mean Dice on generated photos; lower means that the model has forgotten.
+        mixing_coefficient: see `fits`.
+        passes: number of passes of the candidate.
         measured: whether there were enough photos.
-        better: whether adopting can be advised.
-        sentence: all this for a person.
+        better: whether adopting is recommended.
+        sentence: the result in words, for the user.
     """
 
-    compared: tuple[Compared, ...]
-    base: Judged
-    candidate: Judged
+    compared: tuple[ComparedPhoto, ...]
+    base: ModelResult
+    candidate: ModelResult
     difference: float | None
     low: float | None
     high: float | None
     phantoms_base: float
     phantoms_candidate: float
-    mix: float
+    mixing_coefficient: float
     passes: int
     measured: bool
     better: bool
     sentence: str
 
     def to_json(self) -> dict[str, Any]:
-        """All of it as plain values."""
+        """Return plain values for `verdict.json`, where the mixing coefficient is called "mix"."""
         document = asdict(self)
         for row in document["compared"]:
             row.update({name: str(value) for name, value in row.items() if isinstance(value, Path)})
+        document["mix"] = document.pop("mixing_coefficient")
         return document
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Verdict":
-        """The verdict that became these plain values.
+        """Create the verdict from what `to_json` returned.
 
         Raises:
-            KeyError, TypeError: they were no verdict.
+            KeyError, TypeError: `document` is not a verdict.
         """
+        values = dict(document)
         paths = ("image", "mask", "base_mask", "candidate_mask")
-        compared = (Compared(**row | {name: Path(row[name]) for name in paths}) for row in document["compared"])
-        models = {name: Judged(**document[name]) for name in ("base", "candidate")}
-        return cls(**{**document, **models, "compared": tuple(compared)})
+        values["compared"] = tuple(
+            ComparedPhoto(**row | {name: Path(row[name]) for name in paths}) for row in values["compared"]
+        )
+        values |= {name: ModelResult(**values[name]) for name in ("base", "candidate")}
+        return cls(mixing_coefficient=values.pop("mix"), **values)
 
 
-def judge(
-    compared: Sequence[Compared], phantoms: tuple[Sequence[float], Sequence[float]], mix: float, passes: int
+def judge_candidate(
+    compared: Sequence[ComparedPhoto],
+    phantoms: tuple[Sequence[float], Sequence[float]],
+    mixing_coefficient: float,
+    passes: int,
 ) -> Verdict:
-    """Weigh a candidate.
+    """Decide whether a candidate is better than its base.
 
     Args:
         compared: held-out photos.
         phantoms: Dice of base and candidate on each generated photo.
-        mix: see `Verdict`.
+        mixing_coefficient: see `Verdict`.
         passes: see `Verdict`.
     """
-    base = _judged([row.base_dice for row in compared], [row.base_failed for row in compared])
-    candidate = _judged([row.candidate_dice for row in compared], [row.candidate_failed for row in compared])
+    base = _result([row.base_dice for row in compared], [row.base_failed for row in compared])
+    candidate = _result([row.candidate_dice for row in compared], [row.candidate_failed for row in compared])
     corrected = [row for row in compared if row.status == "corrected"] or list(compared)
     accepted = [row.candidate_dice for row in compared if row.status == "accepted"]
     gains = [row.candidate_dice - row.base_dice for row in corrected]
-    measured = len(gains) >= FEWEST
+    measured = len(gains) >= FEWEST_PHOTOS
     low, high = _interval(gains) if measured else (None, None)
     difference = float(np.mean(gains)) if measured else None
     forgot = sum(np.less(phantoms[1], 0.8)) > sum(np.less(phantoms[0], 0.8)) + len(phantoms[0]) // 4
@@ -146,32 +153,38 @@ def judge(
             False,
             (
                 f"Not measured: {_photos(len(gains))} cannot show whether the new model is better; correct at least "
-                f"{FEWEST}, better twenty. Keep the base."
+                f"{FEWEST_PHOTOS}, better twenty. Keep the base."
             ),
         )
     else:
         agreement = float(np.mean([row.candidate_dice for row in corrected]))
-        told = f"Dice {agreement:.3f} instead of {agreement - difference:.3f}, {_interval_words(difference, low, high)}"
-        better, sentence = False, f"On {_photos(len(gains))} that it had not learned from: {told}. "
-        if agreement < MIXED_UP:
+        better, sentence = (
+            False,
+            (
+                f"On {_photos(len(gains))} that it was not trained on: Dice {agreement:.3f} instead of "
+                f"{agreement - difference:.3f}, a difference of {difference:+.3f} "
+                f"(95 % interval {low:+.3f} to {high:+.3f}). "
+            ),
+        )
+        if agreement < LEAST_AGREEMENT:
             sentence += "Neither model agrees with these masks; check that each belongs to its photo. Keep the base."
         elif high < 0:
             sentence += "The new model is worse. Keep the base."
         elif low <= 0:
-            sentence += "That may be chance. Keep the base, and correct more photos."
+            sentence += "This difference may be chance. Keep the base, and correct more photos."
         elif difference < LEAST_GAIN:
-            sentence += "That is too little to change models for. Keep the base."
+            sentence += "This gain is too little to change the model. Keep the base."
         elif forgot:
-            sentence += "But it has forgotten what lesions look like elsewhere. Keep the base."
-        elif accepted and np.mean(accepted) < ACCEPTED:
+            sentence += "But the new model has forgotten other lesions: it fails on generated photos. Keep the base."
+        elif accepted and np.mean(accepted) < LEAST_DICE_ACCEPTED:
             sentence += (
-                f"But it spoils masks that you had accepted: Dice {np.mean(accepted):.3f} with them, "
-                f"where {ACCEPTED:.2f} is asked. Keep the base."
+                f"But it changes masks that you had accepted: Dice {np.mean(accepted):.3f} with them, "
+                f"at least {LEAST_DICE_ACCEPTED:.2f} is required. Keep the base."
             )
         elif candidate.failures > base.failures:
             sentence += f"But it fails on {candidate.failures} photos, the base on {base.failures}. Keep the base."
         else:
-            better, sentence = True, sentence + "The new model draws more like you. Adopt it."
+            better, sentence = True, sentence + "The outlines of the new model are closer to yours. Adopt it."
     return Verdict(
         compared=tuple(compared),
         base=base,
@@ -181,7 +194,7 @@ def judge(
         high=high,
         phantoms_base=float(np.mean(phantoms[0])),
         phantoms_candidate=float(np.mean(phantoms[1])),
-        mix=mix,
+        mixing_coefficient=mixing_coefficient,
         passes=passes,
         measured=measured,
         better=better,
@@ -189,22 +202,19 @@ def judge(
     )
 
 
-def _judged(dices: list[float], failed: list[bool]) -> Judged:
-    if len(dices) < FEWEST:
-        return Judged(None, None, None, None, 0, len(dices))
+def _result(dices: list[float], failed: list[bool]) -> ModelResult:
+    if len(dices) < FEWEST_PHOTOS:
+        return ModelResult(None, None, None, None, 0, len(dices))
     low, high = bootstrap_interval(dices)
-    return Judged(float(np.mean(dices)), low, high, min(dices), sum(failed), len(dices))
+    return ModelResult(float(np.mean(dices)), low, high, min(dices), sum(failed), len(dices))
 
 
 def _interval(gains: list[float]) -> tuple[float, float]:
+    """The 95 % interval of the mean gain."""
     low, high = bootstrap_interval(gains)
     half = float(stdtrit(len(gains) - 1, 0.975) * np.std(gains, ddof=1) / np.sqrt(len(gains)))
     mean = float(np.mean(gains))
     return min(low, mean - half), max(high, mean + half)
-
-
-def _interval_words(difference: float, low: float, high: float) -> str:
-    return f"a difference of {difference:+.3f} (95 % interval {low:+.3f} to {high:+.3f})"
 
 
 def _photos(number: int) -> str:

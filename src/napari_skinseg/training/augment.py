@@ -1,8 +1,9 @@
-"""What a photo may look like on another day, with another camera: random views, artefacts and colours for training.
+"""Data augmentation: random views of a photo, artefacts and colours.
 
-Transforms are MONAI's kind (dictionary in, dictionary out, seeded through `set_random_state`) so that they compose and
-cache with MONAI's. The geometry is one resampling of our own: MONAI's `RandAffined` costs five times as much on a CPU,
-and on two cores the augmentation must not take longer than the network.
+Each transform works like those of MONAI (dictionary in, dictionary out, seeded with `set_random_state`), so that
+MONAI's `Compose`, `Dataset` and `DataLoader` can use it. `RandomView` makes all geometric changes in one resampling,
+because MONAI's `RandAffined` takes five times as long on a CPU: on two cores, augmentation must not take longer than
+the network.
 """
 
 import io
@@ -23,35 +24,35 @@ from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.segmentation.preprocess import resize_to_input
 
 Sample = dict[str, Any]
-"""{"image": uint8 [H, W, 3], "mask": bool [H, W]} up to `ToTensors`."""
+"""{"image": uint8 `[H, W, 3]`, "mask": bool `[H, W]`}; the result of `ToTensors` holds tensors instead."""
 
 MARGIN = 1.25
-"""Photos are kept this much larger than the network's input, so that a random view still has detail to show."""
+"""Photos are kept this many times larger than the network's input, so that an enlarged view still shows detail."""
 
 MELANIN = np.array([0.45, 0.75, 0.95])
-"""What makes the light skin of HAM10000 brown: what it takes of red, green and blue, in powers of e.
-Melanin absorbs more the shorter the waves are (Jacques 1998), here about twice as much blue as red."""
+"""How much melanin absorbs of red, green and blue, as exponents of e: turns the light skin of HAM10000 brown. Melanin
+absorbs more at shorter wavelengths (Jacques 1998); here about twice as much of blue as of red."""
 
 
-def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0, calm: float = 0.5) -> Compose:
-    """From what `Read` returns to a random training sample.
+def training_transform(size: tuple[int, int], artefacts: float, plain: float = 0.0, mild: float = 0.5) -> Compose:
+    """The transform from a result of `Read` to a random training sample.
 
     Args:
         size: (height, width) of the network's input.
-        artefacts: probability that a photo gets artefacts it did not have, in [0, 1].
+        artefacts: probability that artefacts are added to a photo, in [0, 1].
         plain: probability that only skin beside the lesion is shown, in [0, 1].
-        calm: probability that a view keeps to the frame; see `RandomView`.
+        mild: probability of a mild change of the view, in [0, 1]; see `RandomView`.
 
     Returns:
-        A transform whose result holds "image" uint8 tensor [3, h, w] and "mask" uint8 tensor [1, h, w].
+        A transform with the result {"image": uint8 tensor `[3, h, w]`, "mask": uint8 tensor `[1, h, w]`}.
     """
     return Compose(
-        [RandomPlainSkin(plain), RandomView(size, calm), RandomArtefacts(artefacts), RandomColour(), ToTensors()]
+        [RandomPlainSkin(plain), RandomView(size, mild), RandomArtefacts(artefacts), RandomColour(), ToTensors()]
     )
 
 
 class Read(Transform):
-    """A case's photo and mask, `MARGIN` times the network's input, by the same shrinking as when segmenting."""
+    """Read photo and mask of a case and resize both to `MARGIN` times the network's input, as segmentation does."""
 
     def __init__(self, size: tuple[int, int]) -> None:
         self.size = (round(size[0] * MARGIN), round(size[1] * MARGIN))
@@ -64,9 +65,9 @@ class Read(Transform):
 
 
 class RandomPlainSkin(RandomizableTransform):
-    """A piece of the photo without lesion, mirrored until it fills the frame: what "no lesion here" looks like.
+    """Show a part of the photo without lesion, mirrored until it fills the frame, so that "no lesion" is learned.
 
-    A photo whose lesion leaves no free piece of a fifth of the frame's sides is left as it is.
+    The photo stays unchanged if 20 random rectangles, with sides from 0.2 to 0.5 of the frame's, all touch the lesion.
     """
 
     def __init__(self, probability: float) -> None:
@@ -78,7 +79,7 @@ class RandomPlainSkin(RandomizableTransform):
             return sample
         image, mask = sample["image"], sample["mask"]
         height, width = mask.shape
-        # The skin right beside a lesion is often tinged, so the piece keeps clear of it.
+        # Skin close to a lesion is often discoloured, so the rectangle must keep a distance from it.
         near = binary_dilation(mask, iterations=max(2, height // 24))
         for _ in range(20):
             rows, columns = (int(side * self.R.uniform(0.2, 0.5)) for side in (height, width))
@@ -91,15 +92,15 @@ class RandomPlainSkin(RandomizableTransform):
 
 
 class RandomView(RandomizableTransform):
-    """Any rotation, mirror image and shift, some shear, and a scale from close-up to wide field, in one resampling.
+    """Rotate, mirror, shift, shear and scale the photo by random amounts, in one resampling.
 
-    A share `calm` of the views keeps to the frame (quarter turns, scale near 1), because that is what photos look like;
-    beyond the frame the photo is mirrored.
+    A share `mild` of the views is close to real photos: quarter turns and a scale near 1. The other views have any
+    rotation, and a scale from half to twice. Outside the frame the photo is mirrored.
     """
 
-    def __init__(self, size: tuple[int, int], calm: float = 0.5) -> None:
+    def __init__(self, size: tuple[int, int], mild: float = 0.5) -> None:
         super().__init__(prob=1.0)
-        self.size, self.calm = size, calm
+        self.size, self.mild = size, mild
 
     def __call__(self, sample: Sample) -> Sample:
         self.randomize(None)
@@ -113,25 +114,30 @@ class RandomView(RandomizableTransform):
         return {"image": np.ascontiguousarray(turned[..., :3]), "mask": turned[..., 3] >= 128}
 
     def _matrix(self, aspect: float) -> NDArray[np.float32]:
-        """From output to input coordinates, both in [-1, 1] (see `torch.nn.functional.affine_grid`)."""
+        """A random matrix `[2, 3]` from output to input coordinates, both in [-1, 1] (`functional.affine_grid`).
+
+        Args:
+            aspect: width divided by height of the photo.
+        """
         random = self.R
-        calm = random.uniform() < self.calm
-        angle = random.randint(4) * np.pi / 2 + (random.uniform(-0.2, 0.2) if calm else random.uniform(-np.pi, np.pi))
-        zoom = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(np.log(0.5), np.log(2.0)))
-        stretch = np.exp(random.uniform(-0.1, 0.1) if calm else random.uniform(-0.25, 0.25))
-        shear = 0 if calm else random.uniform(-0.1, 0.1)
-        shift = random.uniform(-0.08, 0.08, 2) if calm else random.uniform(-0.3, 0.3, 2)
+        mild = random.uniform() < self.mild
+        angle = random.randint(4) * np.pi / 2 + (random.uniform(-0.2, 0.2) if mild else random.uniform(-np.pi, np.pi))
+        zoom = np.exp(random.uniform(-0.1, 0.1) if mild else random.uniform(np.log(0.5), np.log(2.0)))
+        stretch = np.exp(random.uniform(-0.1, 0.1) if mild else random.uniform(-0.25, 0.25))
+        shear = 0 if mild else random.uniform(-0.1, 0.1)
+        shift = random.uniform(-0.08, 0.08, 2) if mild else random.uniform(-0.3, 0.3, 2)
         mirror = random.choice([-1, 1])
         rotation = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         deform = np.array([[stretch * mirror, shear], [0, 1 / stretch]]) * zoom
-        # A quarter turn of a wide photo leaves the frame; scaling x by the aspect keeps the skin undistorted meanwhile.
+        # The frame is wider than high: rotation and shear are applied in square coordinates, so that they do not
+        # distort.
         to_square, from_square = np.diag([aspect, 1.0]), np.diag([1 / aspect, 1.0])
         turn = from_square @ rotation @ deform @ to_square
         return np.concatenate([turn, shift[:, None]], axis=1).astype(np.float32)
 
 
 class RandomArtefacts(RandomizableTransform):
-    """Up to three of `pixels.artefacts`, drawn onto the photo."""
+    """Add up to three of `phantoms.artefacts` to the photo."""
 
     def __init__(self, probability: float) -> None:
         super().__init__(prob=probability)
@@ -142,7 +148,7 @@ class RandomArtefacts(RandomizableTransform):
             return sample
         image, mask = sample["image"], sample["mask"]
         random = np.random.default_rng(self.R.randint(2**31))
-        # The black field of view is what fools networks most, so it is drawn as often as all others together.
+        # A dark field of view causes most errors of networks, so it is added as often as all others together.
         others = [name for name in ARTEFACTS if name != "dark_field"]
         names = list(random.choice(others, size=random.integers(0, 3), replace=False))
         if not names or random.random() < 0.5:
@@ -153,8 +159,8 @@ class RandomArtefacts(RandomizableTransform):
 
 
 class RandomColour(RandomizableTransform):
-    """Skin from very light to brown, and exposure, white balance, gamma, saturation, blur, noise and JPEG, as cameras
-    differ.
+    """Change the tone of the skin (very light to brown), exposure, white balance, gamma, contrast, saturation, noise,
+    blur and JPEG quality by random amounts.
     """
 
     def __init__(self) -> None:
@@ -164,7 +170,7 @@ class RandomColour(RandomizableTransform):
         self.randomize(None)
         random = self.R
         image = sample["image"]
-        # Exposure, white balance and gamma act on each channel alone: one table of 256 values per channel.
+        # Exposure, white balance and gamma change each channel separately: one table of 256 values per channel.
         levels = np.linspace(0, 1, 256)[:, None] ** np.exp(random.normal(0, 0.2))
         gains = np.exp(random.normal(0, 0.1) + random.normal(0, 0.08, 3))
         if random.uniform() < 0.25:
@@ -190,7 +196,7 @@ class RandomColour(RandomizableTransform):
 
 
 class ToTensors(Transform):
-    """uint8 tensors, channels first: a quarter of the bytes of float between the workers and the device."""
+    """Convert to uint8 tensors, channels first; float32 tensors would be four times as large."""
 
     def __call__(self, sample: Sample) -> dict[str, torch.Tensor]:
         image = torch.from_numpy(np.ascontiguousarray(sample["image"].transpose(2, 0, 1)))

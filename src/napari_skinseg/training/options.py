@@ -1,4 +1,4 @@
-"""TODO."""
+"""The options of a training, and what a training returns."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,15 +9,15 @@ from napari_skinseg.models.network import DEFAULT_NETWORK
 from .losses import DEFAULT_LOSS, LOSSES
 
 STRIDE = 32
-"""What every network's input must be a multiple of; the deepest level is this many times smaller."""
+"""The sides of a network's input are multiples of this number, because its deepest level is so many times smaller."""
 
 
 IMAGENET = "imagenet"
-"""As `TrainOptions.start`: the encoder's weights from ImageNet, the rest random."""
+"""Value of `TrainOptions.start`: the encoder starts with weights from ImageNet, the rest with random weights."""
 
 
 SMALLEST = 2 * STRIDE
-"""Instance normalisation needs more than one pixel at the deepest level."""
+"""Shortest side of an input: instance normalisation needs more than one pixel at the deepest level."""
 
 
 @dataclass(frozen=True)
@@ -29,23 +29,23 @@ class TrainOptions:
         network: Network to train: UNet, SegResNet, FlexibleUNet or AttentionUnet.
         input_height: Height in pixels that every photo is resized to.
         input_width: Width in pixels that every photo is resized to.
-        passes: How often every photo is seen.
-        small_first: Share of the passes done at half size, and again at three quarters; much faster, as accurate.
+        passes: Number of passes; a pass (an epoch) shows every photo once on average.
+        small_first: Share of the passes at half size, and again at three quarters of the size; faster, as accurate.
         batch_size: Photos per step.
-        learning_rate: Highest learning rate; it rises for 2 % of the steps and falls along a cosine.
-        weight_decay: Of AdamW.
-        ema: Decay per step of the averaged weights, which are what is validated and kept.
-        loss: dice_ce (Dice and cross-entropy), dice_focal, or dice_ce_boundary (by distance from the border as well).
-        artefacts: Probability that a photo gets artefacts drawn onto it, between 0 and 1.
-        plain: Probability that skin beside the lesion is shown alone, so that "no lesion" is learned; between 0 and 1.
-        clicks: Share of each batch that is corrected with simulated clicks, between 0 and 1.
-        balance: How far rare diagnoses are evened out: 0 shows every photo once a pass, 1 all diagnoses equally often.
-        start: Model (name or folder) to go on from, of the same network, or imagenet; random weights when not given.
-        seed: Seed of everything random.
+        learning_rate: Highest learning rate; it rises for 2 % of the steps and then falls along a cosine.
+        weight_decay: Weight decay of AdamW.
+        ema: Decay per step of the averaged weights, which are validated and kept as the model.
+        loss: dice_ce (Dice and cross-entropy), dice_focal, or dice_ce_boundary (also the distance from the border).
+        artefacts: Probability that artefacts such as hair or a ruler are added to a photo, between 0 and 1.
+        plain: Probability that only skin beside the lesion is shown, to learn "no lesion"; between 0 and 1.
+        clicks: Share of each batch that gets simulated clicks which correct a mask, between 0 and 1.
+        balance: How much more often rare diagnoses are shown: 0 shows every photo equally often, 1 every diagnosis.
+        start: Model (name or folder) of the same network to start from, or imagenet; random weights when not given.
+        seed: Seed of all random numbers.
         device: auto, cuda, mps or cpu.
-        workers: Processes that prepare photos; 0 prepares them in the training process.
-        licence: Licence of the new model, which follows its training data.
-        training_data: What it is trained on, in words, for the model card.
+        workers: Processes that prepare photos; with 0 the training process prepares them.
+        licence: Licence of the new model, which follows from the licences of its training data.
+        training_data: Description of the training data for the model card.
     """
 
     name: str = "my-model"
@@ -89,7 +89,7 @@ class TrainOptions:
         if self.loss not in LOSSES:
             raise BadInput(f"The loss {self.loss!r} is not known; choose one of {', '.join(LOSSES)}.")
         if not 0 < self.ema < 1:
-            raise BadInput(f"ema is {self.ema}; it must be above 0 (hardly averaged) and below 1, such as 0.999.")
+            raise BadInput(f"ema is {self.ema}; it must be above 0 (no average) and below 1, such as 0.999.")
         for name, side in {"input_height": self.input_height, "input_width": self.input_width}.items():
             if side % STRIDE or not SMALLEST <= side <= 1024:
                 raise BadInput(f"{name} is {side}; it must be a multiple of {STRIDE} from {SMALLEST} to 1024.")
@@ -108,13 +108,13 @@ class TrainOptions:
 
 @dataclass(frozen=True)
 class TrainOutcome:
-    """What a training run left.
+    """The result of a training.
 
     Attributes:
-        model: folder of the best model, or None if no pass was finished.
-        best_dice: its mean validation Dice, or None.
-        passes: passes finished, those of earlier runs in the same folder included.
-        cancelled: whether it was stopped before its last pass; the same call goes on from there.
+        model: folder of the best model, or None if no pass was completed.
+        best_dice: mean validation Dice of this model, or None.
+        passes: number of complete passes, with those of earlier runs in the same folder.
+        cancelled: whether the run stopped before its last pass; the same call continues it.
     """
 
     model: Path | None

@@ -1,19 +1,14 @@
-"""One training run with MONAI's engine: passes, validation, averaged weights, checkpoints.
+"""One training run: passes over the photos, validation, checkpoints, and the best model so far.
 
-Apart from `train` because it imports torch and MONAI, which `train` must not do before somebody trains.
+`training.train` imports this module only when a training starts, because it imports torch and MONAI.
 """
 
-import os
 import time
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import date
-from importlib.metadata import version as package_version
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-import ignite.distributed as idist
 import numpy as np
 import torch
 from monai.data import DataLoader, Dataset, DistributedSampler
@@ -22,39 +17,40 @@ from monai.utils import set_determinism
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.device import choose_device, move_to_device
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event, raise_if_cancelled
-from napari_skinseg.files import atomic, write_text
+from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event
+from napari_skinseg.files import write_text
 from napari_skinseg.models.bundle import Model, ModelSpec, save
 from napari_skinseg.models.network import build
 from napari_skinseg.models.store import load_model
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice, jaccard
+from napari_skinseg.read_ahead import read_ahead
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .augment import Read, training_transform
-from .calibrate import read_ahead
-from .fit import Learner
+from .calibrate import read_cases
+from .checkpoint import library_versions, read_checkpoint, write_checkpoint
+from .distributed import join_processes, leave_processes, process_count, process_rank, wait_for_processes
+from .loop import TrainingLoop
 from .options import IMAGENET, TrainOptions
-from .sampling import drawn
+from .sampling import sample_photos
 
 MEAN = (0.70, 0.55, 0.53)
 STD = (0.16, 0.17, 0.18)
-"""Of dermoscopic photos scaled to [0, 1], per RGB channel; any similar numbers do, as long as a model keeps its own."""
-
-CHECKPOINT = "checkpoint.pt"
-VERSIONS = ("napari-skinseg", "torch", "monai")
+"""Mean and standard deviation of dermoscopic photos scaled to [0, 1], per RGB channel. A model keeps the values that it
+was trained with; other similar values would train as well."""
 
 
-class Trainer:
-    """The moving parts of one training run; see `train.train` for what they are used for."""
+class TrainingRun:
+    """The state of one training run; see `training.train.train`."""
 
     def __init__(
         self, cases: list[Case], validation: list[Case], options: TrainOptions, out: Path, on_event: OnEvent
     ) -> None:
-        self.joined = join_others(options.device)
-        self.first = idist.get_rank() == 0
+        self.joined = join_processes(options.device)
+        self.is_first_process = process_rank() == 0
         set_determinism(options.seed, use_deterministic_algorithms=None)
-        on_event = on_event if self.first else ignore_event
+        on_event = on_event if self.is_first_process else ignore_event
         self.cases, self.validation, self.options, self.out, self.on_event = cases, validation, options, out, on_event
         self.model_folder = out / options.name
         self.finished = 0
@@ -72,8 +68,8 @@ class Trainer:
 
             start_from_imagenet(network)
             self.mean, self.std = IMAGENET_MEAN, IMAGENET_STD
-        self.steps_per_pass = max(1, len(cases) // (options.batch_size * idist.get_world_size()))
-        self.learner = Learner(
+        self.steps_per_pass = max(1, len(cases) // (options.batch_size * process_count()))
+        self.loop = TrainingLoop(
             network,
             self.choice,
             (self.mean, self.std),
@@ -90,30 +86,29 @@ class Trainer:
         self.samples: list[dict[str, Any]] = []
         self.size = (0, 0)
 
-    def one_pass(self, number: int, token: CancelToken) -> None:
-        """Train one pass over all cases, validate the averaged weights and store what came of it."""
+    def run_pass(self, number: int, cancel: CancelToken) -> None:
+        """Train pass `number` (0 is the first) on all cases, validate the averaged weights and write the checkpoint."""
         start = time.perf_counter()
-        self._read(self.options.size_of(number), token)
+        self._read(self.options.size_of(number), cancel)
         try:
-            loss = self.learner.one_pass(number, self._loader(number), token)
+            loss = self.loop.run_pass(number, self._loader(number), cancel)
         except torch.OutOfMemoryError as error:
             raise BadInput(
                 f"The GPU has too little memory for {self.options.batch_size} photos at a time; "
                 "use a smaller batch size."
             ) from error
-        raise_if_cancelled(token)
-        if self.first:
-            self._conclude(number, loss, start, token)
-        idist.barrier()
+        if self.is_first_process:
+            self._finish_pass(number, loss, start, cancel)
+        wait_for_processes()
         self.finished = number + 1
 
-    def _conclude(self, number: int, loss: float, start: float, token: CancelToken) -> None:
-        """Validate the averaged weights after a pass, keep the best and the checkpoint, and tell of it."""
-        score, failures = self._validate(token)
+    def _finish_pass(self, number: int, loss: float, start: float, cancel: CancelToken) -> None:
+        """Validate the averaged weights, keep the best model, and write the log and the checkpoint."""
+        score, failures = self._validate(cancel)
         self.finished = number + 1
         if self.best_dice is None or score > self.best_dice:
             self.best_dice = score
-            save(self.model_folder, self._spec(number, score, failures), self.learner.averaged)
+            save(self.model_folder, self._spec(number, score, failures), self.loop.averaged)
         self._log(
             {
                 "pass": number + 1,
@@ -125,86 +120,82 @@ class Trainer:
                 "seconds": f"{time.perf_counter() - start:.1f}",
             }
         )
-        self._store()
+        self._write_checkpoint()
         values = {"loss": loss, "validation_dice": score, "validation_failure_rate": failures}
         message = (
             f"pass {number + 1}: loss {values['loss']:.3f}, validation Dice {score:.4f} (best {self.best_dice:.4f})"
         )
         self.on_event(Event("validated", number + 1, self.options.passes, message, values))
 
-    def restore(self) -> None:
-        """Take up the run that a checkpoint in the folder tells of."""
-        path = self.out / CHECKPOINT
-        if not path.exists():
+    def resume(self) -> None:
+        """Continue from the checkpoint in the folder of the run, if there is one.
+
+        Raises:
+            BadInput: the checkpoint is damaged, or belongs to a run with other options or photos.
+        """
+        state = read_checkpoint(self.out, self.choice.device)
+        if state is None:
             return
-        try:
-            state = torch.load(path, map_location=self.choice.device, weights_only=True)
-        except (OSError, EOFError, RuntimeError, UnpicklingError) as error:
-            raise BadInput(f"{path} is damaged; delete it to start again.") from error
-        # An option that is younger than the checkpoint had its default then.
+        # An option that did not exist when the checkpoint was written had its default value.
         if {**_identity(TrainOptions()), **state["identity"]} != self._identity():
             raise BadInput(f"{self.out} holds a run with other options or photos; choose another folder for this run.")
-        self.learner.restore(state)
+        self.loop.restore(state)
         self.finished, self.best_dice = state["finished"], state["best_dice"]
         self.on_event(Event("resumed", self.finished, self.options.passes, f"going on after pass {self.finished}"))
 
     def close(self) -> None:
-        """Give the device's memory back."""
+        """Free the memory of the device, and disconnect from other processes."""
         self.samples = []
-        self.learner.close()
+        self.loop.close()
         if self.joined:
-            idist.finalize()
+            leave_processes()
 
     def _after_step(self, number: int, loss: float) -> None:
         total = self.steps_per_pass * self.options.passes
         self.on_event(Event("train", number, total, values={"loss": loss}))
 
-    def _read(self, size: tuple[int, int], token: CancelToken) -> None:
-        """Keep all photos in memory, a little larger than `size`; a change of size reads them again."""
+    def _read(self, size: tuple[int, int], cancel: CancelToken) -> None:
+        """Read all photos into memory, a little larger than `size`; read them again when the size has changed."""
         if size == self.size:
             return
         self.samples = []
-        read = Read(size)
-        with ThreadPoolExecutor() as pool:
-            for start in range(0, len(self.cases), 64):
-                raise_if_cancelled(token)
-                self.samples.extend(pool.map(read, self.cases[start : start + 64]))
-                self.on_event(Event("read", len(self.samples), len(self.cases)))
+        for _, sample in read_ahead(Read(size), self.cases, cancel=cancel):
+            self.samples.append(sample.result())
+            self.on_event(Event("read", len(self.samples), len(self.cases)))
         self.size = size
 
     def _loader(self, number: int) -> Any:
-        # Seeded by the pass, so that a resumed run sees what the uninterrupted one would have seen.
+        # The seed depends on the pass, so that a resumed run shows the same photos as an uninterrupted one.
         seed = self.options.seed * 100_003 + number
-        chosen = drawn([case.diagnosis for case in self.cases], self.options.balance, seed)
-        samples = [self.samples[number] for number in chosen]
+        chosen = sample_photos([case.diagnosis for case in self.cases], self.options.balance, seed)
+        samples = [self.samples[photo] for photo in chosen]
         dataset = Dataset(samples, training_transform(self.size, self.options.artefacts, self.options.plain))
         sampler = None
-        if idist.get_world_size() > 1:
+        if process_count() > 1:
             sampler = DistributedSampler(dataset, shuffle=True, seed=seed, drop_last=True)
         return DataLoader(
             dataset,
-            batch_size=min(self.options.batch_size, len(self.samples)),
+            batch_size=max(1, min(self.options.batch_size, len(samples) // process_count())),
             shuffle=sampler is None,
             sampler=sampler,
             drop_last=True,
             num_workers=self.options.workers,
-            generator=torch.Generator().manual_seed(seed + 7919 * idist.get_rank()),
+            generator=torch.Generator().manual_seed(seed + 7919 * process_rank()),
         )
 
-    def _validate(self, token: CancelToken) -> tuple[float, float]:
-        """Mean Dice and failure rate of the averaged weights, by the path that a user's photo takes.
+    def _validate(self, cancel: CancelToken) -> tuple[float, float]:
+        """Mean Dice and failure rate of the averaged weights, each photo segmented as a user's photo.
 
-        Doubt withholds nothing: how far these weights can be trusted is not known before `calibrate`.
+        Every photo gets an outline, because the limit for "no lesion" is not known before `calibrate`.
         """
-        segmenter = Segmenter(Model(self._spec(0, 0, 0), self.learner.averaged, ""), self.options.device)
+        segmenter = Segmenter(Model(self._spec(0, 0, 0), self.loop.averaged, ""), self.options.device)
         scores, failures = [], 0
-        for number, (case, image, truth) in enumerate(read_ahead(self.validation), start=1):
-            raise_if_cancelled(token)
+        for number, (case, image, truth) in enumerate(read_cases(self.validation, cancel), start=1):
             mask = segmenter.segment(image, SegmentOptions(always_outline=True), name=str(case.image)).mask
             scores.append(dice(mask, truth))
             failures += jaccard(mask, truth) < FAILURE_JACCARD
             self.on_event(Event("validate", number, len(self.validation)))
-        move_to_device(self.learner.averaged, self.choice)
+        move_to_device(self.loop.averaged, self.choice)
         return float(np.mean(scores)), failures / len(scores)
 
     def _spec(self, number: int, score: float, failures: float) -> ModelSpec:
@@ -213,7 +204,7 @@ class Trainer:
             name=options.name,
             network=options.network,
             network_arguments=self.arguments,
-            input_size=self.size,  # weights of a pass at half size are at their best there
+            input_size=self.size,  # weights of a pass at half size are best at that size
             mean=self.mean,
             std=self.std,
             description=f"{options.network} trained on {len(self.cases)} photos",
@@ -226,22 +217,21 @@ class Trainer:
                 "best pass": str(number + 1),
                 "device": self.choice.reason,
                 "date": date.today().isoformat(),
-                "versions": ", ".join(f"{name} {package_version(name)}" for name in VERSIONS),
+                "versions": library_versions(),
             },
         )
 
     def _identity(self) -> dict[str, Any]:
         return {**_identity(self.options), "cases": len(self.cases), "validation": len(self.validation)}
 
-    def _store(self) -> None:
+    def _write_checkpoint(self) -> None:
         state = {
             "identity": self._identity(),
-            **self.learner.state(),
+            **self.loop.state(),
             "finished": self.finished,
             "best_dice": self.best_dice,
         }
-        with atomic(self.out / CHECKPOINT) as temporary:
-            torch.save(state, temporary)
+        write_checkpoint(self.out, state)
 
     def _log(self, row: dict[str, Any]) -> None:
         path = self.out / "log.csv"
@@ -250,19 +240,6 @@ class Trainer:
 
 
 def _identity(options: TrainOptions) -> dict[str, Any]:
-    """What must be the same for a run to be taken up; where it runs, its name and its length may change."""
+    """The options that a resumed run must share with its checkpoint."""
     free = ("name", "device", "workers", "licence", "training_data", "passes")
     return {key: value for key, value in asdict(options).items() if key not in free}
-
-
-def join_others(device: str) -> bool:
-    """Under torchrun, meet the other processes: by NCCL on CUDA, each on its own GPU, else by Gloo on the CPU.
-
-    Returns:
-        Whether there are others that were met here, so that `idist.finalize` is due in the end.
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) <= 1 or idist.get_world_size() > 1:
-        return False
-    cuda = device in ("auto", "cuda") and torch.cuda.is_available()
-    idist.initialize("nccl" if cuda else "gloo")
-    return True

@@ -1,10 +1,10 @@
-"""Cases in, a new model out, with MONAI's engine: checkpointed after every pass, resumable, cancellable.
+"""Train a model from photos with masks: the public function `train`.
 
-A run lives in its own folder:
+A run writes into its own folder:
 
-    <out>/checkpoint.pt   everything needed to go on after a kill (read with `weights_only=True`)
+    <out>/checkpoint.pt   all that is needed to continue after a stop (read with `weights_only=True`)
     <out>/log.csv         one row per pass: size, loss, validation Dice, failure rate, seconds
-    <out>/<name>/         the best model so far by validation Dice, a bundle like any other
+    <out>/<name>/         the best model so far by validation Dice, a model bundle
 """
 
 from collections.abc import Sequence
@@ -25,40 +25,40 @@ def train(
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> TrainOutcome:
-    """Train a model; an unfinished run in `out` is taken up again.
+    """Train a model, or continue an unfinished run in `out`.
 
-    Under torchrun all processes learn together; the first one validates, keeps the model and tells of it.
+    Under torchrun all processes train together; the first one validates, writes files and reports events.
 
     Args:
-        cases: photos with masks to learn from.
+        cases: photos with masks to learn from; cases without a mask are ignored.
         validation: photos with masks that choose the best pass, the threshold and the calibration.
         options: see `TrainOptions`.
         out: folder of the run.
-        on_event: told about reading, every training step and every validation.
-        cancel: looked at before every step; a cancelled run keeps its checkpoint of the last full pass.
+        on_event: receives an event for each photo that is read, each training step and each validation.
+        cancel: is read before each step. A cancelled run keeps the checkpoint of its last complete pass.
 
     Raises:
-        BadInput: an option, a case or the folder cannot be used, or the loss stopped being a number.
+        BadInput: an option, a case or the folder cannot be used, or the loss is not a finite number any more.
     """
     options.validate()
     from .calibrate import calibrate
-    from .run import Trainer
+    from .run import TrainingRun
 
-    run = Trainer(
+    run = TrainingRun(
         _with_masks(cases, "train"), _with_masks(validation, "validate"), options, make_output_folder(out), on_event
     )
-    token = cancel or NeverCancelled()
-    run.restore()
+    cancel = cancel or NeverCancelled()
+    run.resume()
     try:
         for number in range(run.finished, options.passes):
-            run.one_pass(number, token)
-        if run.first and run.best_dice is not None:
-            calibrate(run.model_folder, run.validation, options.device, on_event, token)
+            run.run_pass(number, cancel)
+        if run.is_first_process and run.best_dice is not None:
+            calibrate(run.model_folder, run.validation, options.device, on_event, cancel)
     except Cancelled:
         pass
     finally:
         run.close()
-    done = run.finished >= options.passes and not token.is_set()
+    done = run.finished >= options.passes and not cancel.is_set()
     return TrainOutcome(run.model_folder if run.best_dice is not None else None, run.best_dice, run.finished, not done)
 
 

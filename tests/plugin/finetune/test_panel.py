@@ -13,14 +13,15 @@ from scipy.ndimage import binary_dilation
 from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.finetune import fine_tune as fine_tune_verb
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.runs import CHECKPOINT, default_run_folder
-from napari_skinseg.finetuning.verdict import Compared
+from napari_skinseg.finetuning.runs import default_run_folder
+from napari_skinseg.finetuning.verdict import ComparedPhoto
 from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.plugin.background import Background
 from napari_skinseg.plugin.finetune.comparison_strip import BASE, CANDIDATE, YOURS, Strip
 from napari_skinseg.plugin.finetune.worker import Clock
+from napari_skinseg.training.checkpoint import CHECKPOINT
 
 SHAPE = (96, 128)
 PLACES = [(40, 50, 20), (50, 70, 26), (45, 60, 16), (52, 66, 22), (44, 76, 18), (48, 58, 24)]
@@ -237,7 +238,7 @@ def test_a_held_out_photo_is_shown_large_with_three_outlines(qtbot, tmp_path, sp
         paths = [tmp_path / f"{number}_{who}.png" for who in ("person", "base", "candidate")]
         for path, wider in zip(paths, (6, 1, 12), strict=True):
             write_mask(path, binary_dilation(mask, iterations=wider)[:: 1 + number])  # models judge at another size
-        compared.append(Compared(
+        compared.append(ComparedPhoto(
             "", tmp_path / f"{number}.png", paths[0], "corrected", 0.7, 0.7 + gain, False, False, *paths[1:]
         ))  # fmt: skip
     strip.show_cases(compared)

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QDialog, QLabel, QListWidget, QListWidgetItem, QVBoxL
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, raise_if_cancelled
-from napari_skinseg.finetuning.verdict import Compared
+from napari_skinseg.finetuning.verdict import ComparedPhoto
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask
 from napari_skinseg.plugin.background import Background, Job, Outcome, Report
@@ -37,7 +37,7 @@ class Strip(QWidget):
     def __init__(self, background: Background) -> None:
         super().__init__()
         self._background = background
-        self._cases: list[Compared] = []
+        self._cases: list[ComparedPhoto] = []
         self._job: Job | None = None
         self.title, self.legend = WrappingText(), QLabel(LEGEND)
         self.list = QListWidget()
@@ -56,7 +56,7 @@ class Strip(QWidget):
         layout.addWidget(self.list)
         layout.addWidget(self.legend)
 
-    def show_cases(self, compared: Sequence[Compared]) -> None:
+    def show_cases(self, compared: Sequence[ComparedPhoto]) -> None:
         """Show the photos; their pictures arrive one by one."""
         self.clear_cases()
         cases = sorted(compared, key=lambda case: -abs(case.candidate_dice - case.base_dice))[:_MOST]
@@ -115,7 +115,7 @@ class _Large(QDialog):
         layout.addWidget(self.picture)
         layout.addWidget(self.caption)
 
-    def show_case(self, case: Compared, picture: QImage) -> None:
+    def show_case(self, case: ComparedPhoto, picture: QImage) -> None:
         """Show a photo in place of the last one."""
         self.setWindowTitle(case.image.name)
         self.picture.setPixmap(QPixmap.fromImage(picture))
@@ -125,7 +125,7 @@ class _Large(QDialog):
         self.raise_()
 
 
-def draw(case: Compared, size: tuple[int, int]) -> QImage:
+def draw(case: ComparedPhoto, size: tuple[int, int]) -> QImage:
     """The photo with its three outlines, at most `size` (width, height) pixels; for workers.
 
     Raises:

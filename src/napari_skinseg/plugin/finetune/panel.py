@@ -219,7 +219,7 @@ class FineTunePanel(FineTuneForm):
             options = self.options.value()
         except BadInput:
             options = FineTuneOptions()  # Start will say what is wrong with them
-        self.evidence.setText(self._found.in_words(options))
+        self.evidence.setText(self._found.describe(options))
         self.evidence.setToolTip("\n".join(why for _, why in self._found.left_out[:20]))
 
     # A run

@@ -2,7 +2,7 @@
 
 from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
-from napari_skinseg.finetuning.verdict import Judged, Verdict
+from napari_skinseg.finetuning.verdict import ModelResult, Verdict
 from napari_skinseg.plugin.background import Background
 from napari_skinseg.plugin.forms import WrappingText
 
@@ -80,7 +80,7 @@ class VerdictCard(QFrame):
         layout.addLayout(buttons)
 
 
-def _figures(judged: Judged, measured: bool) -> tuple[str, str, str, str]:
+def _figures(judged: ModelResult, measured: bool) -> tuple[str, str, str, str]:
     if not measured:
         return "–", "–", "–", "–"
     interval = "–" if judged.low is None or judged.high is None else f"{judged.low:.2f} to {judged.high:.2f}"

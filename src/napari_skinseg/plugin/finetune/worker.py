@@ -13,11 +13,12 @@ from napari_skinseg.events import CancelToken
 from napari_skinseg.finetuning.evidence import Evidence, collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
-from napari_skinseg.finetuning.runs import CHECKPOINT, adopt, default_run_folder, discard, undecided
+from napari_skinseg.finetuning.runs import adopt, default_run_folder, discard, undecided
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.session import Segmenters
 from napari_skinseg.project.project import SUBFOLDER, Project
+from napari_skinseg.training.checkpoint import CHECKPOINT
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@ import torch
 from napari_skinseg.device import choose_device
 from napari_skinseg.events import NeverCancelled
 from napari_skinseg.models.network import build
-from napari_skinseg.training.fit import Learner
+from napari_skinseg.training.loop import TrainingLoop
 
 
 def test_depthwise_convolutions_learn_in_float32_and_the_others_in_the_device_s_precision():
     network = build("FlexibleUNet")
-    learner = Learner(
+    loop = TrainingLoop(
         network,
         choose_device("cpu"),
         ((0.5,) * 3, (0.25,) * 3),
@@ -27,7 +27,7 @@ def test_depthwise_convolutions_learn_in_float32_and_the_others_in_the_device_s_
             depthwise = layer.groups > 1
             layer.register_forward_hook(lambda layer, inputs, output, kind=depthwise: seen[kind].add(output.dtype))
     batch = {"image": torch.zeros(2, 3, 64, 64, dtype=torch.uint8), "mask": torch.ones(2, 1, 64, 64, dtype=torch.uint8)}
-    learner.one_pass(0, [batch], NeverCancelled())
+    loop.run_pass(0, [batch], NeverCancelled())
     assert seen[True] == {torch.float32}
-    assert seen[False] == {torch.bfloat16 if learner.choice.precision == "bfloat16" else torch.float32}
+    assert seen[False] == {torch.bfloat16 if loop.choice.precision == "bfloat16" else torch.float32}
     assert network.encoder._blocks[0][0]._depthwise_conv.weight.grad.abs().sum() > 0

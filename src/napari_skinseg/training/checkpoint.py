@@ -1,0 +1,42 @@
+"""Checkpoints: files from which a stopped run of training or fine-tuning continues."""
+
+from importlib.metadata import version
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+from napari_skinseg.errors import BadInput
+from napari_skinseg.files import atomic
+
+CHECKPOINT = "checkpoint.pt"
+"""File name in the folder of a run."""
+
+
+def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values, whole or not at all."""
+    import torch
+
+    with atomic(folder / CHECKPOINT) as temporary:
+        torch.save(state, temporary)
+
+
+def read_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
+    """Read the checkpoint of a run with its tensors on `device`; None if there is none.
+
+    Raises:
+        BadInput: the file is damaged.
+    """
+    import torch
+
+    path = folder / CHECKPOINT
+    if not path.exists():
+        return None
+    try:
+        return dict(torch.load(path, map_location=device, weights_only=True))
+    except (OSError, EOFError, RuntimeError, UnpicklingError, TypeError, ValueError) as error:
+        raise BadInput(f"{path} is damaged; delete it to start again.") from error
+
+
+def library_versions() -> str:
+    """The versions that a trained model records, such as "napari-skinseg 0.1.0, torch 2.8.0, monai 1.6.0"."""
+    return ", ".join(f"{name} {version(name)}" for name in ("napari-skinseg", "torch", "monai"))
