@@ -163,7 +163,8 @@ def test_work_on_an_old_project_goes_on(desk):
         photo = {photo.name: photo for photo in project.photos()}["2.jpg"]
         assert photo.scale_line == ((10.0, 8.0), (10.0, 88.0))
         assert photo.scale_mm == 10.0
-        earlier, mask = project.previous_mask(photo.id), project.mask(photo.id)
+        mask = project.mask(photo.id)
+        earlier = mask_in(project.folder / "masks" / "previous" / f"{photo.id}_segmentation.png")
         assert differing(earlier, mask) > 0
         assert project.prediction(photo.id).shape == mask.shape
         project.save_mask(photo.id, ~mask)

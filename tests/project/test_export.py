@@ -183,7 +183,7 @@ def test_a_photo_that_is_gone_is_named_and_its_mask_still_exported(project, tmp_
     photo.path.unlink()
     outcome = export_project(project, tmp_path / "out")
     assert [path for path, _ in outcome.failed] == [photo.path]
-    assert "is gone" in outcome.failed[0][1]
+    assert "is missing" in outcome.failed[0][1]
     assert len(outcome.done) == 2
     assert (outcome.folder / "masks" / "b_segmentation.png").exists()
     assert [case.id for case in find_cases(outcome.training)] == ["a"], "training has whole pairs only"

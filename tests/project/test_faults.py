@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from napari_skinseg.errors import BadInput
+from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.project.project import Project, ProjectDamaged, ProjectInUse, restore_backup
 
 STORE, BACKUP, LOCK = "skinseg-project.sqlite", "skinseg-project.backup.sqlite", "skinseg-project.lock"
@@ -41,9 +42,9 @@ def test_a_mask_whose_row_was_not_written_is_taken_up(closed, draw):
         photo = first(project)
         project._files.save(photo, draw(14), keep_previous=True)
     with Project.open(closed) as project:
-        assert project.repairs == (f"Mask newer than the project knew, taken up: {photo} (1).",)
+        assert project.repairs == (f"Took over a mask that was newer than the index: {photo} (1).",)
         assert np.array_equal(project.mask(photo), draw(14))
-        assert np.array_equal(project.previous_mask(photo), draw(10))
+        assert np.array_equal(read_mask(project._files.previous_path(photo)), draw(10))
         assert project.photo(photo).status == "corrected"
     with Project.open(closed) as project:
         assert project.repairs == ()
@@ -55,7 +56,7 @@ def test_an_acceptance_that_was_not_finished_is_made_again_by_the_person(closed,
         project.set_prediction(photo, draw(9), model="unet")
         project._files.accept(photo, project.photo(photo).predicted_file)
     with Project.open(closed) as project:
-        assert project.repairs == (f"Decision that was not finished, to be made again: {photo} (1).",)
+        assert project.repairs == (f"A decision was not finished, decide again: {photo} (1).",)
         assert project.photo(photo).status == "predicted"
         assert not project.photo(photo).mask_path.exists()
 
@@ -76,7 +77,7 @@ def test_a_mask_that_is_gone_comes_back_from_the_version_before_or_from_the_mode
         assert np.array_equal(project.mask(accepted), draw(9))
         assert project.photo(accepted).status == "accepted"
         assert (project.mask(lost), project.photo(lost).status) == (None, "new")
-        assert any("to be drawn again" in sentence and lost in sentence for sentence in project.repairs)
+        assert any("draw it again" in sentence and lost in sentence for sentence in project.repairs)
 
 
 def test_a_torn_mask_is_moved_aside_and_the_version_before_put_back(closed, draw):
@@ -87,7 +88,7 @@ def test_a_torn_mask_is_moved_aside_and_the_version_before_put_back(closed, draw
         path = project.photo(photo).mask_path
         path.write_bytes(path.read_bytes()[:40])
     with Project.open(closed) as project:
-        assert "moved to masks/damaged" in project.repairs[0]
+        assert "to masks/damaged" in project.repairs[0]
         assert (closed / "masks" / "damaged" / path.name).stat().st_size == 40
         assert np.array_equal(project.mask(photo), draw(10))
 
@@ -100,9 +101,9 @@ def test_stray_files_are_removed_and_a_strangers_kept(closed, draw):
     for name in (".DS_Store", "notes.txt", "unknown_segmentation.png"):
         (closed / "masks" / name).touch()
     with Project.open(closed) as project:
-        assert "3 files left half written by a stopped session removed." in project.repairs
+        assert "Removed 3 temporary files that a stopped session left." in project.repairs
         assert any("replaced or not finished" in sentence for sentence in project.repairs)
-        assert any("does not know (yet), kept: unknown" in sentence for sentence in project.repairs)
+        assert any("not in the project yet: unknown" in sentence for sentence in project.repairs)
     assert {path.name for path in (closed / "masks").iterdir()} >= {
         ".DS_Store",
         "notes.txt",
@@ -181,7 +182,7 @@ def test_without_a_good_backup_nothing_is_restored(closed):
         (closed / name).write_bytes(b"nonsense" * 100)
     with pytest.raises(ProjectDamaged, match="no backup"):
         Project.open(closed)
-    with pytest.raises(BadInput, match="no backup"):
+    with pytest.raises(BadInput, match="no intact backup"):
         restore_backup(closed)
     assert (closed / STORE).read_bytes() == b"nonsense" * 100
 
@@ -208,12 +209,12 @@ def test_another_programs_database_is_refused(tmp_path):
 
 
 def test_an_index_that_another_program_holds_is_named_and_nothing_is_lost(closed, draw, monkeypatch):
-    monkeypatch.setattr("napari_skinseg.project.store._WAIT", 0.1)
+    monkeypatch.setattr("napari_skinseg.project.store._TIMEOUT", 0.1)
     with Project.open(closed) as project:
         photo = project.photos()[1].id
         holder = sqlite3.connect(closed / STORE, isolation_level=None)
         holder.execute("BEGIN IMMEDIATE")
-        with pytest.raises(BadInput, match="held by another program"):
+        with pytest.raises(BadInput, match="in use by another program"):
             project.save_mask(photo, draw(11))
         holder.execute("ROLLBACK")
         holder.close()
@@ -365,7 +366,7 @@ def test_a_photo_deleted_while_open_keeps_its_mask_and_takes_new_strokes(project
     photo = project.photos()[0]
     project.save_mask(photo.id, draw(10))
     photo.path.unlink()
-    with pytest.raises(BadInput, match="is gone"):
+    with pytest.raises(BadInput, match="is missing"):
         project.read_photo(photo.id)
     assert project.save_mask(photo.id, draw(11)).status == "corrected"
     assert np.array_equal(project.mask(photo.id), draw(11))

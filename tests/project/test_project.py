@@ -119,7 +119,7 @@ def test_the_version_before_the_last_decision_is_kept(project, draw):
     project.accept(photo, draw(10))
     for radius in (11, 12, 13):
         project.save_mask(photo, draw(radius))
-    assert np.array_equal(project.previous_mask(photo), draw(10))
+    assert np.array_equal(read_mask(project._files.previous_path(photo)), draw(10))
     assert np.array_equal(project.mask(photo), draw(13))
 
 
@@ -168,7 +168,7 @@ def test_decisions_are_taken_back_one_after_the_other(project, draw):
 @pytest.mark.parametrize("status", ["accepted", "corrected", "predicted", "done"])
 def test_a_status_that_makes_no_sense_is_refused_in_a_sentence(project, status):
     photo = project.photos()[0].id
-    with pytest.raises(BadInput, match=r"no status|no model's mask|no mask"):
+    with pytest.raises(BadInput, match=r"not a status|no model's mask|no mask"):
         project.decide(photo, status)
     assert project.photo(photo).status == "new"
 
@@ -193,11 +193,10 @@ def test_counts_filter_and_the_next_of_a_status_follow_decisions(project, draw):
     counts = project.counts()
     assert (counts["total"], counts["reviewed"], counts["new"], counts["issue"]) == (5, 3, 2, 1)
     assert [photo.id for photo in project.photos("skipped", "issue")] == [b, d]
-    assert project.first_unreviewed(queue) == c
-    assert project.first_unreviewed(queue, after=c) == e
-    assert project.first_unreviewed(queue, after=e) == c, "after the end it starts again"
-    assert project.next_of(("issue",), queue, after=a) == d
-    assert project.next_of(("issue",), queue, after=d) is None
+    assert project.resume(queue) == c
+    assert queue.first([c, e], after=c) == e
+    assert queue.first([c, e], after=e) == c, "after the end it starts again"
+    assert queue.first([d], after=d) is None
 
 
 def test_a_person_comes_back_to_the_photo_they_left(project):

@@ -39,7 +39,7 @@ def test_an_undecided_border_counts_and_a_decided_one_does_not(draw):
     sharp, soft = (1 / (1 + np.exp(-inside * k)) for k in (8.0, 0.3))
     assert border_entropy(sharp.astype(np.float32), draw(10)) < 0.3
     assert border_entropy(soft.astype(np.float32), draw(10)) > 0.7
-    assert doubt(draw(10), 0.9, soft.astype(np.float32)).reason.startswith("undecided border")
+    assert doubt(draw(10), 0.9, soft.astype(np.float32)).reason.startswith("uncertain border")
     assert border_entropy(np.zeros((48, 64), np.float32), np.zeros((48, 64), bool)) == 0
 
 
@@ -55,8 +55,8 @@ def test_mixed_takes_every_second_by_chance_and_every_photo_once():
     photos = candidates(*np.linspace(0, 1, 40))
     queue = arrange(photos, "mixed", seed=4)
     assert sorted(names(queue)) == sorted(one.photo for one in photos)
-    assert sum(item.reason == "drawn at random" for item in queue.items[:10]) >= 4
-    assert sum(item.reason != "drawn at random" for item in queue.items[:10]) >= 4
+    assert sum(item.reason == "random choice" for item in queue.items[:10]) >= 4
+    assert sum(item.reason != "random choice" for item in queue.items[:10]) >= 4
     assert queue == arrange(photos, "mixed", seed=4)
     assert queue != arrange(photos, "mixed", seed=5)
 
@@ -82,14 +82,6 @@ def test_an_empty_project_has_an_empty_queue(order):
     queue = arrange([], order)
     assert len(queue) == 0
     assert queue.first(["p"]) is None
-
-
-def test_steps_stop_at_the_ends_and_neighbours_are_named_for_preparation():
-    queue = arrange(candidates(0.9, 0.8, 0.7, 0.6, 0.5))
-    assert (queue.step("p0"), queue.step("p0", -1), queue.step("p4"), queue.step("gone")) == ("p1", None, None, None)
-    assert queue.around("p1") == ["p2", "p3", "p4", "p0"]
-    assert queue.around("p4") == ["p3"]
-    assert queue.place("p3") == 3
 
 
 def test_photos_added_meanwhile_come_at_the_end():

@@ -47,7 +47,7 @@ def test_what_is_no_photo_is_named_and_the_others_are_taken(project, album):
 
 
 def test_a_cancelled_scan_keeps_what_it_found_and_the_next_goes_on(tmp_path, album, monkeypatch):
-    monkeypatch.setattr(project_scan, "_BATCH", 2)
+    monkeypatch.setattr(project_scan, "BATCH_SIZE", 2)
     cancel = threading.Event()
     with Project.open(tmp_path / "review", create=True) as project:
         seen = []
@@ -70,7 +70,7 @@ def test_a_moved_photo_folder_is_linked_again_with_all_its_work(project, album, 
         project.accept(photo, draw(9))
     moved = album.rename(album.with_name("elsewhere"))
     (moved / "north" / "b.png").rename(moved / "renamed.png")
-    with pytest.raises(BadInput, match="is gone"):
+    with pytest.raises(BadInput, match="is missing"):
         project.read_photo(ids[0])
     outcome = project.relink(moved)
     assert sorted(outcome.relinked) == sorted(ids)

@@ -1,5 +1,10 @@
-"""The blind sample of a project: how much does seeing the model's mask pull a person towards it?"""
+"""The blind sample of a project: photos whose masks are drawn without seeing the model's mask.
 
+Comparing them with the other photos shows how much a visible prediction changes what a person draws.
+"""
+
+import hashlib
+import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,11 +15,11 @@ from .records import Photo
 
 @dataclass(frozen=True)
 class BlindSample:
-    """How masks drawn without seeing the model's differ from it, against those drawn with it in view.
+    """Agreement with the model, with and without seeing its mask.
 
     Attributes:
-        blind: Dice with the model's mask over the photos of the blind sample.
-        shown: the same over the others.
+        blind: Dice between the person's and the model's masks over the photos of the blind sample.
+        shown: the same over the other photos.
     """
 
     blind: Summary
@@ -28,12 +33,25 @@ class BlindSample:
         return f"{text}; with the model's mask in view: {_agreement(self.shown)}." if self.shown.n else f"{text}."
 
 
-def blind_sample(photos: Sequence[Photo]) -> BlindSample:
-    """Compare the photos drawn blind with the others, over those that a person finished and a model predicted."""
+def compare_blind_sample(photos: Sequence[Photo]) -> BlindSample:
+    """Compare the blind sample with the other photos, over those with a finished mask and a prediction."""
     finished = [photo for photo in photos if photo.status in ("corrected", "accepted") and photo.dice is not None]
     return BlindSample(
         *(summarise(photo.dice for photo in finished if photo.blind is blind) for blind in (True, False))
     )
+
+
+def sample_settings(connection: sqlite3.Connection) -> tuple[float, int]:
+    """The share of photos in the blind sample of this project, and the seed."""
+    rows = connection.execute("SELECT name, value FROM facts WHERE name IN ('blind_share', 'blind_seed')")
+    facts = dict(rows.fetchall())
+    return float(facts.get("blind_share", 0)), int(facts.get("blind_seed", 0))
+
+
+def is_sampled(photo: str, share: float, seed: int) -> bool:
+    """Whether a photo is in the blind sample; this depends only on its id and the seed, not on when it was added."""
+    number = int.from_bytes(hashlib.sha256(f"{seed}:{photo}".encode()).digest()[:8], "big") / 2**64
+    return number < share
 
 
 def _agreement(summary: Summary) -> str:

@@ -1,4 +1,4 @@
-"""Masks as COCO annotations, which labelling tools read."""
+"""Masks as COCO annotations, a format of labelling tools."""
 
 from typing import Any
 
@@ -7,18 +7,22 @@ from numpy.typing import NDArray
 
 from napari_skinseg.pixels.mask import trace_contours
 
-_TOLERANCE = 0.5  # px; how far a polygon may run from the mask's outline
+_TOLERANCE = 0.5  # px; greatest distance of a polygon from the mask's outline
 
 
 def polygons(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """COCO polygons [x, y, …] of the outlines, corners of pixels being whole numbers; holes are filled by them."""
+    """COCO polygons [x, y, …] of a mask, bool `[H, W]`; pixel corners are whole numbers, and holes are filled.
+
+    Returns:
+        None for an empty mask.
+    """
     from skimage.measure import approximate_polygon
 
     found = []
     for line in trace_contours(mask):
         row, column = line.T
         if np.sum(row[:-1] * column[1:] - row[1:] * column[:-1]) > 0:
-            continue  # runs the other way round: a hole
+            continue  # a hole: its outline runs in the other direction
         points = approximate_polygon(line, _TOLERANCE)[:-1, ::-1] + 0.5
         if len(points) >= 3:
             found.append([round(float(value), 2) for value in points.ravel()])
@@ -26,7 +30,7 @@ def polygons(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
 
 
 def run_lengths(mask: NDArray[np.bool_]) -> dict[str, Any] | None:
-    """COCO's compressed run lengths: the mask exactly, holes and all."""
+    """COCO's compressed run lengths of a mask, bool `[H, W]`: exact, with holes; None for an empty mask."""
     from pycocotools import mask as coco
 
     if not mask.any():

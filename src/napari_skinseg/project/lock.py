@@ -1,4 +1,4 @@
-"""One person at a time: the file that says who has a project open."""
+"""The lock file of a project: one person at a time has it open for writing."""
 
 import getpass
 import json
@@ -21,10 +21,10 @@ class Owner:
     """Who has a project open.
 
     Attributes:
-        host, pid, started: the process; `started` tells it from a later one that was given the same number.
-        name: the person.
+        host, pid, started: the process; a later process with the same number has another `started`.
+        name: of the person.
         since: when it was opened, "2026-02-03 14:02".
-        token: differs for each opening.
+        token: unique for each opening.
     """
 
     host: str
@@ -36,7 +36,7 @@ class Owner:
 
     @property
     def is_dead(self) -> bool:
-        """Whether the process is known to have ended; of another computer nobody can tell."""
+        """Whether the process has ended; False if that is not known, as for a process on another computer."""
         if self.host != platform.node():
             return False
         try:
@@ -49,7 +49,7 @@ class Owner:
 
 
 class ProjectInUse(BadInput):
-    """Someone else has the project open; `owner` is who, None if the lock cannot be read."""
+    """Another session has the project open; `owner` says which, None if the lock cannot be read."""
 
     def __init__(self, sentence: str, owner: Owner | None) -> None:
         super().__init__(sentence)
@@ -65,22 +65,22 @@ class Lock:
             host=platform.node(),
             pid=os.getpid(),
             started=psutil.Process().create_time(),
-            name=name or person(),
+            name=name or user_name(),
             since=f"{datetime.now():%Y-%m-%d %H:%M}",
             token=uuid.uuid4().hex,
         )
 
     def acquire(self, *, take_over: bool = False) -> str:
-        """Take the lock; a sentence if it was left by a process that died, else nothing.
+        """Take the lock; return a sentence if it belonged to another session before, else "".
 
         Args:
-            take_over: take it whoever holds it; only a person can know that the other is gone.
+            take_over: take the lock even if another session holds it; only a person can know that session has ended.
 
         Raises:
-            ProjectInUse: someone else holds it.
+            ProjectInUse: another session holds it.
             BadInput: the folder cannot be written to.
         """
-        for _ in range(5):  # a lock that goes away between two looks is tried again
+        for _ in range(5):  # try again if the other session gives the lock back in between
             try:
                 self._create()
                 return ""
@@ -104,26 +104,26 @@ class Lock:
                 return (
                     f"The last session ({who}) ended without closing the project."
                     if dead
-                    else f"The project was taken over; it was open {who}."
+                    else f"This session has taken over the project, which was open {who}."
                 )
         raise ProjectInUse(self._in_use(None), None)
 
     def check(self) -> None:
-        """Raise `ProjectInUse` if someone took the project over since `acquire`: two must never write."""
+        """Raise `ProjectInUse` if another session took the project over since `acquire`: only one may write."""
         content = self._content()
         holder = _read(content) if content else None
         if holder is None or holder.token != self.owner.token:
             raise ProjectInUse(self._in_use(holder), holder)
 
     def release(self) -> None:
-        """Give the lock back, if it is still ours."""
+        """Remove the lock if it is still the one of this session."""
         content = self._content()
         holder = _read(content) if content else None
         if holder is not None and holder.token == self.owner.token:
             self.path.unlink(missing_ok=True)
 
     def _create(self) -> None:
-        # Written aside and linked into place, so that nobody ever reads half a lock; a link never replaces a file.
+        # Write a temporary file and link it, so that nobody reads half a lock; a link never replaces a file.
         own = self.path.with_name(f".{LOCK_NAME}-{self.owner.token}")
         own.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
         try:
@@ -151,30 +151,30 @@ class Lock:
             return ""
 
     def _remove(self, expected: str) -> bool:
-        """Remove the lock that holds `expected`; False if another process put its own there meanwhile."""
-        aside = self.path.with_name(f".{LOCK_NAME}-{self.owner.token}")
+        """Remove the lock if its content is `expected`; return False if another process replaced it meanwhile."""
+        moved = self.path.with_name(f".{LOCK_NAME}-{self.owner.token}")
         try:
-            os.replace(self.path, aside)
+            os.replace(self.path, moved)
         except FileNotFoundError:
             return False
-        same = aside.read_text(encoding="utf-8", errors="replace") == expected or not expected
+        same = moved.read_text(encoding="utf-8", errors="replace") == expected or not expected
         if not same:
-            os.replace(aside, self.path)
+            os.replace(moved, self.path)
             return False
-        aside.unlink()
+        moved.unlink()
         return True
 
     def _in_use(self, holder: Owner | None) -> str:
         if holder is None:
-            return f"{self.path.parent} is open elsewhere; close it there first."
+            return f"{self.path.parent} is open in another session; close it there first."
         return (
             f"{self.path.parent} is open: {holder.name} has it on {holder.host} since {holder.since}; "
-            "close it there first, or take it over if that session is gone."
+            "close it there first, or take it over if that session has ended."
         )
 
 
-def person() -> str:
-    """The name that the computer knows the person by; "unknown" where it knows none."""
+def user_name() -> str:
+    """The name of the user account; "unknown" if there is none."""
     try:
         return getpass.getuser()
     except (OSError, KeyError, ImportError):  # no such user, as in some containers

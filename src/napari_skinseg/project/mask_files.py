@@ -1,9 +1,9 @@
-"""The mask files of an annotation project. Every file is whole at any instant, and what it replaces is kept.
+"""The mask files of a project. A kill never leaves half a file under one of these names.
 
-masks/<id>_segmentation.png                    what a person drew or accepted
-masks/previous/<id>_segmentation.png           the one before
-masks/predicted/<id>-<hash>_segmentation.png   what the model drew; never rewritten, only replaced by another file
-masks/damaged/                                 what could not be read, moved out of the way
+masks/<id>_segmentation.png                    the mask that a person drew or accepted
+masks/previous/<id>_segmentation.png           the mask before the last decision
+masks/predicted/<id>-<hash>_segmentation.png   the model's mask; a new prediction is a new file
+masks/damaged/                                 masks that could not be read, moved here
 """
 
 import hashlib
@@ -25,18 +25,20 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.pixels.mask import read_mask
 
-ENDING = "_segmentation.png"
+MASK_ENDING = "_segmentation.png"
 
-# Names that `files.atomic` and the lock give to files under way; only these are ever removed as left over.
-_UNDER_WAY = re.compile(r"^\.(.+_segmentation-.{8}\.png|skinseg-project.*-.{8}\.sqlite|skinseg-project\.lock-.+)$")
-_A_MOMENT = 60.0  # s; a lock this young may be one that another process is taking at this instant
+# Names that `files.atomic`, SQLite and the lock give to their temporary files; no other file is ever removed.
+_TEMPORARY = re.compile(
+    r"^\.(.+_segmentation-.{8}\.png|skinseg-project.*-.{8}\.sqlite(-journal|-wal|-shm)?|skinseg-project\.lock-.+)$"
+)
+_LOCK_AGE = 60.0  # s; another process may be creating a younger temporary lock at this moment
 
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """A file's content; size and time tell without reading that it is still the same."""
+    """The content of a file; an equal size and time show, without reading, that the content is unchanged."""
 
     sha256: str
     bytes: int
@@ -52,96 +54,116 @@ class MaskFiles:
         self.predicted = self.masks / "predicted"
         self.damaged = self.masks / "damaged"
 
-    def make(self) -> None:
-        """Make the folders that are missing; raises `BadInput` where that cannot be."""
+    def make_folders(self) -> None:
+        """Make the folders that are missing.
+
+        Raises:
+            BadInput: a folder cannot be made.
+        """
         for folder in (self.masks, self.previous, self.predicted):
             if not folder.is_dir():
                 make_output_folder(folder)
 
     def path(self, photo: str) -> Path:
-        """The file of a person's mask of the photo with this id."""
-        return self.masks / f"{photo}{ENDING}"
+        """The person's mask of the photo with this id."""
+        return self.masks / f"{photo}{MASK_ENDING}"
+
+    def previous_path(self, photo: str) -> Path:
+        """The person's mask before the last decision."""
+        return self.previous / self.path(photo).name
+
+    def predicted_path(self, name: str) -> Path:
+        """The model's mask with this file name."""
+        return self.predicted / name
 
     def save(self, photo: str, mask: Mask, *, keep_previous: bool) -> Fingerprint:
-        """Write a person's mask, read it back, and only then let it take the place of the one before.
+        """Write a person's mask, bool `[H, W]`, read it back, and only then replace the earlier mask.
+
+        Args:
+            photo: id.
+            mask: bool `[H, W]`.
+            keep_previous: keep the earlier mask as the previous one.
 
         Raises:
-            BadInput: it cannot be written, or does not read back as it was; the earlier mask stands.
+            BadInput: the mask cannot be written, or reads back differently; the earlier mask is unchanged.
         """
         path = self.path(photo)
         if keep_previous and path.exists():
-            _duplicate(path, self.previous / path.name)
+            _link_or_copy(path, self.previous_path(photo))
         return _write(path, mask)
 
     def accept(self, photo: str, predicted: str) -> Fingerprint:
-        """Make the model's mask the person's, as a file of its own."""
+        """Copy the model's mask to the person's mask."""
         path = self.path(photo)
-        _duplicate(self.predicted / predicted, path, link=False)
+        _copy(self.predicted_path(predicted), path)
         return fingerprint(path)
 
-    def predict(self, photo: str, mask: Mask) -> str:
-        """Write what a model drew and return the file's name."""
-        name = f"{photo}-{hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:8]}{ENDING}"
-        if not (self.predicted / name).exists():
-            _write(self.predicted / name, mask)
+    def save_prediction(self, photo: str, mask: Mask) -> str:
+        """Write a model's mask, bool `[H, W]`, and return the name of the file."""
+        name = f"{photo}-{hashlib.sha256(np.packbits(mask).tobytes()).hexdigest()[:8]}{MASK_ENDING}"
+        if not self.predicted_path(name).exists():
+            _write(self.predicted_path(name), mask)
         return name
 
-    def go_back(self, photo: str) -> None:
-        """Put the previous version back in place of a mask that is gone or damaged."""
-        path = self.path(photo)
-        _duplicate(self.previous / path.name, path, link=False)
+    def remove_prediction(self, name: str) -> None:
+        """Remove a model's mask that no photo refers to."""
+        self.predicted_path(name).unlink(missing_ok=True)
 
-    def set_aside(self, photo: str) -> Path:
-        """Move a mask that cannot be read out of the way and return where to."""
+    def restore_previous(self, photo: str) -> None:
+        """Copy the previous mask to the place of a mask that is missing or damaged."""
+        _copy(self.previous_path(photo), self.path(photo))
+
+    def move_to_damaged(self, photo: str) -> None:
+        """Move a mask that cannot be read to `masks/damaged`, under a name that is free there."""
         path = self.path(photo)
         make_output_folder(self.damaged)
         target = self.damaged / path.name
         number = 1
         while target.exists():
             number += 1
-            target = self.damaged / f"{photo}-{number}{ENDING}"
+            target = self.damaged / f"{photo}-{number}{MASK_ENDING}"
         os.replace(path, target)
-        return target
 
     def remove(self, photo: str) -> None:
-        """Take a person's mask away, keeping it as the previous version."""
+        """Remove a person's mask and keep it as the previous one."""
         path = self.path(photo)
         if path.exists():
-            os.replace(path, self.previous / path.name)
+            os.replace(path, self.previous_path(photo))
 
-    def is_whole(self, photo: str, shape: tuple[int, ...]) -> bool:
-        """Whether a person's mask can be read and has the photo's size."""
+    def is_readable(self, photo: str, shape: tuple[int, ...]) -> bool:
+        """Whether the person's mask can be read and has the shape (height, width) of its photo."""
         try:
             read_mask(self.path(photo), shape)
         except BadInput:
             return False
         return True
 
-    def ids(self) -> dict[str, os.stat_result]:
-        """Every photo that has a person's mask file."""
-        return {name.removesuffix(ENDING): entry for name, entry in _files(self.masks) if name.endswith(ENDING)}
+    def photos_with_mask(self) -> dict[str, os.stat_result]:
+        """Size and time of every person's mask, by the id of its photo."""
+        return {name.removesuffix(MASK_ENDING): entry for name, entry in _mask_files(self.masks)}
 
     def predicted_names(self) -> set[str]:
-        """Every file with a model's mask."""
-        return {name for name, _ in _files(self.predicted)}
+        """The file names of all models' masks."""
+        return {name for name, _ in _mask_files(self.predicted)}
 
-    def sweep(self) -> int:
-        """Remove what a killed process left half written, and return how many files that were."""
-        swept = 0
+    def remove_temporary_files(self) -> int:
+        """Remove the temporary files that a killed process left in the project, and return their number."""
+        removed = 0
         for folder in (self.masks.parent, self.masks, self.previous, self.predicted):
             for entry in os.scandir(folder) if folder.is_dir() else ():
-                if not _UNDER_WAY.match(entry.name) or not entry.is_file(follow_symlinks=False):
+                if not _TEMPORARY.match(entry.name) or not entry.is_file(follow_symlinks=False):
                     continue
-                if not entry.name.endswith((".png", ".sqlite")) and time.time() - entry.stat().st_mtime < _A_MOMENT:
+                is_lock = entry.name.startswith(".skinseg-project.lock-")
+                if is_lock and time.time() - entry.stat().st_mtime < _LOCK_AGE:
                     continue
                 with suppress(FileNotFoundError):
                     Path(entry.path).unlink()
-                    swept += 1
-        return swept
+                    removed += 1
+        return removed
 
 
 def fingerprint(path: Path) -> Fingerprint:
-    """The fingerprint of a file; raises `OSError`."""
+    """The fingerprint of a file; raises `OSError` if it cannot be read."""
     found = path.stat()
     return Fingerprint(hashlib.sha256(path.read_bytes()).hexdigest(), found.st_size, found.st_mtime_ns)
 
@@ -152,45 +174,49 @@ def _write(path: Path, mask: Mask) -> Fingerprint:
     content = encoded.getvalue()
     with atomic(path) as temporary:
         temporary.write_bytes(content)
-        # Before the earlier mask is gone: a disk that lies is found out while there is still something to keep.
+        # Check before the earlier mask is replaced: a faulty disk must not cost both.
         if not np.array_equal(read_mask(temporary), mask):
-            raise BadInput(f"{path} did not read back as it was written; check the disk and save again.")
+            raise BadInput(f"{path} reads back differently than it was written; check the disk and save again.")
     _sync(path.parent)
     found = path.stat()
     return Fingerprint(hashlib.sha256(content).hexdigest(), found.st_size, found.st_mtime_ns)
 
 
-def _duplicate(source: Path, target: Path, *, link: bool = True) -> None:
-    """Put a second name for `source`, or a copy of it, at `target`, whole or not at all."""
-    if link:  # a replaced file is never written into, so two names for one content are as good as a copy, and free
-        aside = target.with_name(f".{target.stem}-_linked_.png")
-        try:
-            aside.unlink(missing_ok=True)
-            os.link(source, aside)
-            os.replace(aside, target)
-            aside.unlink(missing_ok=True)  # both names were one file already: then a rename does nothing
-            return
-        except OSError:
-            pass  # a file system without hard links
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Make `target` the same file as `source`, or a copy of it where the file system has no hard links.
+
+    Mask files are replaced and never written into, so a link is as safe as a copy, and costs no time.
+    """
+    temporary = target.with_name(f".{target.stem}-_linked_.png")
+    try:
+        temporary.unlink(missing_ok=True)
+        os.link(source, temporary)
+        os.replace(temporary, target)
+        temporary.unlink(missing_ok=True)  # renaming does nothing if both names are the same file already
+    except OSError:
+        _copy(source, target)
+
+
+def _copy(source: Path, target: Path) -> None:
     with atomic(target) as temporary:
         shutil.copyfile(source, temporary)
     _sync(target.parent)
 
 
 def _sync(folder: Path) -> None:
-    """Have the folder's entries on disk too, so that a rename outlives a power cut; Windows does that itself."""
+    """Write the folder's entries to disk, so that a rename survives a power cut; Windows does this itself."""
     if os.name != "posix":
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError:
-        pass  # some shares have no such call
+        pass  # some network shares cannot do this
     finally:
         os.close(handle)
 
 
-def _files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+def _mask_files(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
     for entry in os.scandir(folder) if folder.is_dir() else ():
-        if not entry.name.startswith(".") and entry.is_file():
+        if entry.name.endswith(MASK_ENDING) and not entry.name.startswith(".") and entry.is_file():
             yield entry.name, entry.stat()

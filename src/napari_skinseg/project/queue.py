@@ -1,9 +1,9 @@
-"""In which order photos are reviewed, and why: the masks most likely to be wrong first, or something else by choice.
+"""The order in which photos are reviewed: the masks that are most likely wrong first, or another order.
 
-Doubt follows what goes wrong with outlines: a low expected overlap, an undecided border, several pieces, contact with
-the frame, no lesion at all, a size unlike the others'. The weights are ours: they rank and measure nothing. For
-choosing *training* photos a random half is mixed in: whole-image uncertainty alone can be worse than chance (arXiv
-2401.16298).
+A doubt score ranks the predicted masks. It adds weights for a low expected overlap, an uncertain border, several
+pieces, contact with the frame, and no lesion at all; an unusual size adds to it too. The weights are chosen by hand:
+the score ranks masks and measures nothing. The order "mixed" is for choosing *training* photos: half of them are
+random, because whole-image uncertainty alone can be worse than a random choice (arXiv 2401.16298).
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,21 +16,22 @@ from scipy import ndimage
 
 Order = Literal["least certain", "mixed", "random", "file"]
 
-_SIDE = 512  # px; pieces and borders are judged on a copy of about this size
-_BAND = 0.02  # of the diagonal: half the width of the border band in which a probability counts
-_NOTHING = 3.0  # more than all causes of doubt about an outline together
-_OUTLIER = 3.5  # robust z-score from which a size is unlike the others' (Iglewicz & Hoaglin 1993)
+_MAX_SIDE = 512  # px; larger masks are subsampled to about this size
+_BAND = 0.02  # of the diagonal; half the width of the border band in which the entropy is averaged
+_NO_LESION = 3.0  # more than all other weights together
+_OUTLIER = 3.5  # robust z-score from which a size is unusual (Iglewicz & Hoaglin 1993)
+_OUTLIER_WEIGHT = 0.4
 
 
 class Doubt(NamedTuple):
-    """How much there is to doubt about a predicted mask: 0 = nothing, above 1 = a lot, and the strongest reason."""
+    """How doubtful a predicted mask is: the score (0 = not at all, above 1 = very) and the strongest reason."""
 
     score: float
     reason: str
 
 
 class QueueItem(NamedTuple):
-    """A photo's place in the queue and why it has it."""
+    """A photo in the queue, and the reason for its place."""
 
     photo: str
     reason: str
@@ -38,7 +39,7 @@ class QueueItem(NamedTuple):
 
 @dataclass(frozen=True)
 class Queue:
-    """An order of photos that stays as it is, whatever is decided or predicted meanwhile. Immutable, so thread-safe."""
+    """An order of photos. It is immutable: later decisions and predictions do not change it; any thread may read it."""
 
     items: tuple[QueueItem, ...]
     order: Order
@@ -50,47 +51,36 @@ class Queue:
         return len(self.items)
 
     def place(self, photo: str) -> int | None:
-        """Where a photo stands, from 0; None if it is not in the queue."""
+        """The position of a photo, from 0; None if it is not in the queue."""
         places: Mapping[str, int] = self._places  # type: ignore[attr-defined]
         return places.get(photo)
 
-    def step(self, photo: str, by: int = 1) -> str | None:
-        """The photo `by` places further (back if negative); None beyond the ends."""
-        here = self.place(photo)
-        there = None if here is None else here + by
-        return self.items[there].photo if there is not None and 0 <= there < len(self.items) else None
-
-    def around(self, photo: str, ahead: int = 3, behind: int = 1) -> list[str]:
-        """The photos worth preparing while `photo` is looked at, the likeliest first."""
-        steps = [*range(1, ahead + 1), *range(-1, -behind - 1, -1)]
-        return [found for by in steps if (found := self.step(photo, by)) is not None]
-
     def first(self, wanted: Iterable[str], after: str | None = None) -> str | None:
-        """The first of the `wanted` photos, behind `after` and then from the start again; never `after` itself."""
-        chosen = set(wanted)
+        """The first of the `wanted` photos behind `after`, else from the start of the queue; never `after` itself."""
+        candidates = set(wanted)
         start = (self.place(after) if after is not None else None) or 0
-        turned = (*self.items[start:], *self.items[:start])
-        return next((item.photo for item in turned if item.photo in chosen and item.photo != after), None)
+        rotated = (*self.items[start:], *self.items[:start])
+        return next((item.photo for item in rotated if item.photo in candidates and item.photo != after), None)
 
     def with_more(self, photos: Sequence[str]) -> "Queue":
-        """The same queue with photos that were added since at its end."""
+        """A queue with these photos added at the end, except those that are in it already."""
         new = tuple(QueueItem(photo, "added during the session") for photo in photos if self.place(photo) is None)
         return Queue((*self.items, *new), self.order)
 
 
 def doubt(mask: NDArray[np.bool_], confidence: float | None, probability: NDArray[np.float32] | None = None) -> Doubt:
-    """What there is to doubt about one predicted mask.
+    """The doubt score of one predicted mask.
 
     Args:
         mask: bool `[H, W]`.
-        confidence: the Jaccard that the model expects of its outline, in [0, 1]; of an empty mask, of the one withheld.
-        probability: float32 `[H, W]` if it is at hand; its entropy near the border counts then.
+        confidence: the Jaccard that the model expects, in [0, 1]; of an empty mask, that of the outline withheld.
+        probability: float32 `[H, W]`, optional; its entropy near the border then adds to the score.
     """
-    factor = max(1, max(mask.shape) // _SIDE)
+    factor = max(1, max(mask.shape) // _MAX_SIDE)
     small = mask[::factor, ::factor]
     if not small.any():
-        # Before all others, the likeliest to hide a lesion first: a missed one is the worst of mistakes.
-        return Doubt(_NOTHING + (confidence or 0), "no lesion found")
+        # First of all, because a missed lesion is the worst error; those with the highest confidence come first.
+        return Doubt(_NO_LESION + (confidence or 0), "no lesion found")
     causes = []
     if confidence is not None:
         causes.append((1 - confidence, f"expected overlap {100 * confidence:.0f} %"))
@@ -101,13 +91,13 @@ def doubt(mask: NDArray[np.bool_], confidence: float | None, probability: NDArra
         causes.append((0.15, "touches the frame"))
     if probability is not None:
         entropy = border_entropy(probability[::factor, ::factor], small)
-        causes.append((0.5 * entropy, f"undecided border ({100 * entropy:.0f} %)"))
+        causes.append((0.5 * entropy, f"uncertain border ({100 * entropy:.0f} %)"))
     score = sum(weight for weight, _ in causes)
     return Doubt(score, max(causes)[1] if causes else "no confidence given")
 
 
 def border_entropy(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """Mean entropy of a probability in a band along the mask's border, in [0, 1] (1 = as good as a coin)."""
+    """Mean binary entropy, in bits, of a probability map in a band along the mask's border: 0 = certain, 1 = random."""
     width = 2 * max(2, round(_BAND * float(np.hypot(*mask.shape)))) + 1
     mean = ndimage.uniform_filter(mask.astype(np.float32), width)
     band = (mean > 0.05) & (mean < 0.95)
@@ -118,7 +108,14 @@ def border_entropy(probability: NDArray[np.float32], mask: NDArray[np.bool_]) ->
 
 
 class Candidate(NamedTuple):
-    """What `arrange` looks at: a photo in file order."""
+    """What `arrange` needs to know of a photo.
+
+    Attributes:
+        photo: id.
+        reviewed: whether a person gave it a status.
+        score, reason: its doubt; None and "" without a prediction.
+        share: fraction of the photo that the predicted lesion covers; None without a prediction.
+    """
 
     photo: str
     reviewed: bool
@@ -128,33 +125,33 @@ class Candidate(NamedTuple):
 
 
 def arrange(photos: Sequence[Candidate], order: Order = "least certain", seed: int = 0) -> Queue:
-    """Put photos, given in file order, into a queue; what is reviewed already comes last, in file order.
+    """Make a queue of photos; photos that are reviewed already come last, in file order.
 
     Args:
-        photos: see `Candidate`; `score` None = not predicted yet, which comes after what is predicted.
-        order: "least certain"; "mixed" = every second drawn at random; "random"; "file".
-        seed: of what is drawn.
+        photos: in file order; photos without a prediction come after the predicted ones.
+        order: "least certain" = by doubt score; "mixed" = every second photo is a random one; "random"; "file".
+        seed: of the random order.
     """
     if order == "file":
         return Queue(tuple(QueueItem(one.photo, "in file order") for one in photos), order)
-    odd = _unlike_the_others(photos)
+    unusual = _unusual_sizes(photos)
     open_ = [one for one in photos if not one.reviewed]
     doubtful = sorted(
         (one for one in open_ if one.score is not None),
-        key=lambda one: -(one.score or 0.0) - (0.4 if one.photo in odd else 0.0),
+        key=lambda one: -(one.score or 0.0) - (_OUTLIER_WEIGHT if one.photo in unusual else 0.0),
     )
-    certain = [QueueItem(one.photo, odd.get(one.photo, one.reason)) for one in doubtful]
-    certain += [QueueItem(one.photo, "not predicted yet") for one in open_ if one.score is None]
+    ranked = [QueueItem(one.photo, unusual.get(one.photo, one.reason)) for one in doubtful]
+    ranked += [QueueItem(one.photo, "not predicted yet") for one in open_ if one.score is None]
     if order in ("random", "mixed"):
         shuffled = np.random.default_rng(seed).permutation(len(open_))
-        drawn = [QueueItem(open_[place].photo, "drawn at random") for place in shuffled]
-        certain = drawn if order == "random" else _zip(certain, drawn)
+        random = [QueueItem(open_[place].photo, "random choice") for place in shuffled]
+        ranked = random if order == "random" else _alternate(ranked, random)
     done = [QueueItem(one.photo, "reviewed already") for one in photos if one.reviewed]
-    return Queue((*certain, *done), order)
+    return Queue((*ranked, *done), order)
 
 
-def _zip(first: list[QueueItem], second: list[QueueItem]) -> list[QueueItem]:
-    """One of each in turn, every photo once."""
+def _alternate(first: list[QueueItem], second: list[QueueItem]) -> list[QueueItem]:
+    """Items of both lists in turn, each photo once."""
     mixed: dict[str, QueueItem] = {}
     for pair in zip(first, second, strict=True):
         for item in pair:
@@ -162,12 +159,12 @@ def _zip(first: list[QueueItem], second: list[QueueItem]) -> list[QueueItem]:
     return list(mixed.values())
 
 
-def _unlike_the_others(photos: Sequence[Candidate]) -> dict[str, str]:
-    """Photos whose predicted lesion is far larger or smaller than usual in this project, with that as the reason."""
+def _unusual_sizes(photos: Sequence[Candidate]) -> dict[str, str]:
+    """Photos whose predicted lesion is far larger or smaller than usual in this project, with a reason each."""
     known = [one for one in photos if one.share]
     if len(known) < 20:
         return {}
-    logs = np.log([one.share or 1.0 for one in known])  # sizes of lesions are about log-normal
+    logs = np.log([one.share or 1.0 for one in known])  # lesion sizes are roughly log-normal
     middle = np.median(logs)
     spread = np.median(np.abs(logs - middle)) / 0.6745
     return {

@@ -1,42 +1,52 @@
-"""What a project says of a photo and of a decision, and the few SQL statements that rooms of the project share."""
+"""The rows of a project as `Photo` and `Decision`, and the SQL statements that several modules use."""
 
 import json
+import os
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from .mask_files import Fingerprint
+from .mask_files import MASK_ENDING, Fingerprint
 from .store import STATUSES
 
 Status = Literal["new", "predicted", "corrected", "accepted", "skipped", "issue"]
 REVIEWED = STATUSES[2:]
-"""The statuses that a person gave; *new* and *predicted* are still open."""
+"""The statuses that a person gives; *new* and *predicted* photos are not reviewed yet."""
 
 Line = tuple[tuple[float, float], tuple[float, float]]
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A photo of a project as it stands.
+    """A photo of a project, as its row was when it was read.
 
     Attributes:
-        id: name of its files, unique.
+        id: unique; the names of the photo's files begin with it.
         project: the project's folder.
-        relative: where the photo is from there, with forward slashes; `path` is the same as a path.
-        state: "missing" if it was not found by the last scan, "replaced" if another picture took its name.
-        mask_sha256: of the mask that a person drew or accepted, in the file `mask_path`; empty if there is none.
-        dice: agreement of the model's mask with the person's; None without both.
-        model, model_version, confidence: of the stored prediction; empty without one.
-        doubt, doubt_reason: see `review_queue.doubt`; None without a prediction.
-        lesion_share: of the photo that the model's mask takes; 0 = it found no lesion, None without a prediction.
-        stale: name of a newer model whose mask was not let near a person's work, else empty.
-        changed_at: when a person last changed or decided something, "2026-02-03 14:02:09"; empty if never.
-        seconds: that persons spent on it.
-        blind: to be drawn without seeing the prediction.
-        mm_per_px: None if not known; `scale_line` is the line that says so, and `scale_mm` its length.
+        relative: path of the photo relative to the project's folder, with forward slashes; `path` is the full path.
+        shape: (height, width) in pixels.
+        state: "here"; "missing" if the last scan did not find it; "replaced" if another picture has its name now.
+        mask_sha256: SHA-256 of the mask that a person drew or accepted, the file `mask_path`; empty without a mask.
+        dice: Dice between the model's mask and the person's; None unless there are both.
+        model, model_version, confidence: of the stored prediction; empty or None without one.
+        doubt, doubt_reason: see `queue.doubt`; None without a prediction.
+        lesion_share: fraction of the photo that the model's mask covers; 0 = it found no lesion, None without a
+            prediction.
+        stale: name of a newer model whose mask was refused because a person worked on this photo; else empty.
+        reader: who changed or decided something last.
+        changed_at: when that was, "2026-02-03 14:02:09"; empty if never.
+        seconds: time that persons spent on the photo.
+        seen: whether a person has opened it.
+        blind: whether it is in the blind sample: its mask is drawn without seeing the prediction.
+        mm_per_px: scale, None if not known.
+        scale_line, scale_mm: the line that the scale comes from, in pixels, and its length in mm; None without one.
         scale_from: id of the photo on which the line was drawn; empty if it was this one.
+        lesion_group, diagnosis: from the metadata table; empty if not known.
+        sha256: of the photo's file.
+        predicted_file: name of the model's mask below `masks/predicted`; empty without one.
     """
 
     id: str
@@ -69,21 +79,21 @@ class Photo:
     sha256: str
     predicted_file: str
 
-    # Paths are made when asked for: ten thousand of them cost half a second, and a table needs none.
+    # Paths are built on request: building ten thousand of them takes half a second, and a table needs none.
 
     @property
     def path(self) -> Path:
-        """Where the photo is."""
+        """Full path of the photo."""
         return self.project / self.relative
 
     @property
     def mask_path(self) -> Path:
-        """Where the person's mask is, if there is one."""
-        return self.project / "masks" / f"{self.id}_segmentation.png"
+        """Path of the person's mask; the file exists if `has_mask`."""
+        return self.project / "masks" / f"{self.id}{MASK_ENDING}"
 
     @property
     def name(self) -> str:
-        """The file's name."""
+        """File name of the photo."""
         return self.relative.rpartition("/")[2]
 
     @property
@@ -93,23 +103,27 @@ class Photo:
 
     @property
     def reviewed(self) -> bool:
-        """Whether a person has dealt with it."""
+        """Whether a person gave it a status."""
         return self.status in REVIEWED
 
     @property
     def changed(self) -> bool:
-        """Whether the person's mask differs from the model's, or there is no model's."""
+        """Whether a person's mask exists that is not exactly the model's mask."""
         return self.has_mask and self.dice != 1.0
 
     @property
     def hides_prediction(self) -> bool:
-        """Whether the prediction must not be shown yet: the photo is of the blind sample and not drawn."""
+        """Whether the prediction must stay hidden: the photo is in the blind sample and has no person's mask yet."""
         return self.blind and not self.has_mask
 
 
 @dataclass(frozen=True)
 class Decision:
-    """One line of the log: who did what to a photo, and when."""
+    """One row of the log: who did what to a photo, and when.
+
+    Attributes:
+        takes_back: number of the decision that this row undoes, else None.
+    """
 
     number: int
     photo: str
@@ -167,7 +181,7 @@ def decision_of(row: sqlite3.Row) -> Decision:
 
 
 def now() -> str:
-    """Local time as it is stored: it sorts and a person can read it."""
+    """Local time as text that sorts by time, e.g. "2026-02-03 14:02:09"."""
     return f"{datetime.now():%Y-%m-%d %H:%M:%S}"
 
 
@@ -178,22 +192,34 @@ def update(connection: sqlite3.Connection, photo: str, **values: object) -> None
 
 
 def mask_columns(found: Fingerprint | None) -> dict[str, object]:
-    """The columns that say which mask file belongs to a row; None: there is none."""
+    """The values of the columns that describe the mask file of a photo; None = no mask."""
     if found is None:
         return {"mask_sha256": "", "mask_bytes": 0, "mask_mtime_ns": 0}
     return {"mask_sha256": found.sha256, "mask_bytes": found.bytes, "mask_mtime_ns": found.mtime_ns}
 
 
 def write_log(connection: sqlite3.Connection, photo: str, reader: str, action: str, **values: object) -> None:
-    """Add a line to the log; `status_before` and `status` are looked up where they are not given."""
+    """Add a row to the log; `status_before` and `status` default to the photo's present status."""
     status = connection.execute("SELECT status FROM photos WHERE id = ?", (photo,)).fetchone()[0]
-    line = {"status_before": status, "status": status, **values}
-    line |= {"photo": photo, "reader": reader, "action": action, "time": now()}
-    names = ", ".join(line)
-    marks = ", ".join(f":{name}" for name in line)
-    connection.execute(f"INSERT INTO log ({names}) VALUES ({marks})", line)  # noqa: S608 - our names
+    row = {"status_before": status, "status": status, **values}
+    row |= {"photo": photo, "reader": reader, "action": action, "time": now()}
+    insert(connection, "log", row)
+
+
+def insert(connection: sqlite3.Connection, table: str, row: Mapping[str, object]) -> None:
+    """Add a row to a table."""
+    marks = ", ".join(f":{name}" for name in row)
+    connection.execute(f"INSERT INTO {table} ({', '.join(row)}) VALUES ({marks})", row)  # noqa: S608 - our names
 
 
 def set_fact(connection: sqlite3.Connection, name: str, value: str) -> None:
-    """Set one of the project's facts."""
+    """Set a fact: a named value of the whole project, e.g. the folders that were scanned."""
     connection.execute("INSERT OR REPLACE INTO facts (name, value) VALUES (?, ?)", (name, value))
+
+
+def relative_path(path: Path, folder: Path) -> str:
+    """`path` relative to `folder`, with forward slashes; absolute if both are on different drives of Windows."""
+    try:
+        return Path(os.path.relpath(path, folder)).as_posix()
+    except ValueError:
+        return path.as_posix()

@@ -1,42 +1,43 @@
-"""Finding the photos of a project: new ones, known ones, moved ones, replaced ones."""
+"""The scan of photo folders: it finds the new, known, moved, replaced and missing photos of a project."""
 
 import hashlib
 import os
 import re
 import sqlite3
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
+from napari_skinseg.events import CancelToken, Event, OnEvent
 from napari_skinseg.pixels.image import read_size
+from napari_skinseg.read_ahead import in_batches, read_ahead
 
+from .blind_sample import is_sampled, sample_settings
 from .mask_files import MaskFiles, fingerprint
-from .records import mask_columns, update, write_log
-from .store import STATUSES, Store
+from .records import insert, mask_columns, relative_path, update, write_log
+from .store import Store
 
-_BATCH = 256  # photos per transaction, and per look at the cancel token
+BATCH_SIZE = 256
+"""Photos per transaction."""
 
 
 @dataclass(frozen=True)
 class ScanOutcome:
-    """What a scan found; every field but `unreadable` holds ids.
+    """The result of a scan. Every field but `unreadable` holds ids of photos.
 
     Attributes:
-        unreadable: (file, sentence) of what is no photo.
-        added: new to the project.
+        unreadable: (file, sentence) for each file that cannot be read as a photo.
+        added: new in the project.
         known: unchanged since the last scan.
-        relinked: moved or renamed since; found by their content, with all their work.
-        replaced: another picture has their name now; they keep their masks, the new picture was added.
-        missing: in the project, but not to be found.
-        adopted: added, with a mask that was lying in the project already.
-        duplicates: added although another photo has the same content.
+        relinked: moved or renamed; recognised by their content, with all their work.
+        replaced: another picture has their name now; their masks are kept, and the new picture was added.
+        missing: in the project, but not found.
+        adopted: added, and their mask was in the project's folder already.
+        duplicates: added, although another photo has the same content.
     """
 
     unreadable: tuple[tuple[Path, str], ...]
@@ -49,7 +50,7 @@ class ScanOutcome:
     duplicates: tuple[str, ...]
 
     def in_words(self) -> str:
-        """One line for a person."""
+        """A summary in one line."""
         parts = [f"{len(self.added) + len(self.known) + len(self.relinked):,} photos"]
         for name in ("added", "relinked", "replaced", "missing", "adopted", "duplicates", "unreadable"):
             if number := len(getattr(self, name)):
@@ -57,8 +58,8 @@ class ScanOutcome:
         return ", ".join(parts) + "."
 
 
-class _Found(NamedTuple):
-    """What a file is, read in a thread; `sentence` says why it is no photo."""
+class _PhotoFile(NamedTuple):
+    """A file as a thread read it; `problem` says why it cannot be read as a photo, else it is empty."""
 
     case: Case
     relative: str
@@ -66,16 +67,16 @@ class _Found(NamedTuple):
     sha256: str = ""
     bytes: int = 0
     mtime_ns: int = 0
-    sentence: str = ""
+    problem: str = ""
 
 
 class Scan:
-    """One scan. Photos are read by threads, rows written in batches; a cancelled scan keeps what it found.
+    """One scan. Threads read the files, and rows are written in batches: a cancelled scan keeps the written batches.
 
     Args:
         store, files, folder: of the project.
-        reader: for the log.
-        add: take up photos that the project does not know; without it only known ones are linked again.
+        reader: name for the log.
+        add: add photos that the project does not know; without it, only known photos are linked again.
     """
 
     def __init__(self, store: Store, files: MaskFiles, folder: Path, reader: str, *, add: bool = True) -> None:
@@ -86,188 +87,154 @@ class Scan:
         for row in self.rows.values():
             self.by_path[row["path"]].append(row)
             self.by_content[row["sha256"]].append(row)
-        self.placed: set[str] = set()  # ids whose file was found in this scan
+        self.found: set[str] = set()  # ids of the photos whose file this scan found
         self.result: dict[str, list[str]] = defaultdict(list)
         self.unreadable: list[tuple[Path, str]] = []
 
     def run(
         self, cases: Iterable[Case], on_event: OnEvent, cancel: CancelToken, root: Path | None = None
     ) -> ScanOutcome:
-        """Take up `cases`; with `root`, what the project has below it and was not found becomes missing."""
+        """Scan the photos `cases`; with `root`, photos below it that are not among them become missing."""
         cases = list(cases)
         total = len(cases)
-        todo = self._known(cases)
-        self.gone = {row["id"] for row in self.rows.values() if self._is_gone(row)}
-        self.masks = self.files.ids() if self.add else {}
-        if not self.add:  # only a file of the same length can be one that is looked for
-            lengths = {self.rows[one]["bytes"] for one in self.gone}
-            todo = [(case, relative) for case, relative in todo if _length(case.image) in lengths]
-        done = total - len(todo)
+        to_read = self._skip_unchanged(cases)
+        self.without_file = {row["id"] for row in self.rows.values() if self._has_no_file(row)}
+        self.masks = self.files.photos_with_mask() if self.add else {}
+        if not self.add:  # only a file of the same length can be a photo that is missing
+            lengths = {self.rows[photo]["bytes"] for photo in self.without_file}
+            to_read = [(case, relative) for case, relative in to_read if _length(case.image) in lengths]
+        done = total - len(to_read)
         on_event(Event("scan", done, total))
-        pool = ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1)))
-        try:
-            work = iter(todo)
-            ahead = [pool.submit(_look, *one) for one in islice(work, _BATCH)]
-            while ahead:
-                raise_if_cancelled(cancel)
-                # The next batch is read while this one is written.
-                batch, ahead = ahead, [pool.submit(_look, *one) for one in islice(work, _BATCH)]
-                found = [future.result() for future in batch]
-                with self.store.write() as connection:
-                    for one in found:
-                        self._take(connection, one)
-                done += len(found)
-                on_event(Event("scan", done, total, found[-1].relative))
-        finally:
-            pool.shutdown(cancel_futures=True)
+        files = (future.result() for _, future in read_ahead(_read, to_read, ahead=BATCH_SIZE, cancel=cancel))
+        for batch in in_batches(files, BATCH_SIZE, lambda file: 1, BATCH_SIZE):
+            with self.store.write() as connection:
+                for file in batch:
+                    self._take(connection, file)
+            done += len(batch)
+            on_event(Event("scan", done, total, batch[-1].relative))
         if self.add:
             self._mark_missing(root)
         names = ("added", "known", "relinked", "replaced", "missing", "adopted", "duplicates")
         return ScanOutcome(tuple(self.unreadable), **{name: tuple(self.result[name]) for name in names})
 
-    def _known(self, cases: list[Case]) -> list[tuple[Case, str]]:
-        """What must be read: all but the files whose length and time are as they were."""
-        todo, back = [], []
+    def _skip_unchanged(self, cases: list[Case]) -> list[tuple[Case, str]]:
+        """The files that must be read: all whose size or time is not the one in the project."""
+        to_read, returned = [], []
         for case in cases:
             relative = relative_path(case.image, self.folder)
             rows = [row for row in self.by_path.get(relative, ()) if row["state"] != "replaced"]
             try:
-                found = case.image.stat()
+                entry = case.image.stat()
             except OSError:
-                found = None
-            if found and rows and (found.st_size, found.st_mtime_ns) == (rows[0]["bytes"], rows[0]["mtime_ns"]):
-                self.placed.add(rows[0]["id"])
+                entry = None
+            if entry and rows and (entry.st_size, entry.st_mtime_ns) == (rows[0]["bytes"], rows[0]["mtime_ns"]):
+                self.found.add(rows[0]["id"])
                 self.result["known"].append(rows[0]["id"])
                 if rows[0]["state"] != "here":
-                    back.append(rows[0]["id"])
+                    returned.append(rows[0]["id"])
             else:
-                todo.append((case, relative))
-        if back:
+                to_read.append((case, relative))
+        if returned:
             with self.store.write() as connection:
-                for one in back:
-                    update(connection, one, state="here")
-        return todo
+                for photo in returned:
+                    update(connection, photo, state="here")
+        return to_read
 
-    def _is_gone(self, row: sqlite3.Row) -> bool:
-        return row["id"] not in self.placed and (row["state"] == "replaced" or not (self.folder / row["path"]).exists())
+    def _has_no_file(self, row: sqlite3.Row) -> bool:
+        return row["id"] not in self.found and (
+            row["state"] == "replaced" or not os.path.exists(self.folder / row["path"])  # noqa: PTH110 - never raises
+        )
 
-    def _take(self, connection: sqlite3.Connection, found: _Found) -> None:
-        if found.sentence:
-            self.unreadable.append((found.case.image, found.sentence))
+    def _take(self, connection: sqlite3.Connection, file: _PhotoFile) -> None:
+        if file.problem:
+            self.unreadable.append((file.case.image, file.problem))
             return
-        same = [row for row in self.by_content.get(found.sha256, ()) if row["id"] not in self.placed]
-        here = next((row for row in same if row["path"] == found.relative), None)
-        moved = next((row for row in same if row["id"] in self.gone), None)
-        row = here or moved
+        same_content = [row for row in self.by_content.get(file.sha256, ()) if row["id"] not in self.found]
+        in_place = next((row for row in same_content if row["path"] == file.relative), None)
+        moved = next((row for row in same_content if row["id"] in self.without_file), None)
+        row = in_place or moved
         if row is None and not self.add:
             return
-        for old in self.by_path.get(found.relative, ()):
-            if old["id"] != (row["id"] if row else "") and old["state"] != "replaced" and old["id"] not in self.placed:
+        for old in self.by_path.get(file.relative, ()):
+            if old["id"] != (row["id"] if row else "") and old["state"] != "replaced" and old["id"] not in self.found:
                 update(connection, old["id"], state="replaced")
                 self.result["replaced"].append(old["id"])
-                self.gone.add(old["id"])
+                self.without_file.add(old["id"])
         if row is None:
-            self._insert(connection, found)
+            self._insert(connection, file)
             return
-        self.placed.add(row["id"])
-        self.result["known" if here else "relinked"].append(row["id"])
-        values = {"path": found.relative, "bytes": found.bytes, "mtime_ns": found.mtime_ns, "state": "here"}
+        self.found.add(row["id"])
+        self.result["known" if in_place else "relinked"].append(row["id"])
+        values = {"path": file.relative, "bytes": file.bytes, "mtime_ns": file.mtime_ns, "state": "here"}
         update(connection, row["id"], **values)
-        if not here:
-            write_log(connection, row["id"], self.reader, "relinked", note=f"{row['path']} -> {found.relative}")
+        if not in_place:
+            write_log(connection, row["id"], self.reader, "relinked", note=f"{row['path']} -> {file.relative}")
 
-    def _insert(self, connection: sqlite3.Connection, found: _Found) -> None:
-        photo = self._new_id(found)
-        whole = photo in self.masks and self.files.is_whole(photo, found.shape)
-        adopted = fingerprint(self.files.path(photo)) if whole else None
+    def _insert(self, connection: sqlite3.Connection, file: _PhotoFile) -> None:
+        photo = self._new_id(file)
+        has_mask = photo in self.masks and self.files.is_readable(photo, file.shape)
+        mask = fingerprint(self.files.path(photo)) if has_mask else None
         columns: dict[str, object] = {
             "id": photo,
-            "path": found.relative,
-            "sha256": found.sha256,
-            "bytes": found.bytes,
-            "mtime_ns": found.mtime_ns,
-            "height": found.shape[0],
-            "width": found.shape[1],
-            "lesion_group": found.case.group,
-            "diagnosis": found.case.diagnosis,
-            "status": STATUSES[2] if adopted else STATUSES[0],
-            "blind": is_drawn(photo, *blind_sample(connection)) and not adopted,
-        } | mask_columns(adopted)
-        marks = ", ".join(f":{name}" for name in columns)
-        connection.execute(f"INSERT INTO photos ({', '.join(columns)}) VALUES ({marks})", columns)  # noqa: S608
+            "path": file.relative,
+            "sha256": file.sha256,
+            "bytes": file.bytes,
+            "mtime_ns": file.mtime_ns,
+            "height": file.shape[0],
+            "width": file.shape[1],
+            "lesion_group": file.case.group,
+            "diagnosis": file.case.diagnosis,
+            "status": "corrected" if has_mask else "new",
+            "blind": is_sampled(photo, *sample_settings(connection)) and not has_mask,
+        }
+        insert(connection, "photos", columns | mask_columns(mask))
         write_log(connection, photo, self.reader, "added", status_before="")
-        if self.by_content.get(found.sha256):
+        if self.by_content.get(file.sha256):
             self.result["duplicates"].append(photo)
         row = connection.execute("SELECT * FROM photos WHERE id = ?", (photo,)).fetchone()
         self.rows[photo] = row
-        self.by_path[found.relative].append(row)
-        self.by_content[found.sha256].append(row)
-        self.placed.add(photo)
+        self.by_path[file.relative].append(row)
+        self.by_content[file.sha256].append(row)
+        self.found.add(photo)
         self.result["added"].append(photo)
-        if adopted:
+        if has_mask:
             self.result["adopted"].append(photo)
 
-    def _new_id(self, found: _Found) -> str:
-        """Readable, the same on every computer, and of its own for every path and content."""
-        stem = re.sub(r"[^\w.-]+", "_", found.case.image.stem)[:80].strip("._") or "photo"
-        digest = hashlib.sha256(f"{found.relative}\0{found.sha256}".encode()).hexdigest()
+    def _new_id(self, file: _PhotoFile) -> str:
+        """A readable id that depends only on the path and the content, and is unique in the project."""
+        stem = re.sub(r"[^\w.-]+", "_", file.case.image.stem)[:80].strip("._") or "photo"
+        digest = hashlib.sha256(f"{file.relative}\0{file.sha256}".encode()).hexdigest()
         return next(photo for length in range(8, 65, 8) if (photo := f"{stem}-{digest[:length]}") not in self.rows)
 
     def _mark_missing(self, root: Path | None) -> None:
         below = "" if root is None else relative_path(root, self.folder)
         prefix = "" if below == "." else f"{below}/"
         missing = [
-            one
-            for one in sorted(self.gone - self.placed)
-            if self.rows[one]["state"] == "here"
-            and one not in self.result["replaced"]
-            and self.rows[one]["path"].startswith(prefix)
+            photo
+            for photo in sorted(self.without_file - self.found)
+            if self.rows[photo]["state"] == "here"
+            and photo not in self.result["replaced"]
+            and self.rows[photo]["path"].startswith(prefix)
         ]
         if missing:
             with self.store.write() as connection:
-                for one in missing:
-                    update(connection, one, state="missing")
+                for photo in missing:
+                    update(connection, photo, state="missing")
         self.result["missing"] += missing
 
 
-def relative_path(path: Path, folder: Path) -> str:
-    """`path` from `folder` with forward slashes; as it is where there is no way, as between two drives of Windows."""
-    try:
-        return Path(os.path.relpath(path, folder)).as_posix()
-    except ValueError:
-        return path.as_posix()
-
-
-def blind_sample(connection: sqlite3.Connection) -> tuple[float, int]:
-    """The share of photos drawn blind in this project, and the seed."""
-    facts = dict(iter_facts(connection, ("blind_share", "blind_seed")))
-    return float(facts.get("blind_share", 0)), int(facts.get("blind_seed", 0))
-
-
-def iter_facts(connection: sqlite3.Connection, names: tuple[str, ...]) -> Iterator[tuple[str, str]]:
-    """Name and value of the project's facts that are there."""
-    for name in names:
-        for row in connection.execute("SELECT value FROM facts WHERE name = ?", (name,)):
-            yield name, row[0]
-
-
-def is_drawn(photo: str, share: float, seed: int) -> bool:
-    """Whether a photo is of the blind sample; it depends on its id and the seed alone, not on when it was added."""
-    draw = int.from_bytes(hashlib.sha256(f"{seed}:{photo}".encode()).digest()[:8], "big") / 2**64
-    return draw < share
-
-
-def _look(case: Case, relative: str) -> _Found:
+def _read(item: tuple[Case, str]) -> _PhotoFile:
+    case, relative = item
     try:
         shape = read_size(case.image)
         with case.image.open("rb") as file:
             sha256 = hashlib.file_digest(file, "sha256").hexdigest()
-            found = os.fstat(file.fileno())
+            entry = os.fstat(file.fileno())
     except BadInput as error:
-        return _Found(case, relative, sentence=str(error))
+        return _PhotoFile(case, relative, problem=str(error))
     except OSError as error:
-        return _Found(case, relative, sentence=f"{case.image} cannot be opened ({error.strerror or error}).")
-    return _Found(case, relative, shape, sha256, found.st_size, found.st_mtime_ns)
+        return _PhotoFile(case, relative, problem=f"{case.image} cannot be opened ({error.strerror or error}).")
+    return _PhotoFile(case, relative, shape, sha256, entry.st_size, entry.st_mtime_ns)
 
 
 def _length(path: Path) -> int:

@@ -1,7 +1,7 @@
-"""The SQLite file of an annotation project: opening, schema, transactions, backup. It knows nothing of photos or masks.
+"""The SQLite file of a project: opening, schema, transactions, backup.
 
-Safety first: full synchronisation, a write-ahead log on local disks (readers never wait for the writer) and the
-rollback journal on network shares, where a write-ahead log is unsafe because its index is shared memory.
+Every commit is synchronised to disk. On local disks SQLite uses a write-ahead log, so that readers never wait for the
+writer. On network shares it uses the rollback journal, because the index of a write-ahead log is shared memory.
 """
 
 import os
@@ -23,19 +23,19 @@ STORE_NAME = "skinseg-project.sqlite"
 BACKUP_NAME = "skinseg-project.backup.sqlite"
 
 APPLICATION_ID = 0x736B7367
-""""sksg" in the file's header: other programs' SQLite files are told by it."""
+""""sksg" in the file's header; it tells our files from SQLite files of other programs."""
 
 STATUSES = ("new", "predicted", "corrected", "accepted", "skipped", "issue")
 
 _FIRST = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
     """CREATE TABLE photos (
-        number INTEGER PRIMARY KEY,          -- in the order they were added
-        id TEXT NOT NULL UNIQUE,             -- name of its files: readable, and unique by path and content
+        number INTEGER PRIMARY KEY,          -- in the order of adding
+        id TEXT NOT NULL UNIQUE,             -- its files have this name; unique by path and content
         path TEXT NOT NULL,                  -- relative to the project, with forward slashes
         sha256 TEXT NOT NULL,                -- of the photo's file
         bytes INTEGER NOT NULL,
-        mtime_ns INTEGER NOT NULL,           -- with bytes: tells without reading that a photo is unchanged
+        mtime_ns INTEGER NOT NULL,           -- equal time and bytes: the photo is unchanged
         height INTEGER NOT NULL,
         width INTEGER NOT NULL,
         state TEXT NOT NULL DEFAULT 'here' CHECK (state IN ('here', 'missing', 'replaced')),
@@ -44,26 +44,26 @@ _FIRST = (
         status TEXT NOT NULL DEFAULT 'new'
             CHECK (status IN ('new', 'predicted', 'corrected', 'accepted', 'skipped', 'issue')),
         note TEXT NOT NULL DEFAULT '',
-        reader TEXT NOT NULL DEFAULT '',     -- who decided or painted last
+        reader TEXT NOT NULL DEFAULT '',     -- who changed or decided something last
         changed_at TEXT NOT NULL DEFAULT '', -- and when
-        seconds REAL NOT NULL DEFAULT 0,     -- spent on it by persons
+        seconds REAL NOT NULL DEFAULT 0,     -- time that persons spent on it
         seen INTEGER NOT NULL DEFAULT 0,
         blind INTEGER NOT NULL DEFAULT 0,    -- drawn without seeing the prediction
-        mask_sha256 TEXT NOT NULL DEFAULT '',-- of the person's mask file; '' = there is none
+        mask_sha256 TEXT NOT NULL DEFAULT '',-- of the person's mask file; '' = no mask
         mask_bytes INTEGER NOT NULL DEFAULT 0,
         mask_mtime_ns INTEGER NOT NULL DEFAULT 0,
-        dice REAL,                           -- prediction against the person's mask
+        dice REAL,                           -- between the prediction and the person's mask
         predicted_file TEXT NOT NULL DEFAULT '',
         model TEXT NOT NULL DEFAULT '',
         model_version TEXT NOT NULL DEFAULT '',
         confidence REAL,
         doubt REAL,                          -- see `queue`
         doubt_reason TEXT NOT NULL DEFAULT '',
-        lesion_share REAL,                   -- of the frame, by the prediction
-        stale TEXT NOT NULL DEFAULT '',      -- the newer model that was not let near a person's work
+        lesion_share REAL,                   -- fraction of the photo that the prediction covers
+        stale TEXT NOT NULL DEFAULT '',      -- newer model whose mask was refused: a person worked on it
         mm_per_px REAL,
         scale_line TEXT NOT NULL DEFAULT '', -- JSON [[row, column], [row, column], mm]
-        scale_from TEXT NOT NULL DEFAULT ''  -- id of the photo whose line it is, '' = drawn here
+        scale_from TEXT NOT NULL DEFAULT ''  -- id of the photo with the line, '' = this one
     )""",
     "CREATE INDEX photos_by_status ON photos (status)",
     "CREATE INDEX photos_by_path ON photos (path)",
@@ -93,26 +93,14 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
 
 _MAGIC = b"SQLite format 3\0"
 _REMOTE = (
-    "nfs",
-    "cifs",
-    "smb",
-    "afp",
-    "webdav",
-    "davfs",
-    "sshfs",
-    "9p",
-    "fuse.",
-    "ncpfs",
-    "vboxsf",
-    "prl_fs",
-    "lustre",
-)
-_WAIT = 10.0  # s to wait for another connection's write
+    "nfs", "cifs", "smb", "afp", "webdav", "davfs", "sshfs", "9p", "fuse.", "ncpfs", "vboxsf", "prl_fs", "lustre"
+)  # fmt: skip
+_TIMEOUT = 10.0  # s to wait for another connection's write
 _WRITES_PER_BACKUP = 200
 
 
 class ProjectDamaged(BadInput):
-    """The index of a project is corrupt; `backup` is the last good copy, None if there is none."""
+    """The SQLite file of a project is damaged; `backup` is the last intact copy, None if there is none."""
 
     def __init__(self, sentence: str, backup: Path | None) -> None:
         super().__init__(sentence)
@@ -122,16 +110,16 @@ class ProjectDamaged(BadInput):
 class Store:
     """The open SQLite file of a project.
 
-    Thread-safe: any thread may read or write. Reads take a connection from a pool; writes go one after the other.
+    Thread-safe: any thread may read or write. Reads take a connection from a pool; writes run one after the other.
 
     Args:
         folder: of the project.
-        guard: called before each write; raises to forbid it.
-        read_only: nothing is written or created, not even a journal.
+        guard: called before each write; raises an error to forbid the write.
+        read_only: write and create nothing, not even a journal.
 
     Raises:
-        ProjectDamaged: the file is corrupt or no SQLite file.
-        BadInput: it is another program's, a newer version's, or cannot be opened.
+        ProjectDamaged: the file is damaged or is not an SQLite file.
+        BadInput: another program or a newer version wrote it, or it cannot be opened.
     """
 
     def __init__(self, folder: Path, guard: Callable[[], None] = lambda: None, *, read_only: bool = False) -> None:
@@ -145,16 +133,16 @@ class Store:
         self._closed = False
         check_header(self.path)
         try:
-            self._writer = self._prepared()
+            self._writer = self._open_writer()
         except sqlite3.Error as error:
-            raise self._sentence(error) from error
+            raise self._as_bad_input(error) from error
 
     @contextmanager
     def write(self) -> Iterator[sqlite3.Connection]:
-        """A transaction: all of it is on disk when the block ends, or nothing if it raises.
+        """A transaction: when the block ends, all of it is on disk; if the block raises, nothing of it is.
 
         Raises:
-            BadInput: the project is read-only, closed, taken over by another, or the disk is full or gone.
+            BadInput: the project is read-only or closed, another session took it over, or the disk is full or missing.
         """
         with self._write_lock:
             self.check_writable()
@@ -166,23 +154,23 @@ class Store:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 if isinstance(error, sqlite3.Error):
-                    raise self._sentence(error) from error
+                    raise self._as_bad_input(error) from error
                 raise
             self._writes += 1
             if self._writes % _WRITES_PER_BACKUP == 0:
-                with suppress(BadInput):  # what was asked for is on disk; a backup that fails must not deny that
+                with suppress(BadInput):  # this write succeeded; a failed backup must not hide that
                     self.backup()
 
     def check_writable(self) -> None:
-        """Raise `BadInput` if nothing may be written: read-only, closed, or taken over by another."""
+        """Raise `BadInput` if the project is read-only or closed, or another session took it over."""
         self._check_open()
         if self.read_only:
-            raise BadInput(f"{self.path.parent} was opened for reading only; open it for review to change it.")
+            raise BadInput(f"{self.path.parent} is open for reading only; open it for review to change it.")
         self._guard()
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Keep other writers out while files and rows are changed together."""
+        """Block other writers of this process while files and rows are changed together."""
         with self._write_lock:
             yield
 
@@ -197,7 +185,7 @@ class Store:
         except sqlite3.Error as error:
             if connection:
                 connection.close()
-            raise self._sentence(error) from error
+            raise self._as_bad_input(error) from error
         with self._pool_lock:
             if not self._closed:
                 self._pool.append(connection)
@@ -211,14 +199,14 @@ class Store:
         return found[0] if found else None
 
     def backup(self) -> None:
-        """Write a copy of the file as it stands beside it, whole or not at all."""
+        """Write a copy of the file beside it, completely or not at all."""
         with self._write_lock, atomic(self.path.with_name(BACKUP_NAME)) as temporary:
             copy = sqlite3.connect(temporary)
             try:
                 self._writer.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # a copy is one file, with no log beside it
+                copy.execute("PRAGMA journal_mode = DELETE")  # the copy is one file without a log
             except sqlite3.Error as error:
-                raise self._sentence(error) from error
+                raise self._as_bad_input(error) from error
             finally:
                 copy.close()
 
@@ -232,20 +220,20 @@ class Store:
                 connection.close()
             self._pool.clear()
             if not self.read_only:
-                # A closed project is one plain file, that can be copied and read where nothing can be written.
-                with suppress(sqlite3.Error):  # unless someone else is reading it just now
+                # A closed project is one plain file: it can be copied, and read in a read-only folder.
+                with suppress(sqlite3.Error):  # another process is reading it
                     self._writer.execute("PRAGMA busy_timeout = 0")
                     self._writer.execute("PRAGMA journal_mode = DELETE")
             self._writer.close()
 
-    def _prepared(self) -> sqlite3.Connection:
+    def _open_writer(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
-            trouble = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-            if trouble != ["ok"]:
-                raise self._damaged(trouble[0])
+            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
+            if problems != ["ok"]:
+                raise _damaged(self.path, problems[0])
             self._migrate(connection)
-            if not self.read_only:  # last, because it writes: a damaged file is left as it is
+            if not self.read_only:  # last, because this writes: a damaged file must not change
                 wanted = "WAL" if is_local(self.path.parent) else "DELETE"
                 connection.execute(f"PRAGMA journal_mode = {wanted}")
         except BaseException:
@@ -254,25 +242,25 @@ class Store:
         return connection
 
     def _connect(self) -> sqlite3.Connection:
-        # Made in one thread and used in others, one at a time: SQLite is compiled for that (threadsafety 3).
+        # One thread makes a connection and others use it, one at a time: SQLite allows this (threadsafety 3).
         target: str | Path = f"{self.path.absolute().as_uri()}?mode=ro" if self.read_only else self.path
         connection = sqlite3.connect(
-            target, timeout=_WAIT, isolation_level=None, check_same_thread=False, uri=self.read_only
+            target, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False, uri=self.read_only
         )
         connection.row_factory = sqlite3.Row
-        # EXTRA is FULL and also syncs the folder once a rollback journal is gone: power loss cannot undo a commit.
+        # EXTRA = FULL, and SQLite synchronises the folder after it deletes a journal: power loss undoes no commit.
         connection.execute("PRAGMA synchronous = EXTRA")
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
-        """Bring the schema from its version to ours, each step in a transaction with its new version number."""
+        """Bring the schema to the present version, each step in one transaction with its version number."""
         version = connection.execute("PRAGMA user_version").fetchone()[0]
         if version > len(MIGRATIONS):
             raise _newer(self.path, version)
         if version == len(MIGRATIONS):
             return
         if self.read_only:
-            raise BadInput(f"{self.path} is of an older version; open the project for review once, to bring it up.")
+            raise BadInput(f"{self.path} is of an older version; open the project for review once to update it.")
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             connection.execute("BEGIN IMMEDIATE")
             for statement in statements:
@@ -285,24 +273,21 @@ class Store:
         if self._closed:
             raise BadInput(f"{self.path.parent} was closed; open the project again.")
 
-    def _damaged(self, detail: object) -> ProjectDamaged:
-        return _damaged(self.path, detail)
-
-    def _sentence(self, error: sqlite3.Error) -> BadInput:
+    def _as_bad_input(self, error: sqlite3.Error) -> BadInput:
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return self._damaged(error)
+            return _damaged(self.path, error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-            return BadInput(f"{self.path} is held by another program; close what else uses it and try again.")
+            return BadInput(f"{self.path} is in use by another program; close that program and try again.")
         return BadInput(f"{self.path} could not be read or written ({error}); check the disk and try again.")
 
 
 def check_header(path: Path) -> None:
-    """Look at a project's file without touching it.
+    """Check the header of a project's SQLite file without opening it as a database.
 
     Raises:
-        ProjectDamaged: not an SQLite file, or empty although it once was not.
-        BadInput: another program's, or a newer version's.
+        ProjectDamaged: it is not an SQLite file, or is missing or empty although there is a backup.
+        BadInput: another program or a newer version wrote it, or it cannot be read.
     """
     try:
         with path.open("rb") as file:
@@ -312,12 +297,12 @@ def check_header(path: Path) -> None:
             raise _damaged(path, "it is missing") from None
         return
     except OSError as error:
-        raise BadInput(f"{path} cannot be opened ({error.strerror or error}); check its rights.") from error
+        raise BadInput(f"{path} cannot be opened ({error.strerror or error}); check its permissions.") from error
     if not head and not path.with_name(BACKUP_NAME).exists():
-        return  # killed at the very moment it was made
+        return  # a process was killed while it created the file
     if len(head) < 100 or not head.startswith(_MAGIC):
         raise _damaged(path, "it is not an SQLite file")
-    # Big-endian at their places in the header (sqlite.org/fileformat.html, 1.3).
+    # Big-endian numbers in the header (sqlite.org/fileformat.html, section 1.3).
     version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
     if application not in (0, APPLICATION_ID):
         raise BadInput(f"{path} belongs to another program; choose another folder for the project.")
@@ -326,18 +311,18 @@ def check_header(path: Path) -> None:
 
 
 def restore_backup(folder: Path) -> Path:
-    """Put the backup in place of a damaged file and return where the damaged one was moved to.
+    """Replace a damaged SQLite file by its backup and return the path that the damaged file was moved to.
 
     Raises:
-        BadInput: there is no good backup; nothing is changed.
+        BadInput: there is no intact backup; nothing is changed.
     """
     path, backup = folder / STORE_NAME, folder / BACKUP_NAME
-    if not _is_good(backup):
-        raise BadInput(f"{folder} has no backup that is whole; scan the photos into a new project beside it.")
+    if not _is_intact(backup):
+        raise BadInput(f"{folder} has no intact backup; scan the photos into a new project in another folder.")
     kept = path.with_name(f"{path.stem}.damaged-{datetime.now():%Y%m%d-%H%M%S}.sqlite")
     if path.exists():
         shutil.copyfile(path, kept)
-    # The old log must go before: SQLite would play it back into the restored file.
+    # Move the old log first: SQLite would apply it to the restored file.
     for ending in ("-wal", "-shm", "-journal"):
         stray = path.with_name(path.name + ending)
         if stray.exists():
@@ -348,7 +333,7 @@ def restore_backup(folder: Path) -> Path:
 
 
 def is_local(folder: Path) -> bool:
-    """Whether a folder is on a disk of this computer; the mount with the longest path above it tells."""
+    """Whether a folder is on a disk of this computer, by the innermost mount point above it."""
     folder = folder.resolve()
     above = []
     for disk in psutil.disk_partitions(all=True):
@@ -358,12 +343,12 @@ def is_local(folder: Path) -> bool:
         except (OSError, ValueError):
             continue
     if not above:
-        return not str(folder).startswith("\\\\")  # a share of Windows by its UNC name has no mount
+        return not str(folder).startswith("\\\\")  # a Windows share with a UNC name has no mount point
     disk = max(above, key=lambda found: found[0])[1]
     return "remote" not in disk.opts.split(",") and not disk.fstype.lower().startswith(_REMOTE)
 
 
-def _is_good(path: Path) -> bool:
+def _is_intact(path: Path) -> bool:
     if not path.exists() or path.stat().st_size == 0:
         return False
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
@@ -377,17 +362,17 @@ def _is_good(path: Path) -> bool:
 
 def _damaged(path: Path, detail: object) -> ProjectDamaged:
     backup = path.with_name(BACKUP_NAME)
-    if not _is_good(backup):
-        return ProjectDamaged(f"{path} is damaged ({detail}) and has no backup; bring it back from a copy.", None)
+    if not _is_intact(backup):
+        return ProjectDamaged(f"{path} is damaged ({detail}) and has no backup; restore it from a copy.", None)
     when = f"{datetime.fromtimestamp(backup.stat().st_mtime):%Y-%m-%d %H:%M}"
     return ProjectDamaged(
-        f"{path} is damaged ({detail}); restore the backup of {when}: the masks are files of their own and stay.",
+        f"{path} is damaged ({detail}); restore the backup of {when}: the masks are separate files and are kept.",
         backup,
     )
 
 
 def _newer(path: Path, version: int) -> BadInput:
     return BadInput(
-        f"{path} was written by a newer napari-skinseg (project version {version}, this one knows "
+        f"{path} was written by a newer napari-skinseg (project version {version}, this program reads up to "
         f"{len(MIGRATIONS)}); update napari-skinseg to open it. Nothing was changed."
     )

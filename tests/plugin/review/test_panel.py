@@ -410,7 +410,7 @@ def test_a_photo_that_vanished_is_said_and_keeps_its_status(qtbot, opened, folde
     (folder / "photo_3.png").unlink()
     opened.walk.ahead.forget(opened.photos.list.shown[3])
     go_to(opened, settle, "photo_3.png")
-    assert "photo_3.png is gone" in opened.message.text()
+    assert "photo_3.png is missing" in opened.message.text()
     assert opened.walk.desk.photo is None
     assert stored(folder, "photo_3.png")[0] in ("new", "predicted")
     press(qtbot, opened.previous_button)
