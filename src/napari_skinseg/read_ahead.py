@@ -19,6 +19,9 @@ Result = TypeVar("Result")
 PIXELS_AHEAD = 48_000_000
 """Results whose size is known wait only up to this sum of pixels, so that large photos do not fill memory."""
 
+PIXELS_PER_BATCH = 24_000_000
+"""A batch for a network has at most this number of pixels, so that large photos do not fill memory."""
+
 
 def read_ahead(
     function: Callable[[Item], Result],
@@ -63,17 +66,20 @@ def read_ahead(
 
 
 def in_batches(
-    items: Iterable[Item], count: int, pixels: Callable[[Item], int], most_pixels: int
+    items: Iterable[Item], count: int, pixels: Callable[[Item], int], max_pixels: int = PIXELS_PER_BATCH
 ) -> Iterator[list[Item]]:
-    """Yield lists of up to `count` consecutive items, of at most `most_pixels` together unless one alone has more."""
+    """Yield lists of up to `count` consecutive items with at most `max_pixels` together; a larger item is alone."""
     batch: list[Item] = []
     total = 0
     for item in items:
         size = pixels(item)
-        if batch and (len(batch) == count or total + size > most_pixels):
+        if batch and total + size > max_pixels:
             yield batch
             batch, total = [], 0
         batch.append(item)
         total += size
+        if len(batch) == count:
+            yield batch
+            batch, total = [], 0
     if batch:
         yield batch

@@ -38,7 +38,7 @@ def cases(photos) -> list[Case]:
     return found
 
 
-def test_every_photo_is_scored_with_the_mask_that_a_user_gets(spot_finder, cases):
+def test_every_photo_is_evaluated_with_the_mask_that_a_user_gets(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases, QUICK)
     segmenter = Segmenter(spot_finder)
     for case, result in zip(cases, evaluation.results, strict=True):
@@ -54,7 +54,7 @@ def test_every_photo_is_scored_with_the_mask_that_a_user_gets(spot_finder, cases
     assert evaluation.summary.dice.mean == pytest.approx(np.mean([r.agreement.dice for r in evaluation.results]))
 
 
-def test_the_header_says_what_was_evaluated_on_what_with_what(spot_finder, cases):
+def test_the_header_names_data_model_device_and_command(spot_finder, cases):
     header = evaluate(spot_finder, cases, QUICK).header
     assert header["data"] == "north (2), south (1)"
     assert (header["photos"], header["split"]) == (3, "test")
@@ -65,14 +65,14 @@ def test_the_header_says_what_was_evaluated_on_what_with_what(spot_finder, cases
     assert header["command"]
 
 
-def test_sources_are_summarised_apart_only_where_there_are_several(spot_finder, cases):
+def test_datasets_are_summarised_separately_if_there_are_several(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases, QUICK)
     assert {source: scores.photos for source, scores in evaluation.by_source.items()} == {"north": 2, "south": 1}
     assert evaluation.by_source["south"].dice.mean == evaluation.results[2].agreement.dice
     assert evaluate(spot_finder, cases[:2], QUICK).by_source == {}
 
 
-def test_the_options_of_segmenting_reach_the_masks(spot_finder, cases):
+def test_segment_options_change_the_masks(spot_finder, cases):
     strict = replace(QUICK, segment=SegmentOptions(threshold=0.999, clean_up=CleanUp(smooth=0)))
     loose = replace(QUICK, segment=SegmentOptions(threshold=0.001, clean_up=CleanUp(smooth=0)))
     strict, loose = (evaluate(spot_finder, cases, options) for options in (strict, loose))
@@ -90,7 +90,7 @@ def test_an_empty_truth_is_a_failure_without_boundary_distance(spot_finder, case
     assert "1 not measured" in as_text(evaluation)
 
 
-def test_cases_that_cannot_be_used_are_named_and_the_others_scored(spot_finder, cases, tmp_path):
+def test_unusable_cases_are_named_and_the_others_evaluated(spot_finder, cases, tmp_path):
     broken, small = tmp_path / "broken.png", tmp_path / "small_segmentation.png"
     broken.write_bytes(cases[0].image.read_bytes()[:200])
     write_mask(small, np.ones((10, 10), dtype=bool))
@@ -110,7 +110,7 @@ def test_cases_that_cannot_be_used_are_named_and_the_others_scored(spot_finder, 
     assert str(broken) in text
 
 
-def test_nothing_to_evaluate_on_is_one_sentence(spot_finder, cases):
+def test_an_evaluation_without_photos_is_refused_in_one_sentence(spot_finder, cases):
     with pytest.raises(BadInput, match="no photo to evaluate"):
         evaluate(spot_finder, [], QUICK)
     with pytest.raises(BadInput, match=r"None of the 1 photos could be used.*has no mask"):
@@ -138,7 +138,7 @@ def test_the_table_and_the_report_can_be_read_back(spot_finder, cases, tmp_path)
     assert report["summary"]["dice"]["mean"] == evaluation.summary.dice.mean
 
 
-def test_the_text_shows_every_figure_with_its_interval(spot_finder, cases):
+def test_text_has_all_figures_with_intervals(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases, QUICK)
     text = as_text(evaluation)
     summary = evaluation.summary.dice
@@ -155,13 +155,13 @@ def test_the_text_shows_every_figure_with_its_interval(spot_finder, cases):
     assert evaluation.header["sha256"] in text
 
 
-def test_one_photo_has_no_deviation_and_no_correlation_and_the_text_says_so(spot_finder, cases):
+def test_one_photo_has_no_standard_deviation_and_no_correlation(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases[:1], QUICK)
     assert (evaluation.summary.dice.sd, evaluation.summary.confidence_correlation) == (None, None)
     assert "± –" in as_text(evaluation)
 
 
-def test_the_pooled_dice_is_that_of_the_pixels_taken_together(spot_finder, cases):
+def test_pooled_dice_is_the_dice_of_all_pixels_together(spot_finder, cases):
     pooled = evaluate(spot_finder, cases, QUICK).summary.pooled_dice_256
     segmenter = Segmenter(spot_finder)
     masks, truths = [], []
@@ -171,7 +171,7 @@ def test_the_pooled_dice_is_that_of_the_pixels_taken_together(spot_finder, cases
     assert pooled == pytest.approx(dice(np.concatenate(masks), np.concatenate(truths)), abs=1e-9)
 
 
-def test_progress_counts_every_case_and_a_cancel_stops_the_run(spot_finder, cases):
+def test_progress_counts_every_case_and_cancel_stops_the_run(spot_finder, cases):
     events = []
     evaluate(spot_finder, cases, QUICK, events.append)
     assert [(event.done, event.total) for event in events] == [(1, 3), (2, 3), (3, 3)]
@@ -189,7 +189,7 @@ def test_the_batch_size_does_not_change_the_figures(spot_finder, cases):
 
 @pytest.fixture
 def bare_case(bare_photo) -> Case:
-    """A photo of ground on which the person found nothing."""
+    """A photo without a lesion, with an empty mask."""
     mask = bare_photo.with_name("bare_segmentation.png")
     write_mask(mask, np.zeros((100, 120), dtype=bool))
     return Case("bare", bare_photo, mask, source="north")
@@ -197,7 +197,7 @@ def bare_case(bare_photo) -> Case:
 
 @pytest.fixture
 def untrained(spot_finder, tmp_path) -> Path:
-    """A model of the spot finder's build that has learned nothing."""
+    """A model with the architecture of the spot finder and random weights."""
     import torch
 
     torch.manual_seed(0)
@@ -205,7 +205,7 @@ def untrained(spot_finder, tmp_path) -> Path:
     return bundle.save(tmp_path / "untrained", spec, network.build(spec.network, spec.network_arguments))
 
 
-def test_a_photo_rightly_left_empty_is_told_apart_from_outlines(spot_finder, cases, bare_case):
+def test_a_photo_rightly_left_empty_is_counted_in_detection(spot_finder, cases, bare_case):
     evaluation = evaluate(spot_finder, [*cases, bare_case], QUICK)
     assert evaluation.results[3].found_fraction == 0
     assert (evaluation.detection.without_lesion, evaluation.detection.left_empty.mean) == (1, 1.0)
@@ -214,7 +214,7 @@ def test_a_photo_rightly_left_empty_is_told_apart_from_outlines(spot_finder, cas
     assert "rightly left empty" in as_text(evaluation)
 
 
-def test_a_lesion_cut_by_the_frame_is_known_as_such(spot_finder, cases, spot, tmp_path):
+def test_a_lesion_at_the_edge_of_the_frame_is_its_own_group(spot_finder, cases, spot, tmp_path):
     image, truth = spot(60, 155, 30, (120, 160))
     Image.fromarray(image).save(tmp_path / "cut.png")
     write_mask(tmp_path / "cut_segmentation.png", truth)
@@ -225,10 +225,10 @@ def test_a_lesion_cut_by_the_frame_is_known_as_such(spot_finder, cases, spot, tm
     assert "touches the edge" in as_text(evaluation)
 
 
-def test_clicks_start_from_the_mask_that_was_scored_and_reach_table_and_report(spot_finder, cases, bare_case, tmp_path):
+def test_clicks_start_from_the_evaluated_mask_and_are_in_the_table(spot_finder, cases, bare_case, tmp_path):
     evaluation = evaluate(spot_finder, [bare_case, *cases], replace(QUICK, clicks=2))
     assert list(evaluation.clicks) == list(CURVES)
-    assert evaluation.results[0].clicks == {}, "where there is no lesion, nobody clicks on one"
+    assert evaluation.results[0].clicks == {}, "a photo without a lesion gets no clicks"
     for result in evaluation.results[1:]:
         assert result.clicks["automatic_centre"][0] == result.agreement.jaccard
         assert result.clicks["nothing_jittered"][0] == 0
@@ -246,7 +246,7 @@ def test_clicks_start_from_the_mask_that_was_scored_and_reach_table_and_report(s
     assert json.loads(json.dumps(evaluation.to_json()))["clicks"]["nothing_centre"]["to"][0]["goal"] == 0.85
 
 
-def test_the_batch_size_does_not_move_a_jittered_click(spot_finder, cases):
+def test_the_batch_size_does_not_change_jittered_clicks(spot_finder, cases):
     one, many = (evaluate(spot_finder, cases, replace(QUICK, clicks=1, batch_size=size)).results for size in (1, 3))
     for a, b in zip(one, many, strict=True):
         assert a.clicks["nothing_jittered"] == pytest.approx(b.clicks["nothing_jittered"], abs=1e-3)
@@ -269,7 +269,7 @@ def test_several_models_are_compared_on_the_same_photos(spot_finder, untrained, 
     assert [(event.done, event.total) for event in events] == [(n, 12) for n in range(1, 13)]
 
 
-def test_a_comparison_is_written_for_people_and_for_programs(spot_finder, untrained, cases, tmp_path):
+def test_a_comparison_is_written_as_csv_json_and_text(spot_finder, untrained, cases, tmp_path):
     comparison = evaluate_many([spot_finder, untrained], cases, replace(QUICK, clicks=1))
     write_results(comparison, tmp_path / "out")
     with (tmp_path / "out" / "evaluation.csv").open(newline="", encoding="utf-8") as file:
@@ -281,7 +281,13 @@ def test_a_comparison_is_written_for_people_and_for_programs(spot_finder, untrai
     assert (difference["model"], difference["minus"]) == ("untrained 0.1.0", "spot-finder 0.1.0")
     assert difference["figures"]["dice"]["mean"] == comparison.differences[0]["dice"].mean
     text = as_text(comparison)
-    for words in ("untrained 0.1.0 minus spot-finder 0.1.0", "told apart", "Dice by dataset", "to 0.90", "sha256"):
+    for words in (
+        "untrained 0.1.0 minus spot-finder 0.1.0",
+        "interval excludes 0",
+        "Dice by dataset",
+        "to 0.90",
+        "sha256",
+    ):
         assert words in text
 
 

@@ -1,4 +1,4 @@
-"""The HTML report, read back as a browser would."""
+"""The HTML report, parsed like in a browser."""
 
 import base64
 import io
@@ -18,7 +18,7 @@ from napari_skinseg.evaluation.tables import evaluation_tables
 from napari_skinseg.pixels.mask import write_mask
 
 QUICK = EvaluateOptions(bootstrap=200)
-NASTY = '<script>alert("1")</script> & $\\frac{1}{0}$'
+HTML_NAME = '<script>alert("1")</script> & $\\frac{1}{0}$'
 
 
 class Page(HTMLParser):
@@ -73,7 +73,7 @@ def page(spot_finder, cases, tmp_path):
     return page
 
 
-def test_the_report_is_one_file_that_loads_and_runs_nothing(page):
+def test_the_report_loads_no_other_file_and_runs_no_script(page):
     found = page().found
     assert not {"script", "link", "iframe", "object", "a", "form"} & {tag for tag, _ in found}
     assert all(attributes["src"].startswith("data:image/") for tag, attributes in found if tag == "img")
@@ -83,7 +83,7 @@ def test_the_report_is_one_file_that_loads_and_runs_nothing(page):
     assert "default-src 'none'" in policy
 
 
-def test_the_report_says_what_it_holds_and_every_figure_of_the_print(spot_finder, cases, tmp_path):
+def test_the_report_has_every_table_cell_and_the_privacy_warning(spot_finder, cases, tmp_path):
     evaluation = evaluate(spot_finder, cases, QUICK)
     write_report(evaluation, tmp_path / "report.html")
     text = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
@@ -95,7 +95,7 @@ def test_the_report_says_what_it_holds_and_every_figure_of_the_print(spot_finder
         assert table.note in text
 
 
-def test_the_twelve_worst_photos_are_shown_small_with_both_outlines_the_worst_first(page):
+def test_the_twelve_worst_photos_are_shown_with_both_outlines(page):
     found = page()
     pictures = found.pictures("jpeg")
     captions = re.findall(r"photo (\d+) · hospital", " ".join(found.texts))
@@ -107,7 +107,7 @@ def test_the_twelve_worst_photos_are_shown_small_with_both_outlines_the_worst_fi
     assert _is_like(pixels[135, 180 - round(spot_radius) - 6 : 180 - round(spot_radius) + 7], (0, 220, 255))
 
 
-def test_plots_are_drawn_of_what_there_is(page, spot_finder):
+def test_there_is_a_plot_for_each_kind_of_result(page, spot_finder):
     assert len(page().pictures("png")) == 2
     with_clicks = page(clicks=1).pictures("png")
     assert len(with_clicks) == 3
@@ -118,33 +118,33 @@ def test_plots_are_drawn_of_what_there_is(page, spot_finder):
     assert "Side by side" in two.texts
 
 
-def test_names_are_shown_as_they_are_and_never_obeyed(spot_finder, cases, tmp_path):
+def test_names_with_html_are_escaped(spot_finder, cases, tmp_path):
     from dataclasses import replace
 
     from napari_skinseg.models import bundle
 
     model = bundle.load(spot_finder)
-    nasty = replace(model, spec=replace(model.spec, name=NASTY))
-    named = [replace(case, id=NASTY, source=NASTY, diagnosis=NASTY) for case in cases[:2]]
-    named.append(replace(cases[2], image=tmp_path / NASTY.replace("/", "")))
-    write_report(evaluate_many([nasty, spot_finder, nasty], named, QUICK), tmp_path / "report.html")
+    html_model = replace(model, spec=replace(model.spec, name=HTML_NAME))
+    named = [replace(case, id=HTML_NAME, source=HTML_NAME, diagnosis=HTML_NAME) for case in cases[:2]]
+    named.append(replace(cases[2], image=tmp_path / HTML_NAME.replace("/", "")))
+    write_report(evaluate_many([html_model, spot_finder, html_model], named, QUICK), tmp_path / "report.html")
     found = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
     assert "script" not in {tag for tag, _ in found.found}
-    assert any(NASTY in text for text in found.texts)
+    assert any(HTML_NAME in text for text in found.texts)
 
 
-def test_drawing_leaves_pyplot_alone():
+def test_plots_do_not_import_pyplot():
     program = """
 import sys
 import numpy as np
 from napari_skinseg.pixels.metrics import agreement
 from napari_skinseg.evaluation.report import dice_plot, reliability_plot
-from napari_skinseg.evaluation.statistics import CaseResult, reliability
+from napari_skinseg.evaluation.statistics import CaseResult, compute_reliability
 assert "matplotlib" not in sys.modules
 half = np.arange(16).reshape(4, 4) < 8
 photo = CaseResult("a", "", "", 4, 4, 0.5, 0.7, 0.1, agreement(half, half), (8, 16), 0.5, True)
 dice_plot([photo]).savefig(sys.stdout.buffer, format="png")
-reliability_plot([photo], reliability([photo]))
+reliability_plot([photo], compute_reliability([photo]))
 assert "matplotlib.figure" in sys.modules
 assert not {"matplotlib.pyplot", "torch"} & set(sys.modules)
 """

@@ -1,11 +1,18 @@
-"""Figures over photos, and over groups of them, from results whose figures are known."""
+"""Figures over photos and groups of photos, computed from known results."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from napari_skinseg.evaluation.statistics import CaseResult, detection, differences, reliability, scores_of, strata
+from napari_skinseg.evaluation.statistics import (
+    CaseResult,
+    compute_detection,
+    compute_differences,
+    compute_reliability,
+    compute_scores,
+    compute_strata,
+)
 from napari_skinseg.pixels.metrics import agreement
 
 
@@ -29,64 +36,64 @@ def result(overlap=0.8, confidence=0.8, lesion=0.1, found=0.1, **facts) -> CaseR
     )
 
 
-def test_photos_are_grouped_by_what_sets_them_apart_and_by_nothing_else():
+def test_strata_are_those_with_several_groups():
     results = [
         result(0.9, source="north", lesion=0.0499),
         result(0.5, source="south", lesion=0.05, touches_edge=True),
         result(0.7, source="south", lesion=0.2),
         result(1.0, source="south", lesion=1.0, diagnosis="nv"),
     ]
-    groups = strata(results, bootstrap=100)
+    groups = compute_strata(results, bootstrap=100)
     assert {name: {group: scores.photos for group, scores in found.items()} for name, found in groups.items()} == {
         "dataset": {"north": 1, "south": 3},
         "lesion's share of the frame": {"under 5 %": 1, "5 to 20 %": 1, "20 to 50 %": 1, "50 % and more": 1},
         "frame's edge": {"touches the edge": 1, "within the frame": 3},
     }
     assert groups["frame's edge"]["touches the edge"].jaccard.mean == 0.5
-    assert strata(results[:1], bootstrap=100) == {}
+    assert compute_strata(results[:1], bootstrap=100) == {}
 
 
-def test_photos_without_a_lesion_are_a_group_of_their_own():
-    groups = strata([result(), result(lesion=0.0), result(diagnosis="")], bootstrap=100)
+def test_photos_without_a_lesion_are_a_separate_group():
+    groups = compute_strata([result(), result(lesion=0.0), result(diagnosis="")], bootstrap=100)
     assert list(groups["lesion's share of the frame"]) == ["no lesion", "5 to 20 %"]
     assert groups["frame's edge"]["no lesion"].photos == 1
     assert list(groups["diagnosis"]) == ["not known", "nv"]
 
 
-def test_the_calibration_error_weighs_each_step_of_confidence_by_its_photos():
+def test_calibration_error_weights_each_bin_by_its_photos():
     results = [result(0.8, 0.91), result(0.9, 0.99), result(0.5, 0.70), result(0.6, 1.0)]
-    last, first = reliability(results)[::-1]
+    last, first = compute_reliability(results)[::-1]
     assert (first.low, first.photos, first.confidence, first.jaccard) == (0.7, 1, 0.70, 0.5)
     assert (last.low, last.high, last.photos) == (0.9, 1.0, 3)
     assert last.jaccard == pytest.approx(2.3 / 3)
-    assert scores_of(results, bootstrap=100).calibration_error == pytest.approx((0.2 + (2.9 - 2.3)) / 4)
+    assert compute_scores(results, bootstrap=100).calibration_error == pytest.approx((0.2 + (2.9 - 2.3)) / 4)
 
 
-def test_a_photo_rightly_left_empty_and_a_lesion_missed_are_counted_apart():
+def test_empty_masks_with_and_without_lesion_are_counted_separately():
     results = [result(lesion=0, found=0), result(lesion=0, found=0.1), result(found=0), *[result()] * 3]
-    found = detection(results, bootstrap=100)
+    found = compute_detection(results, bootstrap=100)
     assert (found.without_lesion, found.left_empty.mean) == (2, 0.5)
     assert (found.with_lesion, found.missed.mean) == (4, 0.25)
-    assert detection([result()], bootstrap=100).left_empty.mean is None
+    assert compute_detection([result()], bootstrap=100).left_empty.mean is None
 
 
-def test_differences_are_taken_photo_by_photo():
+def test_differences_are_paired_by_photo():
     first = [result(0.3), result(0.6), result(0.9)]
     better = [result(0.4), result(0.7), result(1.0)]
-    jaccard = differences(first, better, bootstrap=200)["jaccard"]
+    jaccard = compute_differences(first, better, bootstrap=200)["jaccard"]
     assert jaccard.mean == pytest.approx(0.1)
     assert (jaccard.low, jaccard.high) == (pytest.approx(0.1), pytest.approx(0.1)), "photos differ, the gain does not"
-    failure = differences(first, better, bootstrap=200)["failure"]
+    failure = compute_differences(first, better, bootstrap=200)["failure"]
     assert failure.mean == pytest.approx(-1 / 3)
 
 
-def test_a_distance_that_one_model_has_not_is_in_no_difference():
+def test_a_distance_missing_for_one_model_is_in_no_difference():
     one, other = result(), result()
     other = replace(other, agreement=replace(other.agreement, boundary_px=None))
-    assert differences([one, one], [one, other], bootstrap=100)["boundary_px"].n == 1
+    assert compute_differences([one, one], [one, other], bootstrap=100)["boundary_px"].n == 1
 
 
-def test_the_row_of_a_photo_holds_what_clicks_did():
+def test_the_row_of_a_photo_has_the_jaccard_after_each_click():
     row = result(clicks={"nothing_centre": (0.0, 0.5)}).row()
     assert (row["nothing_centre_0"], row["nothing_centre_1"]) == (0.0, 0.5)
     assert row["dice"] == pytest.approx(2 * 0.8 / 1.8)

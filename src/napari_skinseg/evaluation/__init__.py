@@ -1,1 +1,1 @@
-"""How well a model agrees with masks that people made: results, statistics, tables, report, click curves."""
+"""Agreement of a model with masks made by people: results, statistics, tables, report, click curves."""

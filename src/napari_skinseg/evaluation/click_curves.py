@@ -1,7 +1,7 @@
-"""How many clicks a mask needs: a person who corrects it is simulated, the Jaccard noted after every click.
+"""Simulate clicks that correct a mask, and measure the Jaccard after each click.
 
-The protocol is RITM's (Sofiiuk et al. 2021): each click answers the largest error, the network is told all clicks so
-far and the mask so far, and a photo that never reaches the goal counts with as many clicks as were allowed.
+The protocol is that of RITM (Sofiiuk et al. 2021): each click corrects the largest error; the network receives all
+previous clicks and the previous mask; a photo that does not reach the goal counts with the maximum number of clicks.
 """
 
 from collections.abc import Sequence
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
 CURVES = {
     "automatic_centre": "Automatic mask, clicks in the centre",
     "automatic_jittered": "Automatic mask, jittered clicks",
-    "nothing_centre": "From nothing, clicks in the centre",
-    "nothing_jittered": "From nothing, jittered clicks",
+    "nothing_centre": "Empty mask, clicks in the centre",
+    "nothing_jittered": "Empty mask, jittered clicks",
 }
-"""Where a curve starts and how well the person aims; name -> words."""
+"""Name -> label of each curve: the mask before the first click, and where in the error the clicks are."""
 
 GOALS = (0.85, 0.90)
-"""Jaccards to which clicks are counted."""
+"""Jaccard values for which the number of clicks is counted."""
 
-MOST_CLICKS = 20
-"""Clicks after which RITM and those who follow it give up."""
+MAX_CLICKS = 20
+"""Maximum number of clicks, as in RITM and later papers."""
 
 Mask = NDArray[np.bool_]
 Trace = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class ClicksTo:
-    """How many clicks it takes to the Jaccard `goal`.
+class ClicksToGoal:
+    """The number of clicks to a Jaccard of `goal`.
 
     Attributes:
-        clicks: number of clicks; photos that never got there count with all that were allowed.
-        not_reached: share of the photos that never got there.
+        clicks: number of clicks; a photo that does not reach the goal counts with the maximum.
+        not_reached: fraction of the photos that do not reach the goal.
     """
 
     goal: float
@@ -57,14 +57,14 @@ class ClicksTo:
 
 @dataclass(frozen=True)
 class ClickCurve:
-    """The Jaccard after 0, 1, … clicks and the clicks to each of `GOALS`, over photos with a lesion."""
+    """The Jaccard after 0, 1, … clicks, and the clicks to each of `GOALS`, over photos with a lesion."""
 
     photos: int
     jaccard: tuple[Summary, ...]
-    to: tuple[ClicksTo, ...]
+    to: tuple[ClicksToGoal, ...]
 
 
-def simulate(
+def simulate_clicks(
     refiner: "Refiner",
     truth: Mask,
     automatic: Mask,
@@ -73,19 +73,22 @@ def simulate(
     options: "SegmentOptions | None" = None,
     cancel: CancelToken | None = None,
 ) -> dict[str, Trace]:
-    """Correct one photo's mask with up to `clicks` clicks, in each of the ways of `CURVES`.
+    """Correct the mask of one photo with up to `clicks` clicks, once for each of `CURVES`.
 
     Args:
         refiner: of the photo; see `Segmenter.refiner`.
-        truth: bool `[H, W]`, what the simulated person wants; with at least one pixel.
-        automatic: bool `[H, W]`, the mask that the model drew on its own.
-        clicks: how many at most.
-        seed: of the jitter.
+        truth: bool `[H, W]`, the mask of the person; at least one pixel is lesion.
+        automatic: bool `[H, W]`, the mask of the model without clicks.
+        clicks: maximum number of clicks.
+        seed: seed of the jitter.
         options: see `Refiner.refine`.
-        cancel: looked at before each click.
+        cancel: is read before each click.
 
     Returns:
-        For each curve the Jaccard after 0 … `clicks` clicks. A mask that needs no more clicks keeps its Jaccard.
+        Curve -> Jaccard after 0 … `clicks` clicks. A mask without error keeps its Jaccard.
+
+    Raises:
+        Cancelled: `cancel` was set.
     """
     traces = {}
     for number, curve in enumerate(CURVES):
@@ -96,31 +99,31 @@ def simulate(
     return traces
 
 
-def curve_of(traces: Sequence[Trace], bootstrap: int = 2000, seed: int = 0) -> ClickCurve:
-    """One curve over many photos, from one trace of equal length each."""
+def summarise_traces(traces: Sequence[Trace], bootstrap: int = 2000, seed: int = 0) -> ClickCurve:
+    """Summarise the traces of all photos for one curve; all traces have the same length."""
     reached = np.array(traces)
-    most = reached.shape[1] - 1
+    maximum = reached.shape[1] - 1
     goals = []
     for goal in GOALS:
-        there = reached >= goal
-        clicks = np.where(there.any(axis=1), there.argmax(axis=1), most)
-        goals.append(ClicksTo(goal, metrics.summarise(clicks, bootstrap, seed), float(1 - there.any(axis=1).mean())))
-    return ClickCurve(
-        len(traces), tuple(metrics.summarise(after, bootstrap, seed) for after in reached.T), tuple(goals)
-    )
+        at_goal = reached >= goal
+        clicks = np.where(at_goal.any(axis=1), at_goal.argmax(axis=1), maximum)
+        not_reached = float(1 - at_goal.any(axis=1).mean())
+        goals.append(ClicksToGoal(goal, metrics.summarise(clicks, bootstrap, seed), not_reached))
+    jaccards = tuple(metrics.summarise(after, bootstrap, seed) for after in reached.T)
+    return ClickCurve(len(traces), jaccards, tuple(goals))
 
 
 def _trace(
     refiner: "Refiner",
     truth: Mask,
     mask: Mask,
-    most: int,
+    maximum: int,
     random: Generator | None,
     options: "SegmentOptions | None",
     cancel: CancelToken,
 ) -> list[float]:
     reached, clicks = [jaccard(mask, truth)], list[Click]()
-    while len(clicks) < most and (click := _next(mask, truth, random)):
+    while len(clicks) < maximum and (click := _next_click(mask, truth, random)):
         raise_if_cancelled(cancel)
         clicks.append(click)
         mask = refiner.refine(clicks, mask, options).mask
@@ -128,10 +131,9 @@ def _trace(
     return reached
 
 
-def _next(mask: Mask, truth: Mask, random: Generator | None) -> Click | None:
-    """`next_click`, looking only where the masks differ: the same click, found in a tenth of the time."""
-    wrong = mask ^ truth
-    box = bounding_box(wrong)
+def _next_click(mask: Mask, truth: Mask, random: Generator | None) -> Click | None:
+    """The same click as `next_click`, computed only in the box around the errors: ten times faster."""
+    box = bounding_box(mask ^ truth)
     if box is None:
         return None
     rows, columns = box

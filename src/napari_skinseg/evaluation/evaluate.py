@@ -1,17 +1,15 @@
-"""Model x cases -> how well its masks agree with those that people drew: a row per photo and a summary with intervals.
+"""Evaluate models: segment photos that have a mask made by a person, and compare both masks.
 
-Each photo counts once, at its own resolution, with the mask that a user would get. Photos that cannot be used are
-named and left out, never scored. Conventions of the figures: `pixels.metrics`, and docs/evaluate.md in words.
+Each photo counts once, in its original size, with the mask that a user would get. Photos that cannot be used are named
+and left out. `pixels.metrics` defines each figure; docs/evaluate.md explains it.
 """
 
 import heapq
 import io
-import os
 import shlex
 import sys
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -27,19 +25,26 @@ from napari_skinseg.models.bundle import Model
 from napari_skinseg.pixels import metrics
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask
+from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
-from .click_curves import CURVES, MOST_CLICKS, Trace, curve_of, simulate
+from .click_curves import CURVES, MAX_CLICKS, Trace, simulate_clicks, summarise_traces
 from .results import Comparison, Evaluation, WorstPhoto
-from .statistics import CaseResult, detection, differences, reliability, scores_of, strata
+from .statistics import (
+    CaseResult,
+    compute_detection,
+    compute_differences,
+    compute_reliability,
+    compute_scores,
+    compute_strata,
+)
 
 YELLOW = (255, 225, 0)
-"""The person's outline in the pictures of the worst photos; the model's has its usual colour."""
+"""Colour of the outline of the person in the pictures of the worst photos; the outline of the model is cyan."""
 
-_PIXELS_AT_ONCE = 24_000_000  # large photos go through by fewer than the batch size, so that memory holds out
-_PICTURE = 360  # px, the longer side of a picture
-_PICTURES = 12  # of the worst photos
+_PICTURE_SIDE = 360  # px, the longer side of a picture
+_PICTURES = 12
 
 
 @dataclass(frozen=True)
@@ -47,10 +52,10 @@ class EvaluateOptions:
     """How a model is evaluated.
 
     Attributes:
-        batch_size: Photos that go through the network together.
-        bootstrap: Resamples behind each 95 % interval.
+        batch_size: Number of photos that go through the network together.
+        bootstrap: Number of resamples for each 95 % interval.
         seed: Seed of the resampling and of the jitter of clicks.
-        clicks: Simulate a person who corrects each mask with up to so many clicks; 0 simulates none.
+        clicks: Simulate a person who corrects each mask with up to this number of clicks; 0 simulates no clicks.
         segment: How each mask is made; as a user gets it when not given.
     """
 
@@ -68,8 +73,8 @@ class EvaluateOptions:
             raise BadInput(f"The bootstrap has {self.bootstrap} resamples; choose from 100 to 100000, such as 2000.")
         if self.seed < 0:
             raise BadInput(f"The seed is {self.seed}; choose a whole number from 0.")
-        if not 0 <= self.clicks <= MOST_CLICKS:
-            raise BadInput(f"The number of clicks is {self.clicks}; choose from 0 (none) to {MOST_CLICKS}.")
+        if not 0 <= self.clicks <= MAX_CLICKS:
+            raise BadInput(f"The number of clicks is {self.clicks}; choose from 0 (none) to {MAX_CLICKS}.")
         self.segment.validate()
 
 
@@ -80,17 +85,17 @@ def evaluate(
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Evaluation:
-    """Segment every case and compare the mask with the person's, both at the photo's own resolution.
+    """Segment every case and compare the mask with the mask of the person, in the original size of the photo.
 
     Args:
-        model: as `Segmenter` takes it, then run on the best device here; or a `Segmenter` on a device of one's choice.
-        cases: photos with masks, such as `apply_splits(find_cases(folder), "splits.csv", "test")`.
+        model: as in `Segmenter`, on the automatic device; or a `Segmenter` on another device.
+        cases: photos with masks, for example `apply_splits(find_cases(folder), "splits.csv", "test")`.
         options: see `EvaluateOptions`.
-        on_event: told after every photo; `values` holds its Dice.
-        cancel: looked at before each batch, and before each simulated click.
+        on_event: receives the progress after each photo, stage "evaluate"; `values` holds the Dice of the photo.
+        cancel: is read before each batch, and before each simulated click.
 
     Raises:
-        BadInput: there is no such model, an option is out of range, or not one case can be used.
+        BadInput: the model does not exist, an option is out of range, or no case can be used.
         Cancelled: `cancel` was set.
     """
     return evaluate_many([model], cases, options, on_event, cancel).evaluations[0]
@@ -103,17 +108,18 @@ def evaluate_many(
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> Comparison:
-    """Evaluate several models on the same cases, reading each photo once, and compare them photo by photo.
+    """Evaluate several models on the same cases and compare them, paired by photo. Each photo is read once.
 
     Args:
-        models: at least one, each as in `evaluate`; the others are compared with the first.
+        models: at least one, each as in `evaluate`; the others are compared with the first model.
         cases: as in `evaluate`.
         options: the same for all models.
-        on_event: told after every photo and model.
+        on_event: receives the progress after each photo and model.
         cancel: as in `evaluate`.
 
     Raises:
-        BadInput, Cancelled: as in `evaluate`.
+        BadInput: as in `evaluate`.
+        Cancelled: `cancel` was set.
     """
     options = options or EvaluateOptions()
     options.validate()
@@ -121,33 +127,34 @@ def evaluate_many(
         raise BadInput("There is no photo to evaluate on; give a folder of photos with masks.")
     if not models:
         raise BadInput("There is no model to evaluate; give at least one.")
-    segmenters = [model if isinstance(model, Segmenter) else Segmenter(model) for model in models]
-    runs = [_Found(segmenter) for segmenter in segmenters]
-    _Run(runs, options, len(cases), on_event, cancel or NeverCancelled())(cases)
-    for found in runs:
-        if not found.results:
-            raise BadInput(f"None of the {len(cases)} photos could be used; the first: {found.left_out[0][1]}")
-    first, *others = (found.results for found in runs)
-    pairs = [[(first[n], result) for n, result in sorted(other.items()) if n in first] for other in others]
+    runs = [_ModelRun(model if isinstance(model, Segmenter) else Segmenter(model)) for model in models]
+    _Evaluator(runs, options, len(cases), on_event, cancel or NeverCancelled()).run(cases)
+    for run in runs:
+        if not run.results:
+            raise BadInput(f"None of the {len(cases)} photos could be used; the first: {run.left_out[0][1]}")
+    first, *others = (run.results for run in runs)
+    paired = [[(first[n], result) for n, result in sorted(other.items()) if n in first] for other in others]
     return Comparison(
-        tuple(_evaluation(found, cases, options) for found in runs),
-        tuple(differences([a for a, _ in two], [b for _, b in two], options.bootstrap, options.seed) for two in pairs),
+        tuple(_evaluation(run, cases, options) for run in runs),
+        tuple(
+            compute_differences([a for a, _ in pairs], [b for _, b in pairs], options.bootstrap, options.seed)
+            for pairs in paired
+        ),
     )
 
 
-class _Found:
-    """What is known so far of one model; results by the number of the case."""
+class _ModelRun:
+    """The results of one model so far; `results` by the number of the case."""
 
     def __init__(self, segmenter: Segmenter) -> None:
         self.segmenter = segmenter
         self.results: dict[int, CaseResult] = {}
         self.left_out: list[tuple[Path, str]] = []
-        self.worst: list[
-            tuple[float, int, bytes]
-        ] = []  # (-Jaccard, -case, picture): a heap with the best of them first
+        self.worst: list[tuple[float, int, bytes]] = []  # a heap of (-Jaccard, -case number, picture)
 
-    def pictured_below(self) -> float:
-        """The Jaccard from which a photo is no longer among the worst."""
+    @property
+    def picture_limit(self) -> float:
+        """A photo with a lower Jaccard than this is one of the worst so far and needs a picture."""
         return 2.0 if len(self.worst) < _PICTURES else -self.worst[0][0]
 
     def add(self, number: int, result: CaseResult, picture: bytes | None) -> None:
@@ -159,8 +166,8 @@ class _Found:
 
 
 @dataclass(frozen=True)
-class _Loaded:
-    """A case that was read: its number, the photo and the person's mask."""
+class _Photo:
+    """A case after reading: its number, the photo and the mask of the person."""
 
     number: int
     case: Case
@@ -168,108 +175,97 @@ class _Loaded:
     truth: NDArray[np.bool_]
 
 
-_Comparing = tuple[_Found, int, Future[tuple[CaseResult, bytes | None]]]
+@dataclass(frozen=True)
+class _SegmentedPhoto:
+    """A photo and the answer of one model."""
+
+    run: _ModelRun
+    photo: _Photo
+    answer: Segmentation
+    clicks: dict[str, Trace]
+    picture_limit: float
 
 
-class _Run:
-    """Decoding before and comparing after the network in threads, so that neither keeps it waiting.
-
-    A few batches of photos are in memory at most: some read ahead, one between network and comparison.
-    """
+class _Evaluator:
+    """Three stages: threads read photos, this thread runs the networks, threads compare the masks."""
 
     def __init__(
-        self, models: Sequence[_Found], options: EvaluateOptions, cases: int, on_event: OnEvent, cancel: CancelToken
+        self, runs: Sequence[_ModelRun], options: EvaluateOptions, cases: int, on_event: OnEvent, cancel: CancelToken
     ) -> None:
-        self.models, self.options, self.total = models, options, cases * len(models)
+        self.runs, self.options, self.total = runs, options, cases * len(runs)
         self.on_event, self.cancel = on_event, cancel
-        self.comparing: deque[_Comparing] = deque()
 
-    def __call__(self, cases: Sequence[Case]) -> None:
-        with ThreadPoolExecutor(min(4, os.cpu_count() or 1)) as pool:
-            for batch in self._batches(pool, cases):
-                for found in self.models:
-                    self._segment(pool, found, batch)
-                    self._collect(leave=len(batch))
-            self._collect(leave=0)
+    def run(self, cases: Sequence[Case]) -> None:
+        comparisons = read_ahead(
+            _compare, self._segment(cases), ahead=self.options.batch_size, pixels=lambda done: done[0].pixels
+        )
+        for segmented, future in comparisons:
+            result, picture = future.result()
+            segmented.run.add(segmented.photo.number, result, picture)
+            self._report(f"{result.id}: Dice {result.agreement.dice:.3f}", {"dice": result.agreement.dice})
 
-    def _batches(self, pool: ThreadPoolExecutor, cases: Sequence[Case]) -> Iterator[list[_Loaded]]:
-        """Read ahead and hand on batches in order, smaller ones of large photos."""
-        waiting: deque[tuple[Case, Future[_Loaded]]] = deque()
-        rest = iter(enumerate(cases))
-        at_once = 1  # until the size of the first photo is known
-        try:
-            while True:
-                while len(waiting) < 2 * at_once and (entry := next(rest, None)):
-                    waiting.append((entry[1], pool.submit(_load, *entry)))
-                if not waiting:
-                    return
-                batch = []
-                for _ in range(min(at_once, len(waiting))):
-                    case, future = waiting.popleft()
-                    try:
-                        batch.append(future.result())
-                    except (BadInput, OSError) as error:
-                        self._leave_out(self.models, case, str(error))
-                if batch:
-                    yield batch
-                    largest = max(loaded.truth.size for loaded in batch)
-                    at_once = max(1, min(self.options.batch_size, _PIXELS_AT_ONCE // largest))
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    def _read(self, cases: Sequence[Case]) -> Iterator[_Photo]:
+        photos = read_ahead(
+            _read_photo,
+            enumerate(cases),
+            ahead=2 * self.options.batch_size,
+            pixels=lambda photo: photo.truth.size,
+            cancel=self.cancel,
+        )
+        for (_, case), future in photos:
+            try:
+                photo = future.result()
+            except (BadInput, OSError) as error:
+                self._leave_out(self.runs, case, str(error))
+            else:
+                yield photo
 
-    def _segment(self, pool: ThreadPoolExecutor, found: _Found, batch: list[_Loaded]) -> None:
-        raise_if_cancelled(self.cancel)
+    def _segment(self, cases: Sequence[Case]) -> Iterator[_SegmentedPhoto]:
+        for batch in in_batches(self._read(cases), self.options.batch_size, lambda photo: photo.truth.size):
+            for run in self.runs:
+                raise_if_cancelled(self.cancel)
+                yield from self._segment_batch(run, batch)
+
+    def _segment_batch(self, run: _ModelRun, batch: list[_Photo]) -> Iterator[_SegmentedPhoto]:
         done = 0
         try:
-            images = (loaded.rgb for loaded in batch)
-            for answer in found.segmenter.segment_many(images, self.options.segment, batch_size=len(batch)):
-                loaded = batch[done]
-                clicks = self._clicks(found.segmenter, loaded, answer)
-                future = pool.submit(_compare, loaded, answer, clicks, found.pictured_below())
-                self.comparing.append((found, loaded.number, future))
+            images = (photo.rgb for photo in batch)
+            for answer in run.segmenter.segment_many(images, self.options.segment, batch_size=len(batch)):
+                photo = batch[done]
+                yield _SegmentedPhoto(run, photo, answer, self._click(run, photo, answer), run.picture_limit)
                 done += 1
-        except BadInput as error:  # memory that did not suffice, which reading the photo cannot foresee
-            for loaded in batch[done:]:
-                self._leave_out([found], loaded.case, f"{loaded.case.image} could not be segmented: {error}")
+        except BadInput as error:  # too little memory, which cannot be known when the photo is read
+            for photo in batch[done:]:
+                self._leave_out([run], photo.case, f"{photo.case.image} could not be segmented: {error}")
 
-    def _clicks(self, segmenter: Segmenter, loaded: _Loaded, answer: Segmentation) -> dict[str, Trace]:
-        if not (self.options.clicks and loaded.truth.any()):
+    def _click(self, run: _ModelRun, photo: _Photo, answer: Segmentation) -> dict[str, Trace]:
+        options = self.options
+        if not (options.clicks and photo.truth.any()):
             return {}
-        refiner = segmenter.refiner(loaded.rgb, name=str(loaded.case.image))
-        seed = (self.options.seed, loaded.number)
-        return simulate(
-            refiner, loaded.truth, answer.mask, self.options.clicks, seed, self.options.segment, self.cancel
-        )
+        refiner = run.segmenter.refiner(photo.rgb, name=str(photo.case.image))
+        seed = (options.seed, photo.number)
+        return simulate_clicks(refiner, photo.truth, answer.mask, options.clicks, seed, options.segment, self.cancel)
 
-    def _collect(self, leave: int) -> None:
-        while len(self.comparing) > leave:
-            found, number, future = self.comparing.popleft()
-            result, picture = future.result()
-            found.add(number, result, picture)
-            self._tell(f"{result.id}: Dice {result.agreement.dice:.3f}", {"dice": result.agreement.dice})
+    def _leave_out(self, runs: Sequence[_ModelRun], case: Case, sentence: str) -> None:
+        for run in runs:
+            run.left_out.append((case.image, sentence))
+            self._report(sentence, {})
 
-    def _leave_out(self, models: Sequence[_Found], case: Case, sentence: str) -> None:
-        for found in models:
-            found.left_out.append((case.image, sentence))
-            self._tell(sentence, {})
-
-    def _tell(self, message: str, values: dict[str, float]) -> None:
-        done = sum(len(found.results) + len(found.left_out) for found in self.models)
+    def _report(self, message: str, values: dict[str, float]) -> None:
+        done = sum(len(run.results) + len(run.left_out) for run in self.runs)
         self.on_event(Event("evaluate", done, self.total, message, values))
 
 
-def _load(number: int, case: Case) -> _Loaded:
+def _read_photo(numbered: tuple[int, Case]) -> _Photo:
+    number, case = numbered
     if case.mask is None:
-        raise BadInput(f"{case.image} has no mask, so there is nothing to compare with; add one or leave it out.")
+        raise BadInput(f"{case.image} has no mask, so there is nothing to compare with; add a mask or leave it out.")
     rgb = read_image(case.image)
-    return _Loaded(number, case, rgb, read_mask(case.mask, rgb.shape))
+    return _Photo(number, case, rgb, read_mask(case.mask, rgb.shape))
 
 
-def _compare(
-    loaded: _Loaded, answer: Segmentation, clicks: dict[str, Trace], pictured_below: float
-) -> tuple[CaseResult, bytes | None]:
-    case, truth = loaded.case, loaded.truth
+def _compare(segmented: _SegmentedPhoto) -> tuple[CaseResult, bytes | None]:
+    case, truth, answer = segmented.photo.case, segmented.photo.truth, segmented.answer
     result = CaseResult(
         id=case.id,
         source=case.source,
@@ -283,41 +279,41 @@ def _compare(
         seconds=sum(answer.timings.values()),
         found_fraction=float(answer.mask.mean()),
         touches_edge=bool(truth[[0, -1]].any() or truth[:, [0, -1]].any()),
-        clicks=clicks,
+        clicks=segmented.clicks,
     )
-    return result, _picture(loaded, answer.mask) if result.agreement.jaccard < pictured_below else None
+    needs_picture = result.agreement.jaccard < segmented.picture_limit
+    return result, _picture(segmented.photo, answer.mask) if needs_picture else None
 
 
-def _picture(loaded: _Loaded, mask: NDArray[np.bool_]) -> bytes:
-    """A small JPEG of the photo with both outlines, the model's on top."""
-    image = Image.fromarray(loaded.rgb)
-    image.thumbnail((_PICTURE, _PICTURE))
-    drawn = np.asarray(image)
-    for outlined, color in ((loaded.truth, YELLOW), (mask, CYAN)):
-        drawn = draw_overlay(
-            drawn, np.asarray(Image.fromarray(outlined).resize(image.size, Image.Resampling.NEAREST)), color
-        )
+def _picture(photo: _Photo, mask: NDArray[np.bool_]) -> bytes:
+    """A small JPEG of the photo with both outlines; the outline of the model is on top."""
+    image = Image.fromarray(photo.rgb)
+    image.thumbnail((_PICTURE_SIDE, _PICTURE_SIDE))
+    pixels = np.asarray(image)
+    for outlined, color in ((photo.truth, YELLOW), (mask, CYAN)):
+        small = np.asarray(Image.fromarray(outlined).resize(image.size, Image.Resampling.NEAREST))
+        pixels = draw_overlay(pixels, small, color)
     encoded = io.BytesIO()
-    Image.fromarray(drawn).save(encoded, format="JPEG", quality=85, subsampling=0)  # thin lines keep their colour
+    Image.fromarray(pixels).save(encoded, format="JPEG", quality=85, subsampling=0)  # thin lines keep their colour
     return encoded.getvalue()
 
 
-def _evaluation(found: _Found, cases: Sequence[Case], options: EvaluateOptions) -> Evaluation:
-    results = tuple(result for _, result in sorted(found.results.items()))
-    drawn = (options.bootstrap, options.seed)
-    clicked = [result.clicks for result in results if result.clicks]
+def _evaluation(run: _ModelRun, cases: Sequence[Case], options: EvaluateOptions) -> Evaluation:
+    results = tuple(result for _, result in sorted(run.results.items()))
+    resampling = (options.bootstrap, options.seed)
+    traces = [result.clicks for result in results if result.clicks]
     return Evaluation(
-        header=_header(found.segmenter, cases, results, options),
+        header=_header(run.segmenter, cases, results, options),
         results=results,
-        summary=scores_of(results, *drawn),
-        strata=strata(results, *drawn),
-        reliability=reliability(results),
-        detection=detection(results, *drawn),
-        clicks={name: curve_of([traces[name] for traces in clicked], *drawn) for name in CURVES} if clicked else {},
+        summary=compute_scores(results, *resampling),
+        strata=compute_strata(results, *resampling),
+        reliability=compute_reliability(results),
+        detection=compute_detection(results, *resampling),
+        clicks={name: summarise_traces([one[name] for one in traces], *resampling) for name in CURVES if traces},
         worst=tuple(
-            WorstPhoto(found.results[-number], picture) for _, number, picture in sorted(found.worst, reverse=True)
+            WorstPhoto(run.results[-number], picture) for _, number, picture in sorted(run.worst, reverse=True)
         ),
-        left_out=tuple(found.left_out),
+        left_out=tuple(run.left_out),
     )
 
 
@@ -325,22 +321,22 @@ def _header(
     segmenter: Segmenter, cases: Sequence[Case], results: Sequence[CaseResult], options: EvaluateOptions
 ) -> dict[str, str | int]:
     counts = Counter(result.source or "unnamed" for result in results)
-    sizes = sorted({(result.width * result.height, f"{result.width}x{result.height}") for result in results})
+    sizes = sorted({(result.pixels, f"{result.width}x{result.height}") for result in results})
     resolution = sizes[0][1] if len(sizes) == 1 else f"{sizes[0][1]} to {sizes[-1][1]}"
-    spec, how = segmenter.spec, options.segment
-    clean = how.clean_up
-    clicks = f"up to {options.clicks} simulated, RITM's protocol, jitter from seed {options.seed}"
+    spec, segment = segmenter.spec, options.segment
+    clean = segment.clean_up
+    clicks = f"up to {options.clicks} simulated, protocol of RITM, jitter from seed {options.seed}"
     return {
         "data": ", ".join(f"{source} ({count})" for source, count in counts.items()),
         "photos": len(results),
         "left out": len(cases) - len(results),
         "split": ", ".join(sorted({case.split for case in cases if case.split})) or "none (all photos given)",
         "resolution": f"each photo's own, {resolution}",
-        "mask": f"threshold {how.threshold or spec.threshold:g}, "
-        f"{'mirror images averaged' if how.tta else 'one pass'}{', second look' if how.second_look else ''}, "
-        f"pieces kept: {clean.keep}, "
-        f"least area {clean.min_area:g}, holes {'filled' if clean.fill_holes else 'kept'}, smoothing {clean.smooth:g}, "
-        f"{'always outlined' if how.always_outline else f'no lesion below a confidence of {spec.no_lesion:.2g}'}",
+        "mask": f"threshold {segment.threshold or spec.threshold:g}, "
+        f"{'mirror images averaged' if segment.tta else 'one pass'}{', second look' if segment.second_look else ''}, "
+        f"pieces kept: {clean.keep}, minimum area {clean.min_area:g}, "
+        f"holes {'filled' if clean.fill_holes else 'kept'}, smoothing {clean.smooth:g}, "
+        f"{'always outlined' if segment.always_outline else f'no lesion below a confidence of {spec.no_lesion:.2g}'}",
         **({"clicks": clicks} if options.clicks else {}),
         "device": segmenter.device_line,
         "model": f"{spec.name} {spec.version}",

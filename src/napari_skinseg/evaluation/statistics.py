@@ -1,6 +1,6 @@
-"""The figures of an evaluation: of each photo, over all photos and over groups of them, with intervals.
+"""The figures of an evaluation: of each photo, over all photos and over groups of photos, with intervals.
 
-What each figure is: `pixels.metrics`, and docs/evaluate.md in words.
+`pixels.metrics` defines each figure; docs/evaluate.md explains it.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,26 +13,26 @@ from napari_skinseg.pixels import metrics
 from napari_skinseg.pixels.metrics import Agreement, Summary
 
 BINS = 10
-"""Equal steps of the confidence in which it is held against the Jaccard that was reached."""
+"""Number of equal bins of confidence for the comparison of confidence and Jaccard."""
 
 SIZES = ((0.05, "under 5 %"), (0.20, "5 to 20 %"), (0.50, "20 to 50 %"), (1.01, "50 % and more"))
-"""Groups by the lesion's share of the frame: each group's upper bound, not included, and its name."""
+"""Groups by the fraction of the frame that is lesion: upper bound (exclusive) and name of each group."""
 
 
 @dataclass(frozen=True)
 class CaseResult:
-    """One photo.
+    """The figures of one photo.
 
     Attributes:
-        width, height: of the photo, in pixels.
-        lesion_fraction: share of the frame that the person's mask covers.
-        confidence: the Jaccard that the model expected, in [0, 1].
-        seconds: from the decoded photo to the mask, its share of the batch.
-        agreement: of the model's mask with the person's.
-        pooled: shared pixels and sum of both areas at 256x256.
-        found_fraction: share of the frame that the model's mask covers.
-        touches_edge: the person's mask reaches the frame's edge.
-        clicks: Jaccard after 0, 1, … simulated clicks, for each of `click_curves.CURVES`; empty if none were simulated.
+        width, height: size of the photo in pixels.
+        lesion_fraction: fraction of the frame that is lesion in the mask of the person.
+        confidence: the Jaccard that the model expects, in [0, 1].
+        seconds: time from the decoded photo to the mask; the time of the network is divided by the batch size.
+        agreement: agreement of the mask of the model with the mask of the person.
+        pooled: number of shared pixels, and sum of both areas, at 256x256 pixels.
+        found_fraction: fraction of the frame that is lesion in the mask of the model.
+        touches_edge: the mask of the person reaches the edge of the frame.
+        clicks: curve -> Jaccard after 0, 1, … simulated clicks, see `click_curves.CURVES`; empty without simulation.
     """
 
     id: str
@@ -49,8 +49,13 @@ class CaseResult:
     touches_edge: bool
     clicks: dict[str, tuple[float, ...]] = field(default_factory=dict)
 
+    @property
+    def pixels(self) -> int:
+        """Number of pixels of the photo."""
+        return self.width * self.height
+
     def row(self) -> dict[str, Cell]:
-        """The photo's line of the table, in column order; None is "not measured"."""
+        """Column -> value, in the order of the table; None means "not measured"."""
         columns = asdict(self)
         del columns["pooled"]
         clicks, agreement = columns.pop("clicks"), columns.pop("agreement")
@@ -60,15 +65,15 @@ class CaseResult:
 
 @dataclass(frozen=True)
 class Scores:
-    """Every figure over a set of photos; see `Summary` for what each consists of.
+    """All figures over a set of photos.
 
     Attributes:
-        failure: 1 for a photo with Jaccard < 0.65, else 0: its mean is the failure rate.
-        pooled_dice_256: Dice of all pixels of all photos together at 256x256, for comparison with other papers only.
-        confidence_correlation: Pearson's, of confidence with Jaccard.
+        failure: 1 for a photo with Jaccard < 0.65, else 0; the mean is the failure rate.
+        pooled_dice_256: Dice of the pixels of all photos together at 256x256, only for comparison with papers.
+        confidence_correlation: Pearson correlation of confidence and Jaccard.
         confidence_error: mean absolute difference of confidence and Jaccard.
-        calibration_error: expected calibration error (Guo et al. 2017): over `reliability`'s steps, the mean absolute
-            difference of mean confidence and mean Jaccard, each step weighted by its photos.
+        calibration_error: expected calibration error (Guo et al. 2017): the absolute difference of mean confidence
+            and mean Jaccard, averaged over the bins of `compute_reliability` with the number of photos as weight.
     """
 
     photos: int
@@ -88,7 +93,7 @@ class Scores:
 
 @dataclass(frozen=True)
 class ReliabilityBin:
-    """The photos whose confidence is in [low, high): what was expected of them on average, and what was reached."""
+    """The photos with a confidence in [low, high): their number, mean confidence and mean Jaccard."""
 
     low: float
     high: float
@@ -99,13 +104,13 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Detection:
-    """Whether the model knows a photo without a lesion.
+    """How often the model found no lesion, rightly and wrongly.
 
     Attributes:
-        without_lesion: photos in which the person found no lesion.
-        left_empty: share of these in which the model found none either.
-        with_lesion: photos in which the person found one.
-        missed: share of these in which the model found none.
+        without_lesion: number of photos without a lesion in the mask of the person.
+        left_empty: fraction of these photos in which the model found no lesion.
+        with_lesion: number of photos with a lesion in the mask of the person.
+        missed: fraction of these photos in which the model found no lesion.
     """
 
     without_lesion: int
@@ -114,53 +119,53 @@ class Detection:
     missed: Summary
 
 
-def scores_of(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> Scores:
-    """Every figure over the photos; `bootstrap` resamples from `seed` are behind each interval."""
+def compute_scores(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> Scores:
+    """Compute all figures over the photos; each interval is from `bootstrap` resamples with `seed`."""
     columns = {name: [getattr(result.agreement, name) for result in results] for name in Agreement.__annotations__}
     jaccards, confidences = columns["jaccard"], [result.confidence for result in results]
-    steps = reliability(results)
+    bins = compute_reliability(results)
     return Scores(
         photos=len(results),
         **{name: metrics.summarise(values, bootstrap, seed) for name, values in columns.items()},
         pooled_dice_256=metrics.pooled_dice([result.pooled for result in results]),
         confidence_correlation=metrics.correlation(confidences, jaccards),
         confidence_error=float(np.abs(np.subtract(confidences, jaccards)).mean()),
-        calibration_error=sum(s.photos * abs(s.confidence - s.jaccard) for s in steps) / len(results),
+        calibration_error=sum(one.photos * abs(one.confidence - one.jaccard) for one in bins) / len(results),
     )
 
 
-def strata(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> dict[str, dict[str, Scores]]:
-    """Stratum -> group -> its figures, for each stratum that the photos divide into more than one group."""
-    found = {}
+def compute_strata(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> dict[str, dict[str, Scores]]:
+    """Stratum -> group -> scores, for each stratum with more than one group."""
+    strata = {}
     for name, group_of in _STRATA.items():
         groups: dict[str, list[CaseResult]] = {}
         for result in results:
             groups.setdefault(group_of(result), []).append(result)
         if len(groups) > 1:
             order = _order(name, groups)
-            found[name] = {group: scores_of(groups[group], bootstrap, seed) for group in order}
-    return found
+            strata[name] = {group: compute_scores(groups[group], bootstrap, seed) for group in order}
+    return strata
 
 
-def reliability(results: Sequence[CaseResult]) -> tuple[ReliabilityBin, ...]:
-    """The photos by their confidence, in `BINS` equal steps without those that hold no photo."""
+def compute_reliability(results: Sequence[CaseResult]) -> tuple[ReliabilityBin, ...]:
+    """Return the bins of confidence that contain photos, out of `BINS` equal bins."""
     confidence = np.array([result.confidence for result in results])
     jaccard = np.array([result.agreement.jaccard for result in results])
     number = np.minimum((confidence * BINS).astype(int), BINS - 1)
     return tuple(
         ReliabilityBin(
-            low=step / BINS,
-            high=(step + 1) / BINS,
-            photos=int(np.count_nonzero(number == step)),
-            confidence=float(confidence[number == step].mean()),
-            jaccard=float(jaccard[number == step].mean()),
+            low=index / BINS,
+            high=(index + 1) / BINS,
+            photos=int(np.count_nonzero(number == index)),
+            confidence=float(confidence[number == index].mean()),
+            jaccard=float(jaccard[number == index].mean()),
         )
-        for step in np.unique(number)
+        for index in np.unique(number)
     )
 
 
-def detection(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> Detection:
-    """How often the model rightly and wrongly found no lesion."""
+def compute_detection(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> Detection:
+    """Compute how often the model found no lesion in photos without and with a lesion."""
     found_none = {
         lesion: [float(r.found_fraction == 0) for r in results if (r.lesion_fraction > 0) == lesion]
         for lesion in (False, True)
@@ -169,16 +174,16 @@ def detection(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 
     return Detection(left_empty.n, left_empty, missed.n, missed)
 
 
-def differences(
+def compute_differences(
     first: Sequence[CaseResult], other: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0
 ) -> dict[str, Summary]:
-    """Figure -> mean of `other` minus `first`, photo by photo, with its paired bootstrap interval.
+    """Figure -> mean of `other` minus `first`, paired by photo, with its bootstrap interval.
 
     Args:
         first: one result per photo.
-        other: those of another model, of the same photos in the same order.
-        bootstrap: resamples of photos.
-        seed: of the resampling.
+        other: results of another model, for the same photos in the same order.
+        bootstrap: number of resamples of photos.
+        seed: seed of the resampling.
     """
     pairs = [(a.agreement, b.agreement) for a, b in zip(first, other, strict=True)]
     return {
@@ -191,13 +196,13 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else float(a) - float(b)
 
 
-def _size(result: CaseResult) -> str:
+def _size_group(result: CaseResult) -> str:
     if result.lesion_fraction == 0:
         return "no lesion"
     return next(name for bound, name in SIZES if result.lesion_fraction < bound)
 
 
-def _edge(result: CaseResult) -> str:
+def _edge_group(result: CaseResult) -> str:
     if result.lesion_fraction == 0:
         return "no lesion"
     return "touches the edge" if result.touches_edge else "within the frame"
@@ -206,13 +211,13 @@ def _edge(result: CaseResult) -> str:
 _STRATA: dict[str, Callable[[CaseResult], str]] = {
     "dataset": lambda result: result.source or "unnamed",
     "diagnosis": lambda result: result.diagnosis or "not known",
-    "lesion's share of the frame": _size,
-    "frame's edge": _edge,
+    "lesion's share of the frame": _size_group,
+    "frame's edge": _edge_group,
 }
 
 
 def _order(stratum: str, groups: dict[str, list[CaseResult]]) -> list[str]:
-    """Groups as a person would list them: by size where they are sizes, datasets as given, else by name."""
+    """Groups in the order of the table: datasets as given, sizes by size, others by name."""
     if stratum == "dataset":
         return list(groups)
     if stratum == "lesion's share of the frame":

@@ -1,11 +1,16 @@
-"""Figures as tables of words: the same ones for print and for the HTML report."""
+"""The results of an evaluation as tables of text, for the terminal and for the HTML report."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
+
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, Summary
 
-from .click_curves import CURVES, MOST_CLICKS, ClickCurve
+from .click_curves import CURVES, MAX_CLICKS, ClickCurve
 from .results import Comparison, Evaluation
 from .statistics import Detection, ReliabilityBin, Scores
 
@@ -19,29 +24,28 @@ FIGURES = {
     "boundary_percent": ("Boundary distance, % of the diagonal", 2),
     "boundary_px": ("Boundary distance, px", 1),
 }
-"""What a figure is called and how many digits it has; None for a share, given in percent."""
+"""Figure -> label and number of digits; None for a fraction, which is shown in percent."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Words in rows; the first of `columns` names the table, and the first of each row what the row is about."""
+    """Cells of text in rows; the first column names the row. The note stands below the table."""
 
     columns: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
 
-    def lines(self) -> list[str]:
-        """The table as it is printed: first column to the left, all others to the right."""
-        cells = (self.columns, *self.rows)
-        widths = [max(len(row[column]) for row in cells) for column in range(len(self.columns))]
-        lines = [
-            "   ".join(
-                cell.rjust(width) if column else cell.ljust(width)
-                for column, (cell, width) in enumerate(zip(row, widths, strict=True))
-            ).rstrip()
-            for row in cells
-        ]
-        return [*lines, self.note] if self.note else lines
+    def as_text(self) -> str:
+        """The table as lines of plain text, never wrapped: it stays readable in a file or a pipe."""
+        table = RichTable(box=None, padding=(0, 3, 0, 0), pad_edge=False)
+        for number, column in enumerate(self.columns):
+            table.add_column(Text(column), justify="right" if number else "left", no_wrap=True)
+        for row in self.rows:
+            table.add_row(*map(Text, row))
+        text = io.StringIO()
+        Console(file=text, width=10_000, color_system=None).print(table)
+        lines = [line.rstrip() for line in text.getvalue().splitlines()]
+        return "\n".join([*lines, self.note] if self.note else lines)
 
 
 def evaluation_tables(evaluation: Evaluation) -> list[Table]:
@@ -87,7 +91,7 @@ def as_text(results: Evaluation | Comparison) -> str:
             lines += ["", name, *own]
         tables = comparison_tables(results)
     for table in tables:
-        lines += ["", *table.lines()]
+        lines += ["", table.as_text()]
     if results.left_out:
         lines += ["", f"Left out, {len(results.left_out)}:", *(f"  {why}" for _, why in results.left_out)]
     return "\n".join(lines)
@@ -98,89 +102,105 @@ def _header_lines(header: Mapping[str, str | int]) -> list[str]:
 
 
 def summary_table(scores: Scores) -> Table:
-    """Every figure over all photos."""
+    """All figures over all photos."""
     rows = []
     for name, (label, digits) in FIGURES.items():
         figure: Summary = getattr(scores, name)
         mean, sd, median, low, high = (
-            in_words(value, digits) for value in (figure.mean, figure.sd, figure.median, figure.low, figure.high)
+            format_value(value, digits) for value in (figure.mean, figure.sd, figure.median, figure.low, figure.high)
         )
         missing = scores.photos - figure.n
         note = f"{missing} not measured: a mask is empty" if missing else ""
-        share = digits is None
-        rows.append((label, mean if share else f"{mean} ± {sd}", "" if share else median, f"{low} to {high}", note))
-    pooled = ("Pooled Dice at 256x256", in_words(scores.pooled_dice_256), "", "", "only to compare with papers")
+        mean, median = (mean, "") if digits is None else (f"{mean} ± {sd}", median)
+        rows.append((label, mean, median, f"{low} to {high}", note))
+    pooled = ("Pooled Dice at 256x256", format_value(scores.pooled_dice_256), "", "", "only to compare with papers")
     return Table(("Figure", "mean ± sd", "median", "95 % interval of the mean", ""), (*rows, pooled))
 
 
 def strata_table(stratum: str, groups: Mapping[str, Scores]) -> Table:
-    """The most telling figures of each group."""
+    """The main figures of each group of photos."""
     rows = (
         (
             group,
             str(scores.photos),
-            *(in_words(figure.mean) for figure in (scores.dice, scores.jaccard, scores.thresholded_jaccard)),
-            f"{in_words(scores.dice.low)} to {in_words(scores.dice.high)}" if scores.photos > 1 else in_words(None),
-            in_words(scores.failure.mean, None),
+            *(format_value(figure.mean) for figure in (scores.dice, scores.jaccard, scores.thresholded_jaccard)),
+            _interval(scores.dice) if scores.photos > 1 else format_value(None),
+            format_value(scores.failure.mean, None),
         )
         for group, scores in groups.items()
     )
-    columns = ("photos", "Dice", "Jaccard", "thr. J", "95 % interval of Dice", "failures")
-    return Table((_titled(stratum), *columns), tuple(rows))
+    columns = ("photos", "Dice", "Jaccard", "thr. Jaccard", "95 % interval of Dice", "failures")
+    return Table((stratum[:1].upper() + stratum[1:], *columns), tuple(rows))
 
 
-def confidence_table(scores: Scores, steps: Sequence[ReliabilityBin]) -> Table:
-    """What confidence was stated and what Jaccard was reached."""
+def confidence_table(scores: Scores, bins: Sequence[ReliabilityBin]) -> Table:
+    """Mean confidence and mean Jaccard in each bin of confidence."""
     rows = (
         (
-            f"{step.low:.1f} to {step.high:.1f}",
-            str(step.photos),
-            in_words(step.confidence),
-            in_words(step.jaccard),
-            f"{step.jaccard - step.confidence:+.3f}",
+            f"{one.low:.1f} to {one.high:.1f}",
+            str(one.photos),
+            format_value(one.confidence),
+            format_value(one.jaccard),
+            f"{one.jaccard - one.confidence:+.3f}",
         )
-        for step in steps
+        for one in bins
     )
     return Table(
-        ("Confidence", "photos", "mean stated", "mean Jaccard reached", "difference"),
+        ("Confidence", "photos", "mean confidence", "mean Jaccard", "difference"),
         tuple(rows),
-        f"Confidence: correlation with Jaccard {in_words(scores.confidence_correlation)}, "
-        f"mean absolute error {in_words(scores.confidence_error)}, "
-        f"expected calibration error {in_words(scores.calibration_error)}",
+        f"Confidence: correlation with Jaccard {format_value(scores.confidence_correlation)}, "
+        f"mean absolute error {format_value(scores.confidence_error)}, "
+        f"expected calibration error {format_value(scores.calibration_error)}",
     )
 
 
-def detection_table(found: Detection) -> Table | None:
-    """How often no lesion was found, rightly and wrongly; None if there was no occasion for either."""
+def detection_table(detection: Detection) -> Table | None:
+    """How often the model found no lesion, rightly and wrongly; None if the photos show neither."""
     rows = [
-        (what, str(photos), in_words(share.mean, None), f"{in_words(share.low, None)} to {in_words(share.high, None)}")
-        for what, photos, share, shown in (
-            ("Without lesion, rightly left empty", found.without_lesion, found.left_empty, found.without_lesion),
-            ("With a lesion, wrongly left empty", found.with_lesion, found.missed, found.missed.mean),
+        (label, str(photos), format_value(fraction.mean, None), _interval(fraction, None))
+        for label, photos, fraction, shown in (
+            (
+                "Without lesion, rightly left empty",
+                detection.without_lesion,
+                detection.left_empty,
+                detection.without_lesion,
+            ),
+            ("With a lesion, wrongly left empty", detection.with_lesion, detection.missed, detection.missed.mean),
         )
         if shown
     ]
-    return Table(("No lesion found", "photos", "share", "95 % interval"), tuple(rows)) if rows else None
+    return Table(("No lesion found", "photos", "fraction", "95 % interval"), tuple(rows)) if rows else None
 
 
 def click_tables(curves: Mapping[str, ClickCurve]) -> list[Table]:
-    """Jaccard after each click, and how many clicks it took; nothing if none were simulated."""
+    """The Jaccard after each click, and the number of clicks to each goal; empty without simulated clicks."""
     if not curves:
         return []
     first = next(iter(curves.values()))
-    most = len(first.jaccard) - 1
+    maximum = len(first.jaccard) - 1
     after = tuple(
-        (CURVES[name], *(in_words(figure.mean) for figure in curve.jaccard)) for name, curve in curves.items()
+        (CURVES[name], *(format_value(figure.mean) for figure in curve.jaccard)) for name, curve in curves.items()
     )
     needed = tuple(
-        (CURVES[name], *(cell for goal in curve.to for cell in _needed(goal.clicks, goal.not_reached)))
+        (
+            CURVES[name],
+            *(
+                cell
+                for goal in curve.to
+                for cell in (
+                    format_value(goal.clicks.mean, 2),
+                    _interval(goal.clicks, 2),
+                    format_value(goal.not_reached, None),
+                )
+            ),
+        )
         for name, curve in curves.items()
     )
-    goals = tuple(cell for goal in first.to for cell in (f"to {goal.goal:.2f}", "95 % interval", "never there"))
+    goals = tuple(cell for goal in first.to for cell in (f"to {goal.goal:.2f}", "95 % interval", "not reached"))
     photos = f"{first.photos} photo{'s' * (first.photos != 1)} with a lesion"
     return [
-        Table(("Mean Jaccard after … clicks", *map(str, range(most + 1))), after),
-        Table(("Mean clicks to a Jaccard", *goals), needed, f"{photos}. {_never_there(most)}"),
+        Table(("Mean Jaccard after … clicks", *map(str, range(maximum + 1))), after),
+        Table(("Mean clicks to a Jaccard", *goals), needed, f"{photos}. {_not_reached_note(maximum)}"),
     ]
 
 
@@ -189,16 +209,16 @@ def side_by_side(models: Mapping[str, Scores]) -> Table:
     rows = (
         (
             model,
-            *(in_words(getattr(scores, name).mean, FIGURES[name][1]) for name in _COMPARED),
-            in_words(scores.confidence_correlation),
-            in_words(scores.calibration_error),
+            *(format_value(getattr(scores, name).mean, FIGURES[name][1]) for name in _COMPARED),
+            format_value(scores.confidence_correlation),
+            format_value(scores.calibration_error),
         )
         for model, scores in models.items()
     )
     columns = (
         "Dice",
         "Jaccard",
-        "thr. J",
+        "thr. Jaccard",
         "failures",
         "HD95 %",
         "boundary %",
@@ -209,23 +229,24 @@ def side_by_side(models: Mapping[str, Scores]) -> Table:
 
 
 def difference_table(model: str, first: str, differences: Mapping[str, Summary]) -> Table:
-    """How one model differs from the first, photo by photo."""
+    """The differences of a model from the first model, paired by photo."""
     rows = []
     for name in _COMPARED:
         figure, (label, digits) = differences[name], FIGURES[name]
         mean, low, high = (_signed(value, digits) for value in (figure.mean, figure.low, figure.high))
-        rows.append((label, mean, f"{low} to {high}", _verdict(figure), str(figure.n)))
-    return Table((f"{model} minus {first}", "mean difference", "95 % interval", "told apart", "photos"), tuple(rows))
+        rows.append((label, mean, f"{low} to {high}", _excludes_zero(figure), str(figure.n)))
+    columns = ("mean difference", "95 % interval", "interval excludes 0", "photos")
+    return Table((f"{model} minus {first}", *columns), tuple(rows))
 
 
 def strata_side_by_side(stratum: str, models: Mapping[str, Mapping[str, Scores]]) -> Table:
-    """Mean Dice of each group with each model."""
+    """The mean Dice of each group of photos with each model."""
     groups = next(iter(models.values()))
     rows = (
         (
             group,
             str(scores.photos),
-            *(in_words(model[group].dice.mean) if group in model else in_words(None) for model in models.values()),
+            *(format_value(model[group].dice.mean if group in model else None) for model in models.values()),
         )
         for group, scores in groups.items()
     )
@@ -233,24 +254,24 @@ def strata_side_by_side(stratum: str, models: Mapping[str, Mapping[str, Scores]]
 
 
 def clicks_side_by_side(models: Mapping[str, Mapping[str, ClickCurve]]) -> Table | None:
-    """Mean clicks to each goal with each model; None if none were simulated."""
+    """The mean number of clicks to each goal with each model; None without simulated clicks."""
     first = next(iter(models.values()))
     if not first:
         return None
     rows = (
         (
             f"{CURVES[name]}, to {goal.goal:.2f}",
-            *(in_words(curves[name].to[number].clicks.mean, 2) if curves else "–" for curves in models.values()),
+            *(format_value(curves[name].to[number].clicks.mean if curves else None, 2) for curves in models.values()),
         )
         for name, curve in first.items()
         for number, goal in enumerate(curve.to)
     )
-    most = len(next(iter(first.values())).jaccard) - 1
-    return Table(("Mean clicks to a Jaccard", *models), tuple(rows), _never_there(most))
+    maximum = len(next(iter(first.values())).jaccard) - 1
+    return Table(("Mean clicks to a Jaccard", *models), tuple(rows), _not_reached_note(maximum))
 
 
-def in_words(value: float | None, digits: int | None = 3) -> str:
-    """A figure with so many digits, a share in percent if `digits` is None, or "–" where it was not measured."""
+def format_value(value: float | None, digits: int | None = 3) -> str:
+    """A figure with `digits` digits; a fraction in percent if `digits` is None; "–" if not measured."""
     if value is None:
         return "–"
     return f"{100 * value:.1f} %" if digits is None else f"{value:.{digits}f}"
@@ -259,28 +280,22 @@ def in_words(value: float | None, digits: int | None = 3) -> str:
 _COMPARED = ("dice", "jaccard", "thresholded_jaccard", "failure", "hausdorff95_percent", "boundary_percent")
 
 
-def _needed(clicks: Summary, not_reached: float) -> tuple[str, str, str]:
-    interval = f"{in_words(clicks.low, 2)} to {in_words(clicks.high, 2)}"
-    return in_words(clicks.mean, 2), interval, in_words(not_reached, None)
+def _interval(figure: Summary, digits: int | None = 3) -> str:
+    return f"{format_value(figure.low, digits)} to {format_value(figure.high, digits)}"
 
 
-def _never_there(most: int) -> str:
-    papers = "" if most == MOST_CLICKS else f" (with {MOST_CLICKS} in most papers)"
-    return f"Photos that never get there count with {most} clicks{papers}."
+def _not_reached_note(maximum: int) -> str:
+    papers = "" if maximum == MAX_CLICKS else f" (with {MAX_CLICKS} in most papers)"
+    return f"Photos that do not reach the goal count with {maximum} clicks{papers}."
 
 
 def _signed(value: float | None, digits: int | None) -> str:
     if value is None:
-        return in_words(value)
+        return format_value(value)
     return f"{100 * value:+z.1f} %" if digits is None else f"{value:+z.{digits}f}"
 
 
-def _verdict(difference: Summary) -> str:
-    """Whether the interval leaves out 0."""
+def _excludes_zero(difference: Summary) -> str:
     if difference.low is None or difference.high is None:
         return "–"
     return "yes" if difference.low > 0 or difference.high < 0 else "no"
-
-
-def _titled(name: str) -> str:
-    return name[:1].upper() + name[1:]
