@@ -162,7 +162,10 @@ def settled(qtbot):
 
     def wait(panel, timeout: int = 60_000) -> None:
         QApplication.processEvents()
-        qtbot.waitUntil(lambda: not panel._pause.isActive() and not panel._session.background.is_busy, timeout=timeout)
+        qtbot.waitUntil(
+            lambda: not panel._pause.isActive() and not panel._session.background.is_busy and panel._monitor.is_idle,
+            timeout=timeout,
+        )
 
     return wait
 

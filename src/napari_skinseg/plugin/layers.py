@@ -17,7 +17,8 @@ KEY = "napari_skinseg"
 """The key of `layer.metadata` under which this plugin keeps its facts about a layer, as plain JSON types.
 
 Facts about a mask: where the mask comes from, with the keys that the command line records; "image_id", the unique id of
-the photo's Image layer in this napari session; "written", the checksums of every state that the plugin wrote.
+the photo's Image layer in this napari session; "written", the provenance of each mask that the plugin wrote, by plane
+and checksum; "measured", the checksum of the mask whose measurements are in the features table.
 Facts about a photo whose scale was read off a ruler: "mm_per_px", "scale_line" and "scale_mm".
 """
 

@@ -38,15 +38,20 @@ def find_mask(layers: Iterable[Layer], photo: LayerPhoto) -> Labels | None:
     return None
 
 
-def is_edited(mask_layer: Labels, photo: LayerPhoto) -> bool:
-    """Return whether the mask of `photo` differs from every mask that the plugin wrote; Ctrl+Z back to one of them: no.
+def written_provenance(mask_layer: Labels, photo: LayerPhoto) -> dict[str, Any] | None:
+    """Return the provenance of the present mask of `photo` if the plugin wrote it, None if a user changed it since.
 
-    The contents are compared, because napari sends no `paint` event for undo and redo.
+    The contents are compared, so that Ctrl+Z back to a mask of the plugin gives the provenance of that mask.
     """
-    ours = mask_layer.metadata[KEY].get("written", {}).get(_plane_name(photo))
-    if ours is None:
-        return bool(np.any(mask_layer.data[photo.plane]))
-    return layer_checksum(mask_layer, photo) not in ours
+    written: dict[str, dict[str, Any]] | None = mask_layer.metadata[KEY].get("written", {}).get(_plane_name(photo))
+    if written is None:
+        return None if np.any(mask_layer.data[photo.plane]) else {}
+    return written.get(str(layer_checksum(mask_layer, photo)))
+
+
+def is_edited(mask_layer: Labels, photo: LayerPhoto) -> bool:
+    """Return whether a user changed the mask of `photo` since the plugin wrote it."""
+    return written_provenance(mask_layer, photo) is None
 
 
 def is_photo_open(layers: Iterable[Layer], photo: LayerPhoto) -> bool:
@@ -115,16 +120,29 @@ def show_mask(
         layer.contour = contour
     else:
         changed = _write(layer, photo, mask)
+    # Earlier masks stay in "written", so that Ctrl+Z back to one of them does not count as a user's edit.
     written = dict(layer.metadata[KEY].get("written", {}))
-    # Earlier checksums stay in the list, so that Ctrl+Z back to an earlier prediction does not count as a user's edit.
-    written[_plane_name(photo)] = [*written.get(_plane_name(photo), [])[-99:], mask_checksum(mask)]
-    layer.metadata = {**layer.metadata, KEY: {**layer.metadata[KEY], **provenance, "written": written}}
+    states = list(written.get(_plane_name(photo), {}).items())[-99:]
+    written[_plane_name(photo)] = {**dict(states), str(mask_checksum(mask)): dict(provenance)}
+    update_facts(layer, **provenance, written=written)
     return layer, MaskEdit(layer, photo) if changed and not is_new else None
 
 
-def show_measurements(mask_layer: Labels, measurements: Mapping[str, Any]) -> None:
-    """Put the lesion's measurements into the layer's features table, in a row for label 1."""
+def update_facts(mask_layer: Labels, **facts: Any) -> None:
+    """Change some facts in the layer's metadata, see `KEY`."""
+    mask_layer.metadata = {**mask_layer.metadata, KEY: {**mask_layer.metadata[KEY], **facts}}
+
+
+def show_measurements(mask_layer: Labels, checksum: int, measurements: Mapping[str, Any]) -> None:
+    """Put the measurements of the mask with this `mask_checksum` into the features table, in a row for label 1."""
     mask_layer.features = {"index": [LESION], **{name: [value] for name, value in measurements.items()}}
+    update_facts(mask_layer, measured=checksum)
+
+
+def clear_measurements(mask_layer: Labels) -> None:
+    """Empty the features table, because its measurements are those of another mask."""
+    if len(mask_layer.features.columns) > 1:
+        mask_layer.features = None
 
 
 def show_probability(layers: LayerList, photo: LayerPhoto, probability: NDArray[np.float32]) -> Image:

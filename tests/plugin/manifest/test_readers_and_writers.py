@@ -9,7 +9,8 @@ from PIL import Image
 
 from napari_skinseg.plugin.layers import photo_from_layer
 from napari_skinseg.plugin.manifest.readers import get_reader
-from napari_skinseg.plugin.mask_layers import show_mask, show_measurements
+from napari_skinseg.plugin.manifest.writers import write_mask_layer
+from napari_skinseg.plugin.mask_layers import mask_checksum, show_mask, show_measurements
 
 MASK = np.zeros((60, 80), bool)
 MASK[20:40, 30:60] = True
@@ -24,7 +25,7 @@ def predicted(viewer):
     photo = viewer.add_image(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8), rgb=True, name="arm")
     image = photo_from_layer(photo, viewer.dims.point)
     layer, _ = show_mask(viewer.layers, image, MASK, {"photo": "arm", "model": "some", "threshold": 0.5})
-    show_measurements(layer, {"area_px": 600, "area_mm2": None, "flags": ""})
+    show_measurements(layer, mask_checksum(MASK), {"area_px": 600, "area_mm2": None, "flags": ""})
     return layer
 
 
@@ -67,9 +68,16 @@ def test_a_mask_drawn_in_napari_alone_is_saved_too(model, tmp_path):
     assert json.loads((tmp_path / "mine.json").read_text())["napari_skinseg"]["status"] == "drawn"
 
 
+def test_a_missing_suffix_is_added(model, tmp_path):
+    written = predicted(model).save(str(tmp_path / "arm"), plugin="napari-skinseg")
+    assert written == [str(tmp_path / "arm.png")]
+    assert write_mask_layer(str(tmp_path / "leg.v2"), MASK, {}) == [str(tmp_path / "leg.v2.png")]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"arm.png", "leg.v2.png"}
+
+
 def test_a_stack_of_masks_is_refused_and_nothing_is_written(model, tmp_path):
     layer = model.add_labels(np.zeros((2, 60, 80), np.uint8), name="visits")
-    with pytest.raises(OSError, match="visits is not one flat mask"):
+    with pytest.raises(OSError, match="visits is not the mask of one photo"):
         layer.save(str(tmp_path / "visits.png"), plugin="napari-skinseg")
     assert not list(tmp_path.glob("visits*"))
 

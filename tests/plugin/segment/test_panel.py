@@ -293,7 +293,7 @@ def test_an_empty_mask_is_said_with_the_highest_probability(qtbot, viewer, panel
     segment(qtbot, panel, settled)
     assert not viewer.layers["arm_segmentation"].data.any()
     assert "No lesion found" in panel.card.verdict.text()
-    assert "highest probability in it is 0.05" in panel.card.verdict.text()
+    assert "highest probability is 0.05" in panel.card.verdict.text()
     assert "Area" not in panel.card.figures.text()
 
 
@@ -315,13 +315,13 @@ def test_a_doubted_outline_is_not_drawn_and_one_press_draws_it_without_the_netwo
     assert not doubted.data.any()
     words = panel.card.verdict.text()
     assert words.startswith("No lesion found: the likeliest outline has an expected overlap of")
-    assert not panel.card.anyway.isHidden()
+    assert not panel.card.uncertain_button.isHidden()
     assert doubted.metadata["napari_skinseg"]["withheld"]
-    press(qtbot, panel.card.anyway)
+    press(qtbot, panel.card.uncertain_button)
     settled(panel)
     assert dice(doubted.data > 0, truth) > 0.95
     assert panel.card.verdict.text().startswith("Perhaps no lesion here")
-    assert panel.card.anyway.isHidden()
+    assert panel.card.uncertain_button.isHidden()
     assert "px" in panel.card.figures.text()
     assert not doubted.metadata["napari_skinseg"]["withheld"]
     doubted.undo()
@@ -350,12 +350,12 @@ def test_what_was_drawn_where_no_lesion_was_found_is_replaced_only_after_a_yes(q
     paint(doubted)
     by_hand = doubted.data.copy()
     asked = answer(QMessageBox.StandardButton.No)
-    press(qtbot, panel.card.anyway)
+    press(qtbot, panel.card.uncertain_button)
     settled(panel)
     assert len(asked) == 1
     np.testing.assert_array_equal(doubted.data, by_hand)
     answer(QMessageBox.StandardButton.Yes)
-    press(qtbot, panel.card.anyway)
+    press(qtbot, panel.card.uncertain_button)
     settled(panel)
     assert dice(doubted.data > 0, truth) > 0.95
 

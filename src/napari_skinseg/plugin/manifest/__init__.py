@@ -1,1 +1,1 @@
-"""What napari.yaml names besides the widget: reader, writer and sample photos."""
+"""The reader, the writer and the sample photos that napari.yaml names."""

@@ -1,4 +1,4 @@
-"""Open lesion masks: 0/255 PNG files become Labels layers with lesion = 1."""
+"""Open mask files: a PNG of 0 and 255 becomes a Labels layer in which the lesion is label 1."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -19,24 +19,25 @@ LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
-    """Claim files that are named as our masks are, one at a time, and nothing else."""
+    """Return the reader for one file whose name ends with `SUFFIX`, else None."""
     return read_mask_layer if isinstance(path, str) and path.lower().endswith(SUFFIX) else None
 
 
 def read_mask_layer(path: str) -> list[LayerData]:
-    """One Labels layer of 0 and 1 with the provenance that was saved beside the file.
+    """Return one Labels layer of 0 and 1, with the provenance from the JSON record beside the file.
 
     Raises:
         BadInput: the file is damaged or holds no mask.
     """
     mask = read_mask(path)
-    facts = {**_provenance(path), "written": {"": [mask_checksum(mask)]}}
+    provenance = _provenance(path)
+    facts = {**provenance, "written": {"": {str(mask_checksum(mask)): provenance}}}
     options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED_STYLE}
     return [(mask.astype(np.uint8) * np.uint8(LESION), options, "labels")]
 
 
 def _provenance(path: str) -> dict[str, Any]:
-    """A damaged or foreign sidecar counts as none: the mask is what matters."""
+    """Return what the JSON record says; empty if there is none, or if it is damaged or comes from another program."""
     try:
         content = json.loads(sidecar_of(path).read_text(encoding="utf-8"))
     except (OSError, ValueError):

@@ -1,4 +1,4 @@
-"""Sample data: generated photos, each with its exactly known mask as a layer."""
+"""Sample data: generated photos, each with its true mask as a hidden layer."""
 
 from typing import Any
 
@@ -14,32 +14,32 @@ _SHAPE = (900, 1200)
 
 
 def clear_lesion() -> list[LayerData]:
-    """Nothing in the way."""
+    """A lesion without artefacts."""
     return _sample("lesion", seed=3)
 
 
 def hair() -> list[LayerData]:
-    """Hair across the lesion."""
+    """A lesion under hair."""
     return _sample("lesion_hair", 5, "hair")
 
 
 def ruler() -> list[LayerData]:
-    """A ruler with millimetre ticks, and gel bubbles."""
+    """A lesion with a millimetre ruler and gel bubbles."""
     return _sample("lesion_ruler", 7, "ruler", "bubbles")
 
 
 def dark_field() -> list[LayerData]:
-    """A round field of view, black outside."""
+    """A lesion in a round field of view that is black outside."""
     return _sample("lesion_dark_field", 11, "dark_field")
 
 
 def everything() -> list[LayerData]:
-    """Ink, a sticker, glare and hair at once."""
+    """A lesion with ink, a sticker, glare and hair."""
     return _sample("lesion_difficult", 13, "ink", "sticker", "glare", "hair")
 
 
 def no_lesion() -> list[LayerData]:
-    """Skin without a lesion: the right answer is an empty mask."""
+    """Skin without a lesion; the correct mask is empty."""
     made = phantom(17, _SHAPE, ("hair",), lesion=False)
     return [(made.image, {"name": "skin", "rgb": True}, "image")]
 

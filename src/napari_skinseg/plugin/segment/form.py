@@ -1,4 +1,4 @@
-"""How the Segment tab looks; what it does is in `segment_panel`."""
+"""The widgets and the layout of the Segment tab; `panel` connects them to actions."""
 
 from collections.abc import Callable
 from typing import Any
@@ -23,34 +23,34 @@ from .result_card import ResultCard
 
 
 class SegmentForm(RunForm):
-    """The fields, buttons and messages, from top to bottom in the order of work."""
+    """The fields, buttons and messages, from top to bottom in the order of use."""
 
     def __init__(self, photos: Callable[[Any], list[Layer]], refine: RefineTool) -> None:
-        super().__init__("Stop; masks that are done stay.")
-        # magicgui's chooser holds layer objects and shows their present names.
+        super().__init__("Stop after the present photo; finished masks stay.")
+        # This chooser of magicgui holds layer objects and shows their present names.
         self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
         self.photo.native.setPlaceholderText("Open a photo first")
-        self.photo.native.setToolTip("The photo to segment; of a stack, the plane that is shown.")
+        self.photo.native.setToolTip("The photo to segment. Of a stack, the visible plane is segmented.")
         self.model = QComboBox()
         self.device = WrappingText()
         self.options = MaskOptions()
         self.keep_probability = QCheckBox("Show probability")
-        self.keep_probability.setToolTip("Also add the network's probability of lesion, pixel by pixel, as a layer.")
+        self.keep_probability.setToolTip("Also add a layer with the probability of lesion for each pixel.")
         self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.all_button = _button("Segment all open images", "Outline the lesion in every photo that is open.")
+        self.all_button = _button("Segment all open images", "Outline the lesion in every open photo.")
         self.card = ResultCard()
         self.refine = refine
-        self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer brings yours back.")
+        self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer restores your changes.")
         self._lay_out()
         self.show_running(False)
         self.say("")
         self.ask("")
 
     def show_running(self, running: bool) -> None:
-        """Switch between the buttons that start and the one that stops."""
+        """Enable either the buttons that start a run, or Cancel."""
         super().show_running(running)
-        for start in (self.segment_button, self.all_button, self.card.anyway):
+        for start in (self.segment_button, self.all_button, self.card.uncertain_button):
             start.setEnabled(not running)
 
     def _lay_out(self) -> None:
@@ -60,7 +60,7 @@ class SegmentForm(RunForm):
         choices.addRow("Model", self.model)
         choices.addRow(self.device)
         for box in (self.photo.native, self.model):
-            # A long file name must not widen the whole dock.
+            # A long file name must not widen the dock.
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(12)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

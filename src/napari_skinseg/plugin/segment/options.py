@@ -1,4 +1,4 @@
-"""The fields of `SegmentOptions`: the threshold and what is done to the mask after it."""
+"""The fields of `SegmentOptions`: the threshold, the clean-up and how the network runs."""
 
 from typing import Any
 
@@ -11,22 +11,22 @@ from napari_skinseg.plugin.forms import create_editors, field_tooltips
 from napari_skinseg.segmentation.options import SegmentOptions
 
 _LABELS = {
-    "keep": "Largest piece only",
-    "min_area": "Drop specks",
+    "keep": "Keep largest piece only",
+    "min_area": "Remove small pieces",
     "fill_holes": "Fill holes",
     "smooth": "Smooth border",
-    "tta": "Mirror and average",
-    "second_look": "Look again, closer",
-    "always_outline": "Always outline",
+    "tta": "Average with mirror image",
+    "second_look": "Enlarge small lesions",
+    "always_outline": "Outline in any case",
 }
 _OFF: dict[str, Any] = {"keep": "all", "min_area": 0.0, "fill_holes": False, "smooth": 0.0}
 
 
 class MaskOptions(QWidget):
-    """Defaults and tooltips come from the dataclasses, as those of the command line do."""
+    """Takes defaults and tooltips from the dataclasses, as the command line does."""
 
     changed = Signal()
-    """A person moved something that the mask can follow without the network."""
+    """The user changed an option that can be applied without running the network."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,8 @@ class MaskOptions(QWidget):
         self.threshold.setDecimals(2)
         self.threshold.setValue(self._model_threshold)
         self.threshold.setToolTip(
-            field_tooltips(SegmentOptions)["threshold"] + "\nLower: a larger mask. Moves the mask at once."
+            field_tooltips(SegmentOptions)["threshold"]
+            + "\nA lower threshold gives a larger mask. The mask changes at once."
         )
         self.threshold.valueChanged.connect(self.changed)
         self.reset = QToolButton()
@@ -58,17 +59,21 @@ class MaskOptions(QWidget):
         self.set_model_threshold(self._model_threshold)
 
     def set_model_threshold(self, threshold: float) -> None:
-        """Take a model's own threshold; the slider follows unless a person had moved it away from the last model's."""
+        """Set the model's own threshold; the slider follows unless the user moved it."""
         follows = abs(self.threshold.value() - self._model_threshold) < 0.005
         self._model_threshold = threshold
-        self.reset.setToolTip(f"Back to the model's own threshold, {threshold:.2f}")
+        self.reset.setToolTip(f"Reset to the model's own threshold, {threshold:.2f}")
         if follows:
-            self.threshold.blockSignals(True)
-            self.threshold.setValue(threshold)
-            self.threshold.blockSignals(False)
+            self.show_threshold(threshold)
+
+    def show_threshold(self, threshold: float | None = None) -> None:
+        """Set the slider without changing a mask; None: to the model's own threshold."""
+        self.threshold.blockSignals(True)
+        self.threshold.setValue(self._model_threshold if threshold is None else threshold)
+        self.threshold.blockSignals(False)
 
     def value(self) -> SegmentOptions:
-        """What the fields say, the threshold always given."""
+        """Return the options, always with a threshold."""
         return SegmentOptions(
             threshold=self.threshold_value(),
             tta=self.tta.isChecked(),
@@ -78,11 +83,11 @@ class MaskOptions(QWidget):
         )
 
     def threshold_value(self) -> float:
-        """The threshold as it is shown."""
+        """Return the threshold that the slider shows."""
         return round(float(self.threshold.value()), 3)
 
     def clean_up_value(self) -> CleanUp:
-        """The steps that are switched on, at their usual strength."""
+        """Return the clean-up with default values for the steps that are switched on."""
         own, switches = CleanUp(), self.clean_up
         return CleanUp(**{name: getattr(own, name) if switches[name].isChecked() else _OFF[name] for name in switches})
 

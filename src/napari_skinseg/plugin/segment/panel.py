@@ -1,10 +1,11 @@
-"""The Segment tab: a photo in, an outline out."""
+"""The Segment tab: outlines the lesion in photos that are open in the viewer."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QMessageBox
@@ -17,6 +18,7 @@ from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import Bindings, chosen
 from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, is_photo, photo_from_layer
 from napari_skinseg.plugin.mask_layers import (
+    LESION,
     MaskEdit,
     find_mask,
     is_edited,
@@ -24,112 +26,112 @@ from napari_skinseg.plugin.mask_layers import (
     layer_checksum,
     show_as_outline,
     show_mask,
-    show_measurements,
     show_probability,
+    written_provenance,
 )
 from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, report_failure
+from napari_skinseg.segmentation.confidence import MaskDecision, describe_confidence
 
 from .form import SegmentForm
-from .measurements import MaskFigures
-from .worker import Failure, Kept, Measured, Result, measured, outline_again, segment_photos
+from .mask_monitor import MaskMonitor
+from .worker import Failure, Result, ResultStore, apply_options, segment_photos
 
 
 class SegmentPanel(SegmentForm):
-    """Starts workers, shows what they return, and never overwrites a person's work unasked."""
+    """Starts workers and shows their masks; asks before it replaces a mask that the user changed."""
 
     title = "Segment"
 
     def __init__(self, session: Session) -> None:
         viewer = session.viewer
-        refine = RefineTool(session, self._to_refine, lambda: self.options.value())
+        refine = RefineTool(session, self._refine_target, lambda: self.options.value())
         super().__init__(lambda chooser: [layer for layer in viewer.layers if is_photo(layer)], refine)
         self._session, self._viewer = session, viewer
-        self._kept = Kept()
+        self._results = ResultStore()
         self._run: Job | None = None
-        self._moved_during_run = False
+        self._options_changed_during_run = False
         self._problems: list[str] = []
-        # What a person agreed to lose: the state of the mask of each photo, by its key.
-        self._agreed: dict[str, int] = {}
-        self._last_move: MaskEdit | None = None
-        self._mover = LatestJob(session.background, "moving the mask", self._on_moved)
-        self._measurer = LatestJob(session.background, "measuring", self._on_measured)
-        self._figures = MaskFigures(session, self)
+        # Masks that the user allowed to replace: checksums by the key of the photo.
+        self._replaceable: dict[str, int] = {}
+        self._last_edit: MaskEdit | None = None
+        self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
+        self._monitor = MaskMonitor(session, self, self._show_card)
         self._pause = QTimer(self, singleShot=True, interval=40)
         self._keys = Bindings({"refine": chosen()["refine"]}, {"refine": refine.toggle})
         self._connect()
         self.refresh_models()
 
-    # What a person does
+    # Actions
 
     def segment_selected(self) -> None:
-        """Segment the photo in the chooser."""
+        """Segment the chosen photo."""
         try:
-            image = self._selected()
+            photo = self._selected()
         except BadInput as error:
             self._fail(error, "Segmenting")
         else:
-            self._start([image], [])
+            self._start([photo], [])
 
     def segment_all(self) -> None:
-        """Segment every photo that is open; what is no photo is named and left."""
-        images, problems = [], []
+        """Segment every open photo; a message names the layers that are no photos."""
+        photos, problems = [], []
         for layer in self.photo.choices:
             try:
-                images.append(photo_from_layer(layer, self._viewer.dims.point))
+                photos.append(photo_from_layer(layer, self._viewer.dims.point))
             except BadInput as error:
                 problems.append(report_failure(error, layer.name))
-        if images:
-            self._start(images, problems)
+        if photos:
+            self._start(photos, problems)
         elif problems:
             self.say(" ".join(problems), is_problem=True)
         else:
             self.segment_selected()
 
     def cancel(self) -> None:
-        """Stop the run; the masks that are done stay."""
+        """Stop the run; finished masks stay."""
         if self._run is not None:
             self._run.cancel()
             self.show_cancelling()
 
-    def move_mask(self) -> None:
-        """Let the mask of the chosen photo follow the threshold and the clean-up, without the network.
+    def apply_options(self) -> None:
+        """Apply the threshold and the clean-up to the mask of the chosen photo, without the network.
 
-        An outline that was withheld is drawn once the threshold moves: whoever moves it wants an outline.
+        A changed threshold also shows an outline that was withheld, because the user asks for an outline.
         """
         self.ask("")
         if self._run is not None:
-            self._moved_during_run = True
+            self._options_changed_during_run = True
             return
-        kept = self._kept.get(self._selected_or_none())
-        if kept is None or not is_photo_open(self._viewer.layers, kept.image):
+        result = self._results.get(self._selected_or_none())
+        if result is None or not is_photo_open(self._viewer.layers, result.photo):
             return
-        mask = find_mask(self._viewer.layers, kept.image)
+        mask = find_mask(self._viewer.layers, result.photo)
         if mask is None:
-            self.say(f"The mask of {kept.image.name} was removed; press Segment to make it again.", is_problem=True)
-        elif self._may_replace(mask, kept.image):
+            self.say(f"The mask of {result.photo.name} was removed; press Segment to make it again.", is_problem=True)
+        elif self._may_replace(mask, result.photo):
             options = self.options.value()
-            is_wanted = options.always_outline or not kept.withheld or options.threshold != kept.options.threshold
-            self._outline_again(kept, always_outline=is_wanted)
+            is_wanted = options.always_outline or not result.withheld or options.threshold != result.options.threshold
+            self._apply(result, always_outline=is_wanted)
         else:
             self._offer_to_replace(mask)
 
-    def outline_anyway(self) -> None:
-        """Draw the outline of the chosen photo that was withheld, without the network."""
-        kept = self._kept.get(self._selected_or_none())
-        if kept is not None and self._run is None and self._agrees_to_replace([kept.image]):
+    def show_uncertain_outline(self) -> None:
+        """Show the outline of the chosen photo that was withheld, without the network."""
+        result = self._results.get(self._selected_or_none())
+        if result is not None and self._run is None and self._confirm_replacing([result.photo]):
             self.ask("")
-            self._outline_again(kept, always_outline=True)
+            self._apply(result, always_outline=True)
 
     def replace_changes(self) -> None:
-        """Show the model's mask in place of what the person drew, as they agreed to."""
-        image = self._selected_or_none()
-        mask = None if image is None else find_mask(self._viewer.layers, image)
-        if image is not None and mask is not None:
-            self._agreed[image.key] = layer_checksum(mask, image)
-        self.move_mask()
+        """Show the model's mask in place of the mask that the user changed."""
+        photo = self._selected_or_none()
+        mask = None if photo is None else find_mask(self._viewer.layers, photo)
+        if photo is not None and mask is not None:
+            self._replaceable[photo.key] = layer_checksum(mask, photo)
+        self.apply_options()
 
     def refresh_models(self) -> None:
-        """List the models of this computer, keeping the choice; a broken one is shown with its reason."""
+        """List the models of this computer and keep the choice; models that cannot be used are disabled."""
         chosen = self.model.currentText() or preferred_model() or store.default_name()
         self.model.blockSignals(True)
         self.model.clear()
@@ -143,22 +145,22 @@ class SegmentPanel(SegmentForm):
         self.model.setCurrentIndex(found if found in usable else usable[0] if usable else -1)
         self.model.blockSignals(False)
         if found not in usable and usable:
-            self.say(f"The model {chosen} cannot be used here; {self.model.currentText()} is taken.", is_problem=True)
+            self.say(f"The model {chosen} cannot be used here; {self.model.currentText()} is used.", is_problem=True)
         self._use_model()
 
     def use_model(self, name: str) -> None:
-        """Segment with this model from now on, which may be a new one."""
+        """Choose this model, which may be new."""
         self.refresh_models()
         self.model.setCurrentText(name)
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Load the model behind the open panel, so that the first Segment does not wait for torch."""
+        """Load the model in a worker, so that the first Segment does not wait for torch, and bind the keys."""
         super().showEvent(event)
-        QTimer.singleShot(0, self._warm_up)
+        QTimer.singleShot(0, self._load_model)
         self._keys.bind(self._viewer)
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Give the key back, and the mouse."""
+        """Switch Refine off and release the keys."""
         super().hideEvent(event)
         if not event.spontaneous():
             self.refine.switch(False)
@@ -166,17 +168,17 @@ class SegmentPanel(SegmentForm):
 
     # A run
 
-    def _start(self, images: Sequence[LayerPhoto], problems: Sequence[str]) -> None:
-        if self._run is not None or not self._agrees_to_replace(images):
+    def _start(self, photos: Sequence[LayerPhoto], problems: Sequence[str]) -> None:
+        if self._run is not None or not self._confirm_replacing(photos):
             return
-        self._problems, self._moved_during_run = list(problems), False
+        self._problems, self._options_changed_during_run = list(problems), False
         self.ask("")
         self.show_running(True)
         options, model, device = self.options.value(), self.model.currentText(), preferred_device()
         self._run = self._session.background.start(
-            f"segmenting {images[0].name}" if len(images) == 1 else f"segmenting {len(images)} photos",
+            f"segmenting {photos[0].name}" if len(photos) == 1 else f"segmenting {len(photos)} photos",
             lambda report, cancel: segment_photos(
-                images, options, self._session.segmenters, model, device, report, cancel
+                photos, options, self._session.segmenters, model, device, report, cancel
             ),
             self._on_end,
             self._on_report,
@@ -188,121 +190,101 @@ class SegmentPanel(SegmentForm):
             self.say(item.message)
         elif isinstance(item, Result):
             self._show(item)
-        elif isinstance(item, Measured):
-            self._show_measured(item)
         elif isinstance(item, Failure):
-            self._problems.append(report_failure(item.error, f"Segmenting {item.image.name}"))
+            self._problems.append(report_failure(item.error, f"Segmenting {item.photo.name}"))
 
     def _on_end(self, outcome: Outcome) -> None:
         self._run = None
         self.show_running(False)
         if outcome.state == "cancelled":
-            self._problems.append("Cancelled; the masks that were done stay.")
+            self._problems.append("Cancelled; finished masks stay.")
         if outcome.error is not None:
             self._problems.append(report_failure(outcome.error, "Segmenting"))
         self.say("\n".join(self._problems), is_problem=True)
         if outcome.state == "done":
-            self.device.setText(outcome.result)
-        if self._moved_during_run:
-            self.move_mask()
+            self._show_device(outcome.result)
+        if self._options_changed_during_run:
+            self.apply_options()
 
-    def _agrees_to_replace(self, images: Sequence[LayerPhoto]) -> bool:
-        """Ask before masks that a person changed are replaced; remember exactly what was agreed to."""
-        self._agreed = {}
-        masks = [(image, find_mask(self._viewer.layers, image)) for image in images]
-        edited = [(image, mask) for image, mask in masks if mask is not None and is_edited(mask, image)]
+    def _confirm_replacing(self, photos: Sequence[LayerPhoto]) -> bool:
+        """Ask before masks that the user changed are replaced, and remember exactly these masks."""
+        self._replaceable = {}
+        masks = [(photo, find_mask(self._viewer.layers, photo)) for photo in photos]
+        edited = [(photo, mask) for photo, mask in masks if mask is not None and is_edited(mask, photo)]
         if not edited:
             return True
         names = ", ".join(mask.name for _, mask in edited)
         answer = QMessageBox.question(
             self,
             "Replace your changes?",
-            f"You changed {names} by hand. Replace this by what the model draws?\n\n"
-            "Ctrl+Z on the layer brings your own back.",
+            f"You changed {names} by hand. Replace your changes with the model's mask?\n\n"
+            "Ctrl+Z on the layer restores your changes.",
         )
         if answer != QMessageBox.StandardButton.Yes:
             return False
-        self._agreed = {image.key: layer_checksum(mask, image) for image, mask in edited}
+        self._replaceable = {photo.key: layer_checksum(mask, photo) for photo, mask in edited}
         return True
 
     # Masks
 
-    def _show(self, result: Result, is_move: bool = False) -> None:
-        """Show a result, unless its photo has gone, or its mask was changed by hand meanwhile."""
-        image, layers = result.image, self._viewer.layers
-        if not is_photo_open(layers, image):
-            self._problems.append(f"{image.name} was removed or replaced meanwhile; its result was dropped.")
+    def _show(self, result: Result, replaces_last: bool = False) -> None:
+        """Show a mask, unless its photo was removed, or the user changed the photo's mask during the run.
+
+        Args:
+            result: the mask.
+            replaces_last: undo the last change of the options first, so that dragging a slider is one undoable step.
+        """
+        photo, layers = result.photo, self._viewer.layers
+        if not is_photo_open(layers, photo):
+            self._problems.append(f"{photo.name} was removed or replaced during the run; its mask was not added.")
             return
-        self._kept.put(result)
-        mask = find_mask(layers, image)
-        if mask is not None and not self._may_replace(mask, image):
-            self._problems.append(f"{mask.name} was changed by hand meanwhile and was kept.")
+        self._results.put(result)
+        mask = find_mask(layers, photo)
+        if mask is not None and not self._may_replace(mask, photo):
+            self._problems.append(f"You changed {mask.name} by hand during the run, so your mask stays.")
             self._offer_to_replace(mask)
             return
-        shown, edit = show_mask(layers, image, result.mask, result.provenance, self._last_move if is_move else None)
-        self._last_move = edit if is_move else None
-        if self._is_refined(image):
+        previous = self._last_edit if replaces_last else None
+        shown, edit = show_mask(layers, photo, result.mask, result.provenance, previous)
+        self._last_edit = edit if replaces_last else None
+        if self._is_refined(photo):
             self.refine.restart()
         if self.keep_probability.isChecked():
-            show_probability(layers, image, result.probability)
-        if mask is None and image.layer is self.photo.value:
-            layers.selection.active = shown  # ready for the brush
-        self._show_kept()
+            show_probability(layers, photo, result.probability)
+        if mask is None and photo.layer is self.photo.value:
+            layers.selection.active = shown  # so that the user can paint at once
+        self._monitor.refresh(shown)  # napari sends no event if only the provenance changed
+        self._show_card()
 
-    def _outline_again(self, kept: Result, *, always_outline: bool) -> None:
+    def _apply(self, result: Result, *, always_outline: bool) -> None:
         threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
-        self._mover.request(lambda report, cancel: outline_again(kept, threshold, clean_up, always_outline))
+        self._options_job.request(lambda report, cancel: apply_options(result, threshold, clean_up, always_outline))
 
-    def _on_moved(self, outcome: Outcome) -> None:
+    def _on_options_applied(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            self._fail(outcome.error, "Moving the mask")
+            self._fail(outcome.error, "Applying the options")
         elif outcome.state == "done":
-            self._show(outcome.result, is_move=True)
-            self._measurer.request(lambda report, cancel: measured(outcome.result))
+            self._show(outcome.result, replaces_last=True)
 
-    def _on_measured(self, outcome: Outcome) -> None:
-        if outcome.error is not None:
-            self._fail(outcome.error, "Measuring")
-        elif outcome.state == "done":
-            self._show_measured(outcome.result)
-
-    def _show_measured(self, found: Measured) -> None:
-        """Show the figures with the mask they belong to, if that is still the one shown."""
-        image = found.result.image
-        mask = find_mask(self._viewer.layers, image)
-        if mask is not None and self._kept.get(image) is found.result and not is_edited(mask, image):
-            self._kept.put_measured(found)
-            show_measurements(mask, found.values)
-            self._show_kept()
-
-    def _may_replace(self, mask: Labels, image: LayerPhoto) -> bool:
-        return not is_edited(mask, image) or self._agreed.get(image.key) == layer_checksum(mask, image)
+    def _may_replace(self, mask: Labels, photo: LayerPhoto) -> bool:
+        return not is_edited(mask, photo) or self._replaceable.get(photo.key) == layer_checksum(mask, photo)
 
     def _offer_to_replace(self, mask: Labels) -> None:
-        self.ask(f"You changed {mask.name} by hand, so it stays as it is. What is said below is of the model's mask.")
+        self.ask(f"You changed {mask.name} by hand, so your mask stays.")
 
-    # What is chosen
+    # The chosen photo
 
-    def _to_refine(self) -> tuple[LayerPhoto, Labels]:
-        """The chosen photo and its mask; a blank one if there is none."""
-        image = self._selected()
-        mask = find_mask(self._viewer.layers, image)
+    def _refine_target(self) -> tuple[LayerPhoto, Labels]:
+        """Return the chosen photo and its mask; an empty mask if there is none."""
+        photo = self._selected()
+        mask = find_mask(self._viewer.layers, photo)
         if mask is None:
-            blank = np.zeros(image.shape, dtype=bool)
-            mask, _ = show_mask(self._viewer.layers, image, blank, {"photo": image.name})
-        return image, mask
+            blank = np.zeros(photo.shape, dtype=bool)
+            mask, _ = show_mask(self._viewer.layers, photo, blank, {"photo": photo.name})
+        return photo, mask
 
-    def _on_refined(self) -> None:
-        """Say no more of the model's own mask, unless it is that one again."""
-        image = self._selected_or_none()
-        mask = None if image is None else find_mask(self._viewer.layers, image)
-        if image is not None and mask is not None and is_edited(mask, image):
-            self.card.clear()
-        else:
-            self._show_kept()
-
-    def _is_refined(self, image: LayerPhoto | None) -> bool:
-        return image is not None and self.refine.photo is not None and self.refine.photo.key == image.key
+    def _is_refined(self, photo: LayerPhoto | None) -> bool:
+        return photo is not None and self.refine.photo is not None and self.refine.photo.key == photo.key
 
     def _selected(self) -> LayerPhoto:
         return photo_from_layer(self.photo.value, self._viewer.dims.point)
@@ -313,18 +295,37 @@ class SegmentPanel(SegmentForm):
         except BadInput:
             return None
 
-    def _show_kept(self) -> None:
-        """Say what is known about the chosen photo."""
-        kept = self._kept.get(self._selected_or_none())
-        if kept is None:
+    def _show_card(self) -> None:
+        """Show what is known about the present mask of the chosen photo."""
+        photo = self._selected_or_none()
+        mask = None if photo is None else find_mask(self._viewer.layers, photo)
+        if photo is None or mask is None:
             self.card.clear()
             return
-        model = f"{kept.provenance['model']}, threshold {kept.options.threshold:.2f}"
-        tooltip = f"Expected overlap (Jaccard) with an expert's outline; {model}."
-        self.card.show_verdict(kept.words, kept.verdict, tooltip, withheld=kept.withheld)
-        figures = self._kept.get_measured(kept)
-        if figures is not None:
-            self.card.show_figures(figures.values)
+        provenance = written_provenance(mask, photo)
+        if provenance is None:
+            self.card.show_result("Changed by hand: the model's expected overlap does not apply.", "edited")
+        elif provenance.get("confidence") is None:
+            self.card.show_result("", "edited")
+        else:
+            self._show_confidence(photo, provenance, np.asarray(mask.data[photo.plane]) == LESION)
+        measurements = self._monitor.measurements(mask, photo)
+        if measurements is not None:
+            self.card.show_figures(measurements)
+
+    def _show_confidence(self, photo: LayerPhoto, provenance: dict[str, Any], lesion: NDArray[np.bool_]) -> None:
+        result, threshold = self._results.get(photo), provenance["threshold"]
+        spec = self.model.itemData(self.model.findText(provenance["model"]))
+        found = MaskDecision(lesion, provenance["confidence"], provenance["withheld"])
+        words, level = describe_confidence(found, 0.0 if spec is None else spec.no_lesion)
+        if result is not None and not lesion.any() and not found.withheld:
+            highest = float(result.probability.max())
+            words += f" The highest probability is {highest:.2f}, the threshold {threshold:.2f}."
+        tooltip = (
+            "Expected overlap (Jaccard index) with an expert's outline; "
+            f"{provenance['model']}, threshold {threshold:.2f}."
+        )
+        self.card.show_result(words, level, tooltip, withheld=found.withheld and result is not None)
 
     def _use_model(self) -> None:
         spec = self.model.currentData()
@@ -336,9 +337,9 @@ class SegmentPanel(SegmentForm):
             return
         self.options.set_model_threshold(spec.threshold)
         if self.isVisible():
-            self._warm_up()
+            self._load_model()
 
-    def _warm_up(self) -> None:
+    def _load_model(self) -> None:
         model, device = self.model.currentText(), preferred_device()
         if not model:
             return
@@ -347,12 +348,20 @@ class SegmentPanel(SegmentForm):
             if outcome.error is not None:
                 self._fail(outcome.error, f"Loading {model}")
             elif model == self.model.currentText():
-                self.device.setText(outcome.result)
+                self._show_device(outcome.result)
 
-        self.device.setText("Getting the model ready…")
+        self.device.setText("Loading the model…")
         self._session.background.start(
             f"loading {model}", lambda report, cancel: self._session.segmenters.get(model, device).device_line, on_end
         )
+
+    def _show_device(self, reason: str) -> None:
+        """Show where the model runs; the tooltip shows `reason`, which has the technical details."""
+        if reason.startswith("CPU"):
+            self.device.setText("Runs on the processor (CPU). A graphics card (GPU) would be faster.")
+        else:
+            self.device.setText(f"Runs on the graphics card (GPU): {reason}.")
+        self.device.setToolTip(f"{reason}. The documentation page GPU says how to use a graphics card.")
 
     def _fail(self, error: Exception, what: str) -> None:
         self.say(report_failure(error, what), is_problem=True)
@@ -363,13 +372,12 @@ class SegmentPanel(SegmentForm):
         self.segment_button.clicked.connect(self.segment_selected)
         self.all_button.clicked.connect(self.segment_all)
         self.cancel_button.clicked.connect(self.cancel)
-        self.refine.changed.connect(self._on_refined)
         self.replace_button.clicked.connect(self.replace_changes)
-        self.card.anyway.clicked.connect(self.outline_anyway)
+        self.card.uncertain_button.clicked.connect(self.show_uncertain_outline)
         self.model.currentIndexChanged.connect(self._use_model)
-        # Dragging fires with every pixel; a short pause keeps the GUI thread free.
+        # Dragging the slider sends a signal for each pixel; a short pause keeps the GUI thread free.
         self.options.changed.connect(self._pause.start)
-        self._pause.timeout.connect(self.move_mask)
+        self._pause.timeout.connect(self.apply_options)
         self.photo.changed.connect(self._on_photo)
         events = self._viewer.layers.events
         for change in (events.inserted, events.removed, events.reordered, events.renamed):
@@ -388,16 +396,20 @@ class SegmentPanel(SegmentForm):
         show_as_outline(event.value)
 
     def _on_removed(self, event: Any) -> None:
-        self._kept.drop_layer(event.value)
+        self._results.remove_layer(event.value)
 
     def _on_active(self) -> None:
-        """Follow the layer list: a photo, or the mask of one, that is clicked there is the one to work on."""
+        """Choose the photo that the user selected in the layer list, or the photo of the selected mask."""
         photo = find_photo_layer(self._viewer.layers, self._viewer.layers.selection.active)
         if photo is not None and photo in self.photo.choices:
             self.photo.value = photo
 
     def _on_photo(self) -> None:
         self.ask("")
-        self._show_kept()
-        if not self._is_refined(self._selected_or_none()):
+        photo = self._selected_or_none()
+        mask = None if photo is None else find_mask(self._viewer.layers, photo)
+        if mask is not None:
+            self._monitor.refresh(mask)
+        self._show_card()
+        if not self._is_refined(photo):
             self.refine.switch(False)

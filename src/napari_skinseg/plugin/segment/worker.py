@@ -1,4 +1,4 @@
-"""What the Segment tab has done in a worker, without any Qt: photos and options in, results out."""
+"""The work of the Segment tab that runs in a worker, without Qt: photos and options in, results out."""
 
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -11,62 +11,49 @@ from numpy.typing import NDArray
 
 from napari_skinseg.errors import Cancelled
 from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
-from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Segmenters
-from napari_skinseg.segmentation.confidence import ConfidenceLevel, MaskDecision, decide_mask, describe_confidence
+from napari_skinseg.segmentation.confidence import MaskDecision, decide_mask
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 
 @dataclass(frozen=True)
 class Result:
-    """The mask of one photo, and what is said about it.
+    """The mask of one photo.
 
     Attributes:
-        image: the photo.
-        spec: what the model is.
+        photo: the photo.
+        spec: the description of the model.
         probability: float32 `[H, W]`, kept so that another threshold needs no network.
         mask: bool `[H, W]`.
-        withheld: the mask is empty although there is an outline, see `Segmentation.withheld`.
+        withheld: the mask is empty although the probability gives an outline, see `Segmentation.withheld`.
         options: how the mask was made; the threshold is always given.
-        words: the confidence as a sentence.
-        verdict: how loudly to say it.
         provenance: plain JSON types, with the keys that the command line records.
     """
 
-    image: LayerPhoto
+    photo: LayerPhoto
     spec: ModelSpec
     probability: NDArray[np.float32]
     mask: NDArray[np.bool_]
     withheld: bool
     options: SegmentOptions
-    words: str
-    verdict: ConfidenceLevel
     provenance: dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Measured:
-    """The measurements of a result's mask; they come later, because nobody should wait for them to see the mask."""
-
-    result: Result
-    values: dict[str, float | int | bool | str | None]
-
-
-@dataclass(frozen=True)
 class Failure:
-    """A photo that could not be segmented; the others go on."""
+    """A photo that could not be segmented."""
 
-    image: LayerPhoto
+    photo: LayerPhoto
     error: Exception
 
 
 def segment_photos(
-    images: Sequence[LayerPhoto],
+    photos: Sequence[LayerPhoto],
     options: SegmentOptions,
     segmenters: Segmenters,
     model: str,
@@ -74,87 +61,67 @@ def segment_photos(
     report: Report,
     cancel: CancelToken,
 ) -> str:
-    """Segment `images` one by one and return the device in words.
+    """Segment `photos` one by one and return the device in words.
 
-    Reports an `Event` before each photo, its `Result` or `Failure` as soon as it is there, and then its `Measured`.
+    This reports an `Event` before each photo, and its `Result` or `Failure` after it.
 
     Raises:
         BadInput: the model or the device cannot be used.
-        Cancelled: what was reported stands.
+        Cancelled: the results that were reported before stay valid.
     """
     report(Event("load", message=f"Loading {model}…"))
     segmenter = segmenters.get(model, device)
-    for done, image in enumerate(images):
+    for done, photo in enumerate(photos):
         raise_if_cancelled(cancel)
-        report(Event("segment", done, len(images), f"Segmenting {image.name}…"))
+        report(Event("segment", done, len(photos), f"Segmenting {photo.name}…"))
         try:
-            rgb = image.read()
-            result = _segment(image, rgb, options, segmenter)
+            result = _segment(photo, options, segmenter)
             raise_if_cancelled(cancel)
             report(result)
-            report(measured(result, rgb))
         except Cancelled:
             raise
         except Exception as error:
-            report(Failure(image, error))
+            report(Failure(photo, error))
     return segmenter.device_line
 
 
-def outline_again(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
-    """The result that other options give, from the kept probability."""
+def apply_options(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
+    """Return the result that other options give, from the kept probability."""
     options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
     found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline)
-    return _result(result.image, result.spec, result.probability, found, options, result.provenance)
+    return _result(result.photo, result.spec, result.probability, found, options, result.provenance)
 
 
-def measured(result: Result, rgb: NDArray[np.uint8] | None = None) -> Measured:
-    """Measure a result's mask on its photo, which is read again unless it is given."""
-    return Measured(result, measure(result.image.read() if rgb is None else rgb, result.mask, result.image.mm_per_px))
-
-
-class Kept:
-    """The last result of each photo, the oldest dropped once the probabilities take more than half a gigabyte."""
+class ResultStore:
+    """The last result of each photo; drops the oldest when the probabilities take more than half a gigabyte."""
 
     _LIMIT = 2**29
 
     def __init__(self) -> None:
         self._results: OrderedDict[str, Result] = OrderedDict()
-        self._measured: dict[str, Measured] = {}
 
     def put(self, result: Result) -> None:
-        """Keep `result` instead of an earlier one of the same photo."""
-        self._results[result.image.key] = result
-        self._results.move_to_end(result.image.key)
-        while len(self._results) > 1 and sum(kept.probability.nbytes for kept in self._results.values()) > self._LIMIT:
-            self._forget(next(iter(self._results)))
+        """Store `result` in place of an earlier one of the same photo."""
+        results = self._results
+        results[result.photo.key] = result
+        results.move_to_end(result.photo.key)
+        while len(results) > 1 and sum(stored.probability.nbytes for stored in results.values()) > self._LIMIT:
+            results.popitem(last=False)
 
-    def put_measured(self, found: Measured) -> None:
-        """Keep the measurements of a kept result."""
-        self._measured[found.result.image.key] = found
+    def get(self, photo: LayerPhoto | None) -> Result | None:
+        """Return the result of `photo`; None if there is none."""
+        return None if photo is None else self._results.get(photo.key)
 
-    def get(self, image: LayerPhoto | None) -> Result | None:
-        """The result of `image`, if it is kept."""
-        return None if image is None else self._results.get(image.key)
-
-    def get_measured(self, result: Result) -> Measured | None:
-        """The measurements of exactly this result, if there are any yet."""
-        found = self._measured.get(result.image.key)
-        return found if found is not None and found.result is result else None
-
-    def drop_layer(self, layer: object) -> None:
-        """Forget the photos of a layer that was removed."""
-        for key in [key for key, kept in self._results.items() if kept.image.layer is layer]:
-            self._forget(key)
-
-    def _forget(self, key: str) -> None:
-        del self._results[key]
-        self._measured.pop(key, None)
+    def remove_layer(self, layer: object) -> None:
+        """Remove the results of the photos in a layer that was removed from the viewer."""
+        for key in [key for key, stored in self._results.items() if stored.photo.layer is layer]:
+            del self._results[key]
 
 
-def _segment(image: LayerPhoto, rgb: NDArray[np.uint8], options: SegmentOptions, segmenter: Segmenter) -> Result:
-    found = segmenter.segment(rgb, options, name=image.name)
+def _segment(photo: LayerPhoto, options: SegmentOptions, segmenter: Segmenter) -> Result:
+    found = segmenter.segment(photo.read(), options, name=photo.name)
     provenance = {
-        "photo": image.name,
+        "photo": photo.name,
         "model": found.model,
         "weights_sha256": segmenter.model.sha256,
         "tta": options.tta,
@@ -162,22 +129,18 @@ def _segment(image: LayerPhoto, rgb: NDArray[np.uint8], options: SegmentOptions,
         "napari_skinseg": version("napari-skinseg"),
     }
     options = replace(options, threshold=found.threshold)
-    drawn = MaskDecision(found.mask, found.confidence, found.withheld)
-    return _result(image, segmenter.spec, found.probability, drawn, options, provenance)
+    shown = MaskDecision(found.mask, found.confidence, found.withheld)
+    return _result(photo, segmenter.spec, found.probability, shown, options, provenance)
 
 
 def _result(
-    image: LayerPhoto,
+    photo: LayerPhoto,
     spec: ModelSpec,
     probability: NDArray[np.float32],
     found: MaskDecision,
     options: SegmentOptions,
     provenance: dict[str, Any],
 ) -> Result:
-    words, verdict = describe_confidence(found, spec.no_lesion)
-    if not found.mask.any() and not found.withheld:
-        highest = float(probability.max())
-        words += f" The highest probability in it is {highest:.2f}, the threshold {options.threshold:.2f}."
     provenance = {
         **provenance,
         "threshold": options.threshold,
@@ -186,4 +149,4 @@ def _result(
         "confidence": round(found.confidence, 4),
         "withheld": found.withheld,
     }
-    return Result(image, spec, probability, found.mask, found.withheld, options, words, verdict, provenance)
+    return Result(photo, spec, probability, found.mask, found.withheld, options, provenance)
