@@ -1,4 +1,4 @@
-"""Tables and other files are written whole or not at all."""
+"""Atomic writing of tables and other files."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.files import write_csv
 
 
-def test_a_table_has_blank_cells_for_what_was_not_measured(tmp_path):
+def test_none_is_written_as_a_blank_cell(tmp_path):
     rows = [["a, b", 3, 0.1234567, True, None], ["c", 4, np.float64(2.0), False, 1e9]]
     write_csv(tmp_path / "table.csv", ["photo", "count", "share", "empty", "area"], rows)
     assert (tmp_path / "table.csv").read_text(encoding="utf-8") == (
@@ -15,7 +15,7 @@ def test_a_table_has_blank_cells_for_what_was_not_measured(tmp_path):
     )
 
 
-def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path):
+def test_a_failed_table_keeps_the_old_file(tmp_path):
     write_csv(tmp_path / "table.csv", ["a"], [[1]])
 
     def broken():

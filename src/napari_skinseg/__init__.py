@@ -1,7 +1,7 @@
-"""Outline skin lesions in dermoscopic photographs: segment, correct, fine-tune, evaluate.
+"""Segment skin lesions in dermoscopic photos, correct the masks, fine-tune and evaluate models.
 
-A research tool, not a medical device. The names below are imported on first use, so that `import napari_skinseg` and
-opening the plugin stay fast: importing torch takes seconds.
+A research tool, not a medical device. The public names are imported on first use, because importing torch takes
+seconds and `import napari_skinseg` must be fast.
 """
 
 from importlib import import_module
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 __version__ = version("napari-skinseg")
 __all__ = ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
 
-_MODULES = {
+_MODULE_OF_NAME = {
     "Segmenter": ".segmentation.segmenter",
     "evaluate": ".evaluation.evaluate",
     "fine_tune": ".finetuning.finetune",
@@ -30,6 +30,6 @@ _MODULES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
+    if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(_MODULES[name], __name__), name)
+    return getattr(import_module(_MODULE_OF_NAME[name], __name__), name)

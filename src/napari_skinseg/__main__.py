@@ -1,4 +1,4 @@
-"""`python -m napari_skinseg` is `napari-skinseg`."""
+"""`python -m napari_skinseg` runs the command `napari-skinseg`."""
 
 import sys
 

@@ -1,7 +1,7 @@
-"""Where a network runs: which device, in which precision, and what happens when its memory runs out.
+"""Choose the device and the precision of a network, run the network on it, and recover when memory runs out.
 
-Every choice carries its reason in words, because "why is it slow?" is answered by "CPU: this torch build has no CUDA".
-Reduced precision and Apple's GPU are used only after a short trial on this very machine, kept for the process's life.
+Every choice has a reason in words, because "CPU: this torch build has no CUDA" answers the question "why is it slow?".
+A reduced precision or an Apple GPU is used only after a short trial on this computer, once per process.
 """
 
 import gc
@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-WORTH_IT = 1.15
-"""How many times faster than float32 a reduced precision must be on a CPU before it is used."""
+MIN_SPEED_UP = 1.15
+"""bfloat16 is used on a CPU if it is at least this many times faster than float32."""
 TOLERANCE = 0.02
-"""Largest difference in probability that a device or a precision may make in the trial."""
+"""Largest allowed difference in probability between a device or precision and float32 on the CPU."""
 
 Device = Literal["cuda", "mps", "cpu"]
 Precision = Literal["float32", "bfloat16", "float16"]
@@ -31,7 +31,7 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 @dataclass(frozen=True)
 class DeviceChoice:
-    """A device, the precision of its convolutions, and the reason, fit to be shown: "CPU (2 cores, bfloat16): …"."""
+    """A device, the precision of its convolutions, and the reason as text for users: "CPU (2 cores, bfloat16): …"."""
 
     device: Device
     precision: Precision
@@ -39,10 +39,10 @@ class DeviceChoice:
 
 
 def choose_device(prefer: str = "auto") -> DeviceChoice:
-    """Choose the fastest device that gives the right numbers, or check the one that a person asked for.
+    """Choose the fastest device that computes correct numbers, or check the device that the user chose.
 
     Args:
-        prefer: one of `DEVICES`; "auto" takes CUDA, else Apple's GPU when it is faster than the CPU, else the CPU.
+        prefer: one of `DEVICES`; "auto" chooses CUDA, else an Apple GPU that is faster than the CPU, else the CPU.
 
     Raises:
         BadInput: the device is unknown, absent or computes wrong numbers; the sentence says what to install.
@@ -50,7 +50,7 @@ def choose_device(prefer: str = "auto") -> DeviceChoice:
     if prefer not in DEVICES:
         raise BadInput(f"The device {prefer!r} is not known; choose one of {', '.join(DEVICES)}.")
     if prefer == "cpu":
-        return _cpu("as asked")
+        return _cpu("chosen by the user")
     missing = []
     for device in ("cuda", "mps") if prefer == "auto" else (prefer,):
         problem = _why_not_cuda() if device == "cuda" else _why_not_mps(must_be_faster=prefer == "auto")
@@ -63,19 +63,19 @@ def choose_device(prefer: str = "auto") -> DeviceChoice:
 
 
 def autocast(choice: DeviceChoice) -> AbstractContextManager[object]:
-    """Run what is inside in the chosen precision; outside and for float32 nothing changes."""
+    """Return a context that runs torch operations in the chosen precision; float32 changes nothing."""
     import torch
 
     dtype = torch.float16 if choice.precision == "float16" else torch.bfloat16
     return torch.autocast(choice.device, dtype=dtype, enabled=choice.precision != "float32")
 
 
-def for_learning(choice: DeviceChoice) -> DeviceChoice:
-    """The same device, in the precision to learn in there.
+def for_training(choice: DeviceChoice) -> DeviceChoice:
+    """Return the same device with the precision for training.
 
-    On a CPU that computes bfloat16 itself, mixed precision makes a step a third shorter; where that is emulated it is
-    several times longer, and the short trial of `choose_device` says nothing about gradients. Told by the hardware and
-    not by a clock, so that a seed gives the same weights again.
+    On a CPU with bfloat16 instructions, mixed precision makes a training step a third shorter. On other CPUs bfloat16
+    is emulated and a step takes several times longer; the trial of `choose_device` does not time gradients. The
+    hardware decides, not a timing, so that the same seed gives the same weights.
     """
     import torch
 
@@ -86,27 +86,28 @@ def for_learning(choice: DeviceChoice) -> DeviceChoice:
 
 
 def move_to_device(network: "torch.nn.Module", choice: DeviceChoice) -> "torch.nn.Module":
-    """Move `network` to the device, with the channels last in memory: the layout that convolutions are fastest in."""
+    """Move `network` to the device, in the memory layout "channels last", in which convolutions are fastest."""
     import torch
 
     return network.to(torch.device(choice.device), memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 class Runner:
-    """Runs a network over batches wherever it was decided to, and goes on when memory runs out.
+    """Runs a network on batches on the chosen device, and continues when memory runs out.
 
-    Out of memory, it halves the batch, down to a single image, then moves to the CPU; each step is told to `say` and
-    kept for the batches that follow. `choice` is always the one in force.
+    When memory runs out, the runner halves the batch, down to a single image, and then moves the network to the CPU. It
+    passes a message about each step to `on_message` and uses the smaller batch from then on. `choice` is the current
+    device.
     """
 
     def __init__(
-        self, network: "torch.nn.Module", choice: DeviceChoice, say: Callable[[str], None] = lambda message: None
+        self, network: "torch.nn.Module", choice: DeviceChoice, on_message: Callable[[str], None] = lambda message: None
     ) -> None:
         self.choice = choice
         self._network = network.eval()
-        self._say = say
-        self._placed = False
-        self._most = sys.maxsize
+        self._on_message = on_message
+        self._is_on_device = False
+        self._max_batch = sys.maxsize
 
     def __call__(self, batch: "torch.Tensor") -> "torch.Tensor":
         """Return the network's output for float32 [B, C, H, W], as float32 [B, C', H', W'] on the CPU.
@@ -119,33 +120,33 @@ class Runner:
         done: list[torch.Tensor] = []
         start = 0
         while start < len(batch):
-            part = batch[start : start + self._most]
+            part = batch[start : start + self._max_batch]
             output = self._try(part)
             if output is None:
-                # Here the failed attempt's frames, and with them its tensors, are gone, so the memory can be returned.
-                self._step_down(len(part))
+                # `_try` has returned, so its tensors are deleted and their memory can be freed.
+                self._use_less_memory(len(part))
             else:
                 done.append(output)
                 start += len(part)
         return torch.cat(done) if len(done) > 1 else done[0]
 
     def close(self) -> None:
-        """Take the network off the device and give its memory back; a later call places it there again."""
+        """Move the network to the CPU and free the memory of the device; a later call moves the network back."""
         import torch
 
-        if self._placed:
+        if self._is_on_device:
             self._network.to(torch.device("cpu"))
-            self._placed = False
+            self._is_on_device = False
         _empty_cache(self.choice.device)
 
     def _try(self, batch: "torch.Tensor") -> "torch.Tensor | None":
-        """Return the output in float32 on the CPU, or None when the memory did not suffice."""
+        """Return the output in float32 on the CPU, or None if memory ran out."""
         import torch
 
         try:
-            if not self._placed:
+            if not self._is_on_device:
                 move_to_device(self._network, self.choice)
-                self._placed = True
+                self._is_on_device = True
             with torch.inference_mode(), autocast(self.choice):
                 placed = batch.to(self.choice.device, memory_format=torch.channels_last)
                 output: torch.Tensor = self._network(placed)
@@ -155,18 +156,22 @@ class Runner:
                 raise
             return None
 
-    def _step_down(self, failed: int) -> None:
-        """Ask for less after a batch of `failed` images did not fit."""
+    def _use_less_memory(self, failed: int) -> None:
+        """Reduce the batch size, or move to the CPU, after a batch of `failed` images did not fit."""
         where = {"cuda": "The GPU", "mps": "The Apple GPU", "cpu": "This computer"}[self.choice.device]
         if failed > 1:
-            self._most = failed // 2
-            self._say(f"{where} ran out of memory with {failed} images at a time; going on with {self._most}.")
+            self._max_batch = failed // 2
+            self._on_message(
+                f"{where} ran out of memory with {failed} images at a time; continuing with {self._max_batch}."
+            )
             _empty_cache(self.choice.device)
         elif self.choice.device != "cpu":
             self.close()
             self.choice = _cpu(f"{where[0].lower()}{where[1:]} ran out of memory")
-            self._most = sys.maxsize
-            self._say(f"{where} has too little free memory for one image; going on with the CPU, which is slower.")
+            self._max_batch = sys.maxsize
+            self._on_message(
+                f"{where} has too little free memory for one image; continuing on the CPU, which is slower."
+            )
         else:
             raise BadInput(
                 "One image does not fit into this computer's memory; close other programs or choose a smaller model."
@@ -174,7 +179,7 @@ class Runner:
 
 
 _REMEDY = {
-    "cuda": "install an NVIDIA driver and the CUDA build of torch (docs/gpu.md has the line)",
+    "cuda": "install an NVIDIA driver and the CUDA build of torch (docs/gpu.md lists the commands)",
     "mps": "an Apple-silicon Mac with macOS 13 or newer and the usual torch from pip is needed (docs/gpu.md)",
 }
 
@@ -194,7 +199,7 @@ def _cuda() -> DeviceChoice:
 
 
 def _why_not_cuda() -> str | None:
-    """Say why CUDA cannot be used, or return None when it can."""
+    """Return why CUDA cannot be used, or None if it can."""
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
@@ -205,25 +210,28 @@ def _why_not_cuda() -> str | None:
 
 
 def _why_not_mps(must_be_faster: bool) -> str | None:
-    """Say why Apple's GPU cannot be used, or return None when it can."""
+    """Return why the Apple GPU is not used, or None if it is."""
     import torch
 
     if not torch.backends.mps.is_available():
         return "no Apple GPU (MPS) that torch can use was found"
     fault = _fault("mps", "float32", "the Apple GPU (MPS)")
     if fault is None and must_be_faster and _trial("mps", "float32").seconds > _trial("cpu", _cpu_precision()).seconds:
-        return "it is faster here than the Apple GPU (MPS)"
+        return "faster than the Apple GPU (MPS) on this computer"
     return fault
 
 
 def _cpu_precision() -> Precision:
     reference, reduced = _trial("cpu", "float32"), _trial("cpu", "bfloat16")
-    gains = reduced.seconds * WORTH_IT <= reference.seconds
+    gains = reduced.seconds * MIN_SPEED_UP <= reference.seconds
     return "bfloat16" if gains and _difference(reference, reduced) <= TOLERANCE else "float32"
 
 
 def _cuda_precision() -> Precision:
-    """Take what the tensor cores are fast in, unless this card gets it wrong (some GTX 16 cards do in float16)."""
+    """Choose the fast format of the tensor cores, or float32 if this GPU computes wrong numbers in that format.
+
+    Some GTX 16 GPUs compute wrong numbers in float16.
+    """
     import torch
 
     precision: Precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
@@ -231,7 +239,7 @@ def _cuda_precision() -> Precision:
 
 
 def _cores() -> int:
-    """CPU cores this process may use and torch does use: what a cluster granted, not what the machine has."""
+    """Return the number of CPU cores that torch uses: at most the cores that a cluster granted to this process."""
     import torch
 
     granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -245,7 +253,7 @@ class _Trial:
 
 
 def _fault(device: Device, precision: Precision, name: str) -> str | None:
-    """Run the trial on `device` and say what went wrong, or return None."""
+    """Run the trial on `device` and return what went wrong, or None."""
     try:
         trial = _trial(device, precision)
     except RuntimeError as error:
@@ -256,20 +264,20 @@ def _fault(device: Device, precision: Precision, name: str) -> str | None:
 
 
 def _difference(reference: _Trial, other: _Trial) -> float:
-    """Return the largest difference in probability; a NaN counts as infinitely different."""
+    """Return the largest difference in probability; infinity if one of them is NaN."""
     return float((reference.probability - other.probability).abs().nan_to_num(nan=float("inf")).max())
 
 
 @cache
 def _trial(device: Device, precision: Precision) -> _Trial:
-    """Time a few 3x3 convolutions of 32 and 64 channels, the bread of every U-Net here, at 96x128.
+    """Time 3x3 convolutions with 32 and 64 channels on 96x128 pixels, the typical work of the networks.
 
-    Takes about 30 ms, and not much over 0.2 s where the precision is emulated.
+    The trial takes about 30 ms, and a little over 0.2 s where the precision is emulated.
     """
     import torch
     from torch.nn import functional
 
-    # Own generator: whoever seeded torch's global one must not notice the trial.
+    # A separate generator, so that the trial does not change the state of torch's global generator.
     random = torch.Generator().manual_seed(0)
     sizes = [(32, 6), (64, 32), (64, 64), (1, 64)]
     kernels = [torch.randn(*size, 3, 3, generator=random) * (2 / (9 * size[1])) ** 0.5 for size in sizes]
@@ -294,7 +302,7 @@ def _trial(device: Device, precision: Precision) -> _Trial:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an error says that memory ran out, on whatever device."""
+    """Return whether the error means that memory ran out, on any device."""
     import torch
 
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
@@ -307,7 +315,7 @@ def _empty_cache(device: Device) -> None:
     import torch
 
     if device == "cpu":
-        return  # nothing is cached there, and a collection takes a tenth of a second
+        return  # torch has no cache on the CPU, and a garbage collection takes a tenth of a second
     gc.collect()
     if device == "cuda":
         torch.cuda.empty_cache()

@@ -1,13 +1,13 @@
-"""The two ways a verb stops early on purpose."""
+"""The two exceptions that an action raises on purpose."""
 
 
 class BadInput(ValueError):
-    """What a person gave cannot be used.
+    """An input of the user cannot be used.
 
-    `str(error)` is one sentence that names the file or layer, says what is wrong and what to do about it. Faces show it
-    as it is; any other exception that reaches a face is a bug of ours.
+    `str(error)` is one sentence that names the file or layer, says what is wrong and what to do. The plugin and the
+    command line show this sentence. Any other exception is a bug in napari-skinseg.
     """
 
 
 class Cancelled(Exception):
-    """The person asked to stop; everything that stood before the run still stands."""
+    """The user stopped the action; every file that existed before is unchanged."""

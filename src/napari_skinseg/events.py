@@ -1,4 +1,4 @@
-"""What a long verb tells its face (events out) and how the face stops it (cancel in)."""
+"""Progress events of long actions, and their cancellation."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -9,13 +9,14 @@ from .errors import Cancelled
 
 @dataclass(frozen=True)
 class Event:
-    """One step of a long run.
+    """One step of a long action.
 
     Attributes:
-        stage: what is being done, e.g. "segment", "train", "validate".
-        done: units finished so far, out of `total`; `total` is 0 while it is not known.
-        message: one line worth showing, or empty.
-        values: figures worth plotting, e.g. {"loss": 0.21}.
+        stage: the kind of step, e.g. "segment", "train", "validate".
+        done: number of finished units out of `total`.
+        total: number of units; 0 if not known.
+        message: one line to show to the user, or empty.
+        values: numbers to plot, e.g. {"loss": 0.21}.
     """
 
     stage: str
@@ -29,23 +30,23 @@ OnEvent = Callable[[Event], None]
 
 
 class CancelToken(Protocol):
-    """Anything with `is_set`; a `threading.Event` fits."""
+    """Any object with `is_set()`, such as a `threading.Event`; True means that the user wants to stop."""
 
     def is_set(self) -> bool: ...
 
 
 class NeverCancelled:
-    """The token of a run that nobody can cancel."""
+    """The token of an action that cannot be cancelled."""
 
     def is_set(self) -> bool:
         return False
 
 
 def ignore_event(event: Event) -> None:
-    """Take an event and do nothing with it."""
+    """Do nothing: the default of `on_event`."""
 
 
 def raise_if_cancelled(cancel: CancelToken) -> None:
-    """Raise `Cancelled` once the token is set; called at least once per batch."""
+    """Raise `Cancelled` if the token is set; actions call this at least once per batch."""
     if cancel.is_set():
         raise Cancelled

@@ -1,4 +1,4 @@
-"""Writing files so that a crash, a full disk or a cancel never leaves half of one."""
+"""Write files atomically: a crash, a full disk or a cancelled action never leaves an incomplete file."""
 
 import csv
 import io
@@ -15,10 +15,11 @@ from .errors import BadInput
 
 @contextmanager
 def atomic(path: str | Path) -> Iterator[Path]:
-    """Yield a temporary path beside `path`; on success flush it to disk and rename it over `path`, else remove it.
+    """Yield a temporary path in the folder of `path`.
 
-    The temporary name keeps the suffix, because image writers choose the format by it, and starts with a dot, so that
-    no reader of the folder takes it for a finished file.
+    On success the temporary file is flushed to disk and renamed to `path`; after an error it is removed. Its name keeps
+    the suffix of `path`, because image writers choose the format by the suffix, and starts with a dot, so that programs
+    which list the folder ignore the file.
 
     Raises:
         BadInput: the folder is missing, read-only or full.
@@ -30,7 +31,7 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        # mkstemp makes files private; a written file follows the person's umask like any other.
+        # mkstemp creates private files; the finished file gets the permissions of the user's umask.
         temporary.chmod(0o666 & ~_umask())
         with temporary.open("rb+") as written:
             os.fsync(written.fileno())
@@ -44,24 +45,36 @@ def atomic(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write `text` as UTF-8, whole or not at all."""
+    """Write `text` as UTF-8, atomically.
+
+    Raises:
+        BadInput: the file cannot be written; an earlier file of this name is kept.
+    """
     with atomic(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write `content` as indented JSON, whole or not at all; NaN is refused because JSON has none."""
+    """Write `content` as indented JSON, atomically.
+
+    Raises:
+        BadInput: the file cannot be written; an earlier file of this name is kept.
+        ValueError: `content` contains NaN or infinity, which JSON does not have.
+    """
     write_text(path, json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 Cell = str | int | float | bool | None
-"""A value of a table; None is "not measured"."""
+"""A value in a table; None means "not measured"."""
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """Write a table as CSV in UTF-8, whole or not at all.
+    """Write a table as CSV in UTF-8, atomically.
 
-    None becomes a blank cell, a truth value "true" or "false", a float six significant digits.
+    None is written as a blank cell, a bool as "true" or "false", a float with six significant digits.
+
+    Raises:
+        BadInput: the file cannot be written; an earlier file of this name is kept.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -79,10 +92,10 @@ def _cell(value: Cell) -> str:
 
 
 def make_output_folder(path: str | Path) -> Path:
-    """Make `path` a folder that can be written to and return it.
+    """Create the folder `path` if it does not exist, check that it is writable, and return it.
 
     Raises:
-        BadInput: it is a file, cannot be made or cannot be written to.
+        BadInput: `path` is a file, or the folder cannot be created or written to.
     """
     path = Path(path)
     try:

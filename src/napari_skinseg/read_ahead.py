@@ -1,7 +1,7 @@
-"""Run one function on many items in threads, ahead of the loop that uses the results: bounded, ordered, cancellable.
+"""Run one function on many items in threads while the caller processes earlier results; bounded, ordered, cancellable.
 
-Reading, decoding and writing photos release Python's global lock, so threads keep all cores busy. Stages are chained by
-nesting: the items of one call may be a generator that reads from another call, and runs in the thread of the caller.
+Reading, decoding and writing photos release Python's global lock, so threads use all cores. To chain stages, pass a
+generator that iterates over one `read_ahead` as the items of the next; the generator runs in the caller's thread.
 """
 
 import os
@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 PIXELS_AHEAD = 48_000_000
-"""Results whose size is known wait only up to this sum of pixels, so that large photos do not fill memory."""
+"""Largest sum of pixels of the waiting results, if their size is known; large photos would fill the memory."""
 
 PIXELS_PER_BATCH = 24_000_000
 """A batch for a network has at most this number of pixels, so that large photos do not fill memory."""
@@ -34,20 +34,20 @@ def read_ahead(
     """Yield each item, in order, with its finished future: `future.result()` returns at once, or raises the error.
 
     Args:
-        function: is called once per item, in a thread.
-        items: is read lazily, in the thread of the caller.
-        ahead: number of items that are begun before their results are used; at least 1.
-        pixels: size of a result in pixels; given, fewer items are begun ahead while results are large.
-        cancel: is read before each item is yielded.
+        function: called once per item, in a thread.
+        items: iterated lazily, in the caller's thread.
+        ahead: number of items that are started before the caller uses their results; at least 1.
+        pixels: returns the size of a result in pixels; if given, fewer items are started while results are large.
+        cancel: checked before each item is yielded.
 
     Raises:
-        Cancelled: `cancel` was set. Items that were begun are finished or dropped before this is raised.
+        Cancelled: `cancel` was set. Every started item is finished or dropped before this is raised.
     """
     cancel = cancel or NeverCancelled()
     workers = min(4, os.cpu_count() or 1, ahead)
     remaining = iter(items)
     waiting: deque[tuple[Item, Future[Result]]] = deque()
-    limit = ahead if pixels is None else workers  # the size of the first result is not known yet
+    limit = ahead if pixels is None else workers  # the size of the first result is unknown
     pool = ThreadPoolExecutor(workers)
     try:
         while True:

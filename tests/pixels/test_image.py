@@ -1,4 +1,4 @@
-"""The gate: every kind of file and array that people have, and every kind that is not a photo."""
+"""Reading of photos: every accepted kind of file and array, and every refused kind."""
 
 import io
 import os
@@ -17,7 +17,7 @@ from napari_skinseg.pixels.image import MAX_PIXELS, check_readable, find_images,
 
 
 def photo(height=48, width=64):
-    """A smooth photo, so that lossy formats keep it, whose corners all differ, so that a rotation is seen."""
+    """A smooth photo for lossy formats, with four different corners to detect a rotation."""
     y, x = np.meshgrid(np.linspace(0, 1, height), np.linspace(0, 1, width), indexing="ij")
     return np.rint(np.stack([60 + 150 * x, 200 - 120 * y, 90 + 60 * x * y], axis=-1)).astype(np.uint8)
 
@@ -47,7 +47,7 @@ def save(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp", "a.webp", "A.TIFF", "a.PNG"])
-def test_a_lossless_file_gives_the_very_pixels_that_were_saved(save, name):
+def test_a_lossless_file_returns_the_saved_pixels(save, name):
     path = save(name, photo(), **({"lossless": True} if name.endswith("webp") else {}))
     rgb = read_image(path)
     assert np.array_equal(rgb, photo())
@@ -56,11 +56,11 @@ def test_a_lossless_file_gives_the_very_pixels_that_were_saved(save, name):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.jpeg", "a.webp"])
-def test_a_lossy_file_gives_nearly_the_pixels_that_were_saved(save, name):
+def test_a_lossy_file_returns_nearly_the_saved_pixels(save, name):
     assert np.abs(read_image(save(name, photo(), quality=95)).astype(int) - photo()).max() < 12
 
 
-def test_the_content_decides_what_a_file_is_and_not_its_suffix(tmp_path, save):
+def test_the_content_decides_the_format_and_not_the_suffix(tmp_path, save):
     path = save("a.png", photo()).rename(tmp_path / "a.jpg")
     assert np.array_equal(read_image(path), photo())
 
@@ -74,7 +74,7 @@ def test_a_gray_file_becomes_three_equal_channels(save, suffix):
     assert np.abs(rgb[..., 0].astype(int) - gray).max() < 6
 
 
-def test_a_black_and_white_file_of_one_bit_is_read(save):
+def test_a_1_bit_file_is_read(save):
     black_and_white = photo()[..., 0] > 130
     assert np.array_equal(read_image(save("a.png", Image.fromarray(black_and_white)))[..., 1], black_and_white * 255)
 
@@ -94,7 +94,7 @@ def test_transparent_pixels_turn_black_as_in_napari(save, mode, suffix):
     assert np.abs(rgb[20:30].astype(float) - whole[20:30] * (128 / 255)).max() <= 0.51
 
 
-def test_a_palette_file_gives_the_colours_of_its_palette(save):
+def test_a_palette_file_returns_the_palette_colours(save):
     image = Image.fromarray(photo()).quantize(64)
     assert np.array_equal(read_image(save("a.png", image)), np.array(image.convert("RGB")))
 
@@ -117,12 +117,12 @@ def test_an_rgb_file_with_a_transparent_colour_is_composited_over_black(save):
 
 
 @pytest.mark.parametrize("name", ["a.jpg", "a.tif"])
-def test_a_cmyk_file_shows_the_colours_that_were_printed(save, name):
+def test_a_cmyk_file_returns_the_printed_colours(save, name):
     rgb = read_image(save(name, Image.fromarray(photo()).convert("CMYK")))
     assert np.abs(rgb.astype(int) - photo()).max() < 16
 
 
-def test_an_inverted_cmyk_jpeg_of_adobe_is_not_read_as_a_negative(tmp_path):
+def test_an_inverted_cmyk_jpeg_of_adobe_is_read_correctly(tmp_path):
     inks = np.array(Image.fromarray(photo()).convert("CMYK"))
     plain = io.BytesIO()
     Image.fromarray(inks, "CMYK").save(plain, "JPEG", quality=95)
@@ -132,19 +132,19 @@ def test_an_inverted_cmyk_jpeg_of_adobe_is_not_read_as_a_negative(tmp_path):
     assert np.abs(read_image(tmp_path / "a.jpg").astype(int) - photo()).max() < 16
 
 
-def test_a_broken_ink_profile_does_not_stop_a_cmyk_file(save):
+def test_a_cmyk_file_with_a_damaged_profile_is_read(save):
     path = save("a.jpg", Image.fromarray(photo()).convert("CMYK"), icc_profile=b"no profile at all")
     assert np.abs(read_image(path).astype(int) - photo()).max() < 16
 
 
-def test_a_profile_for_screens_leaves_the_pixels_as_stored_as_napari_does(save):
+def test_an_rgb_profile_is_not_applied(save):
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
     assert np.array_equal(read_image(save("a.png", photo(), icc_profile=profile)), photo())
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
-def test_a_rotated_photo_keeps_the_frame_in_which_it_is_stored(save, suffix, orientation):
+def test_an_orientation_tag_is_not_applied(save, suffix, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     path = save(f"a.{suffix}", photo(), exif=exif)
@@ -156,7 +156,7 @@ def test_a_rotated_photo_keeps_the_frame_in_which_it_is_stored(save, suffix, ori
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
 @pytest.mark.parametrize("kind", ["tif", "planar tif", "compressed tif", "png"])
-def test_a_16_bit_colour_file_is_as_bright_as_its_camera_saw_it(tmp_path, kind, bits):
+def test_a_16_bit_colour_file_is_scaled_by_the_camera_bit_depth(tmp_path, kind, bits):
     deep = np.rint(photo() / 255 * (2**bits - 1)).astype(np.uint16)
     deep[0, 0] = 2**bits - 1
     path = tmp_path / f"a.{kind[-3:]}"
@@ -182,19 +182,19 @@ def test_a_16_bit_gray_file_is_read(tmp_path, suffix):
     assert np.abs(read_image(path)[..., 0] - full).max() <= 1
 
 
-def test_a_tiff_whose_zero_is_white_is_not_read_as_a_negative(tmp_path):
+def test_a_tiff_with_white_as_zero_is_read_correctly(tmp_path):
     gray = photo()[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", 255 - gray, photometric="miniswhite")
     assert np.array_equal(read_image(tmp_path / "a.tif")[..., 0], gray)
 
 
-def test_a_float_tiff_in_zero_to_one_is_read(tmp_path):
+def test_a_float_tiff_from_0_to_1_is_read(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", (photo() / 255).astype(np.float32), photometric="rgb")
     assert np.array_equal(read_image(tmp_path / "a.tif"), photo())
 
 
 @pytest.mark.parametrize("first", ["photo", "thumbnail"])
-def test_a_tiff_thumbnail_is_not_taken_for_a_second_plane(tmp_path, first):
+def test_a_tiff_thumbnail_is_ignored(tmp_path, first):
     pages = [(photo(), 0), (photo()[::2, ::2], 1)]
     with tifffile.TiffWriter(tmp_path / "a.tif") as writer:
         for pixels, reduced in pages if first == "photo" else pages[::-1]:
@@ -202,27 +202,27 @@ def test_a_tiff_thumbnail_is_not_taken_for_a_second_plane(tmp_path, first):
     assert np.array_equal(read_image(tmp_path / "a.tif"), photo())
 
 
-def test_of_a_phones_photo_with_preview_the_photo_is_read(save):
+def test_the_preview_in_a_phone_photo_is_ignored(save):
     preview = Image.fromarray(photo()[::2, ::2].copy())
     rgb = read_image(save("a.jpg", photo(), format="MPO", save_all=True, append_images=[preview], quality=95))
     assert np.abs(rgb.astype(int) - photo()).max() < 12
 
 
 @pytest.mark.parametrize("name", ["a.tif", "a.png", "a.webp"])
-def test_a_file_of_several_frames_is_refused(save, name):
+def test_a_file_with_several_frames_raises(save, name):
     other = Image.fromarray(photo()[::-1].copy())
     path = save(name, photo(), save_all=True, append_images=[other])
     assert str(path) in refusal(read_image, path)
 
 
-def test_a_16_bit_stack_is_refused_and_not_taken_for_a_photo(tmp_path):
+def test_a_16_bit_stack_raises(tmp_path):
     tifffile.imwrite(tmp_path / "a.tif", np.zeros((5, 48, 64), dtype=np.uint16))
     assert "stack" in refusal(read_image, tmp_path / "a.tif")
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "tif", "bmp", "webp"])
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.95])
-def test_a_truncated_file_is_refused_by_name(save, suffix, share):
+def test_a_truncated_file_raises(save, suffix, share):
     noise = np.random.default_rng(1).integers(0, 255, (64, 64, 3), dtype=np.uint8)
     path = save(f"a.{suffix}", noise)
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
@@ -230,7 +230,7 @@ def test_a_truncated_file_is_refused_by_name(save, suffix, share):
     assert str(path) in refusal(check_readable, path)
 
 
-def test_a_truncated_16_bit_png_is_refused(tmp_path):
+def test_a_truncated_16_bit_png_raises(tmp_path):
     whole = imagecodecs.png_encode(np.random.default_rng(1).integers(0, 65535, (64, 64, 3), dtype=np.uint16))
     (tmp_path / "a.png").write_bytes(whole[: len(whole) // 2])
     refusal(read_image, tmp_path / "a.png")
@@ -240,7 +240,7 @@ def test_a_truncated_16_bit_png_is_refused(tmp_path):
     ("content", "says"),
     [(b"", "zero bytes"), (b"patient,age\n1,50\n", "not a photo"), (b"GIF89a" + bytes(50), "not a photo")],
 )
-def test_what_is_no_image_is_refused_by_name(tmp_path, content, says):
+def test_a_file_that_is_not_an_image_raises(tmp_path, content, says):
     path = tmp_path / "notes.jpg"
     path.write_bytes(content)
     sentence = refusal(read_image, path)
@@ -248,7 +248,7 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, content, says):
     assert str(path) in sentence
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
+def test_a_missing_file_and_a_folder_raise(tmp_path):
     assert "No such file" in refusal(read_image, tmp_path / "none.jpg")
     assert str(tmp_path) in refusal(read_image, tmp_path)
 
@@ -256,28 +256,28 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("width", "height", "says"), [(1, 1, "too small"), (20_000, 10, "too small"), (400, 40, "strip")]
 )
-def test_a_file_of_an_impossible_size_is_refused(save, width, height, says):
+def test_a_file_of_impossible_size_raises(save, width, height, says):
     assert says in refusal(read_image, save("a.png", np.zeros((height, width, 3), dtype=np.uint8)))
 
 
-def test_a_huge_file_is_refused_before_it_is_decoded(save):
+def test_a_huge_file_raises_before_decoding(save):
     path = save("a.png", Image.new("1", (30_000, 15_000)))
     assert "million pixels" in refusal(read_image, path)
 
 
-def test_a_black_file_is_refused(save):
+def test_a_black_file_raises(save):
     assert "single colour" in refusal(read_image, save("a.png", np.zeros((48, 64, 3), dtype=np.uint8)))
 
 
 # --- arrays ----------------------------------------------------------------------------------------------------------
 
 
-def test_a_contiguous_uint8_rgb_array_passes_without_a_copy():
+def test_a_contiguous_uint8_rgb_array_is_not_copied():
     array = photo()
     assert to_rgb(array) is array
 
 
-def test_a_strided_view_comes_out_contiguous():
+def test_a_strided_view_becomes_contiguous():
     assert to_rgb(photo()[:, ::-1]).flags.c_contiguous
     assert np.array_equal(to_rgb(photo()[:, ::-1]), photo()[:, ::-1])
 
@@ -303,11 +303,11 @@ def test_values_up_to_255_keep_their_value_in_every_dtype(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
-def test_floats_up_to_one_are_a_share_of_white(dtype):
+def test_floats_up_to_1_are_scaled_to_255(dtype):
     assert np.abs(to_rgb((photo() / 255).astype(dtype)).astype(int) - photo()).max() <= (1 if dtype == "float16" else 0)
 
 
-def test_a_small_overshoot_of_resampling_is_rounded_away():
+def test_floats_slightly_outside_0_to_1_are_clipped():
     array = photo() / 255
     array[0, 0] = (-1e-4, 1 + 1e-4, 0.5)
     assert np.array_equal(to_rgb(array)[0, 0], (0, 255, 128))
@@ -325,17 +325,17 @@ def test_a_dask_array_is_read():
 @pytest.mark.parametrize(
     "shape", [(), (64,), (5, 48, 64), (48, 64, 5), (2, 48, 64, 3), (0, 0), (0, 64, 3), (48, 64, 0), (3, 48, 64)]
 )
-def test_what_has_not_the_shape_of_a_photo_is_refused(shape):
+def test_an_array_without_the_shape_of_a_photo_raises(shape):
     refusal(to_rgb, np.zeros(shape, dtype=np.uint8))
 
 
-def test_an_array_over_the_limit_is_refused_without_looking_at_its_values():
+def test_a_too_large_array_raises_before_values_are_read():
     side = int(MAX_PIXELS**0.5) + 1
     assert "million pixels" in refusal(to_rgb, np.broadcast_to(np.uint8(0), (side, side, 3)))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-def test_values_that_are_not_numbers_are_refused(value):
+def test_nan_and_infinite_values_raise(value):
     array = photo() / 255
     array[3, 4, 1] = value
     assert "NaN or infinite" in refusal(to_rgb, array)
@@ -344,7 +344,7 @@ def test_values_that_are_not_numbers_are_refused(value):
 @pytest.mark.parametrize(
     ("value", "dtype"), [(-1, "int16"), (-0.5, "float32"), (70_000, "int32"), (3.0, "float32"), (4000.0, "float64")]
 )
-def test_values_outside_the_range_of_a_photo_are_refused(value, dtype):
+def test_values_out_of_range_raise(value, dtype):
     array = photo() / 255 if dtype.startswith("float") else photo()
     array = array.astype(dtype)
     array[3, 4, 1] = value
@@ -352,13 +352,13 @@ def test_values_outside_the_range_of_a_photo_are_refused(value, dtype):
 
 
 @pytest.mark.parametrize("dtype", ["complex64", "U3", "datetime64[s]", "O"])
-def test_what_is_not_made_of_numbers_is_refused(dtype):
+def test_arrays_without_numbers_raise(dtype):
     assert "values" in refusal(to_rgb, np.zeros((48, 64, 3), dtype=dtype))
 
 
-def test_a_single_colour_is_refused_and_a_single_different_pixel_is_not():
+def test_one_colour_raises_but_one_different_pixel_is_accepted():
     array = np.full((100, 100, 3), 7, dtype=np.uint8)
-    assert refusal(to_rgb, array, name="my layer").startswith("my layer is a single colour")
+    assert refusal(to_rgb, array, name="my layer").startswith("my layer has a single colour")
     array[50, 50, 2] = 8
     assert to_rgb(array) is array
 
@@ -379,7 +379,7 @@ SHAPES = st.one_of(
 
 @settings(max_examples=150, deadline=None)
 @given(array=hnp.arrays(DTYPES, SHAPES))
-def test_any_array_at_all_is_either_a_photo_or_one_sentence(array):
+def test_every_array_gives_a_photo_or_a_bad_input(array):
     try:
         rgb = to_rgb(array, name="it")
     except BadInput as error:
@@ -396,7 +396,7 @@ def test_any_array_at_all_is_either_a_photo_or_one_sentence(array):
 @given(
     content=st.binary(max_size=200), head=st.sampled_from([b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"II*\0", b"BM"])
 )
-def test_any_bytes_at_all_are_refused_in_one_sentence(content, head, tmp_path_factory):
+def test_random_bytes_raise_bad_input(content, head, tmp_path_factory):
     path = tmp_path_factory.mktemp("bytes") / "a.jpg"
     path.write_bytes(head + content)
     for read in (read_image, read_size, check_readable):
@@ -406,7 +406,7 @@ def test_any_bytes_at_all_are_refused_in_one_sentence(content, head, tmp_path_fa
 # --- finding ---------------------------------------------------------------------------------------------------------
 
 
-def test_photos_are_found_in_files_and_folders_once_sorted_and_without_our_own_results(tmp_path):
+def test_found_photos_are_sorted_unique_and_without_results(tmp_path):
     (tmp_path / "sub" / ".hidden").mkdir(parents=True)
     wanted = ["b.JPG", "a.png", "sub/c.tiff"]
     others = ["a_segmentation.png", "a_overlay.png", "table.csv", "._a.png", "sub/.hidden/d.png"]
@@ -417,18 +417,18 @@ def test_photos_are_found_in_files_and_folders_once_sorted_and_without_our_own_r
     assert find_images(tmp_path / "a.png") == [tmp_path / "a.png"]
 
 
-def test_a_named_file_of_unknown_suffix_is_kept_so_that_reading_it_tells_why(tmp_path):
+def test_a_named_file_with_an_unknown_suffix_is_kept(tmp_path):
     (tmp_path / "a.heic").touch()
     assert find_images([tmp_path / "a.heic"]) == [tmp_path / "a.heic"]
 
 
-def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path):
+def test_a_missing_path_and_an_empty_folder_raise(tmp_path):
     assert "does not exist" in refusal(find_images, tmp_path / "none")
     assert "no photo" in refusal(find_images, tmp_path)
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom rights can stop")
-def test_a_file_without_rights_is_refused(save):
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root can read every file")
+def test_a_file_without_read_permission_raises(save):
     path = save("a.png", photo())
     path.chmod(0)
     assert "Permission denied" in refusal(read_image, path)

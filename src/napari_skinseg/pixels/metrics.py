@@ -1,11 +1,11 @@
-"""Agreement of two lesion masks, and the statistics of many agreements.
+"""Agreement between two lesion masks, and statistics over many images.
 
-Masks are `[H, W]` arrays of one shape, lesion = True (or non-zero). Conventions, for every figure the project
-publishes: two empty masks agree perfectly (Dice and Jaccard 1), an empty mask against a lesion does not at all (0), and
-a boundary distance with an empty mask on either side is `None`: not measured, which is not zero.
+Masks are `[H, W]` arrays of the same shape, lesion = True (or non-zero). Every number that the project publishes
+follows these conventions: Dice and Jaccard of two empty masks are 1; Dice and Jaccard of an empty mask and a lesion are
+0; a boundary distance is `None` (not measured) if one of the masks is empty.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,19 +19,19 @@ from napari_skinseg.errors import BadInput
 from .mask import bounding_box
 
 FAILURE_JACCARD = 0.65
-"""Below this Jaccard an outline counts as a failure (ISIC 2018 challenge, Task 1)."""
+"""A mask with a lower Jaccard counts as a failure (ISIC 2018 challenge, Task 1)."""
 
 POOLED_SHAPE = (256, 256)
-"""The size at which the pooled Dice of many papers is taken."""
+"""The mask size for which many papers report the pooled Dice."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How well one mask agrees with another; percents are of the image diagonal, `None` is "not measured".
+    """Agreement between two masks; percentages are of the image diagonal, `None` means "not measured".
 
     Attributes:
         hausdorff95_px: the larger of the two directed 95th percentiles of boundary-to-boundary distance.
-        boundary_px: mean distance from a point of either boundary to the other boundary.
+        boundary_px: mean distance from the points of each boundary to the other boundary.
     """
 
     dice: float
@@ -45,7 +45,7 @@ class Agreement:
 
 
 def agreement(predicted: ArrayLike, truth: ArrayLike) -> Agreement:
-    """Every figure of agreement for one image.
+    """Compute every measure of agreement for one image.
 
     Raises:
         BadInput: the masks differ in shape or are not two-dimensional.
@@ -67,36 +67,36 @@ def agreement(predicted: ArrayLike, truth: ArrayLike) -> Agreement:
 
 
 def dice(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Twice the shared pixels over the sum of both areas, in [0, 1] (Dice 1945)."""
+    """Return twice the number of shared pixels divided by the sum of both areas, in [0, 1] (Dice 1945)."""
     a, b = _pair(predicted, truth)
     return _dice(int(np.count_nonzero(a & b)), int(np.count_nonzero(a) + np.count_nonzero(b)))
 
 
 def jaccard(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Shared pixels over the pixels of either mask, in [0, 1] (Jaccard 1901); also called IoU."""
+    """Return intersection over union, in [0, 1] (Jaccard 1901)."""
     a, b = _pair(predicted, truth)
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
 
 
 def thresholded_jaccard(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """The Jaccard, or 0 where it is below 0.65: the score of ISIC 2018 Task 1, whose mean over images ranks."""
+    """Return the Jaccard, or 0 if it is below 0.65 (ISIC 2018 Task 1; the mean over images is the score)."""
     value = jaccard(predicted, truth)
     return value if value >= FAILURE_JACCARD else 0.0
 
 
 def boundary_distances(predicted: ArrayLike, truth: ArrayLike) -> tuple[float | None, float | None]:
-    """Symmetric 95 % Hausdorff distance and mean boundary distance in pixels, both `None` if a mask is empty.
+    """Return the 95 % Hausdorff distance and the mean boundary distance in pixels, `None` if a mask is empty.
 
-    A boundary is the pixels of a mask that an erosion by the 4-neighbourhood removes; pixels on the frame belong to it.
-    These are MONAI's `compute_hausdorff_distance(percentile=95)` and symmetric `compute_average_surface_distance`.
+    The boundary consists of the pixels that an erosion with 4 neighbours removes, and of mask pixels on the frame. The
+    values equal MONAI's `compute_hausdorff_distance(percentile=95)` and symmetric `compute_average_surface_distance`.
     """
     a, b = _pair(predicted, truth)
     if not a.any() or not b.any():
         return None, None
     edge_a, edge_b = _boundary(a), _boundary(b)
-    # Nearest-point search is exact like a distance transform, but costs by the boundary and not by the area: 30 times
-    # less on a 12-megapixel photo.
+    # Nearest-neighbour search is as exact as a distance transform and 30 times faster on a 12-megapixel photo. Its cost
+    # depends on the length of the boundary and not on the area.
     from_a, _ = cKDTree(edge_b).query(edge_a)
     from_b, _ = cKDTree(edge_a).query(edge_b)
     hausdorff95 = max(float(np.percentile(from_a, 95)), float(np.percentile(from_b, 95)))
@@ -104,20 +104,20 @@ def boundary_distances(predicted: ArrayLike, truth: ArrayLike) -> tuple[float | 
 
 
 def pooled_counts(predicted: ArrayLike, truth: ArrayLike) -> tuple[int, int]:
-    """(shared pixels, sum of both areas) of one image brought to 256x256 by nearest pixel, for `pooled_dice`."""
+    """Return (shared pixels, sum of both areas) of masks resized to 256x256 (nearest pixel), for `pooled_dice`."""
     a, b = (_nearest(mask, POOLED_SHAPE) for mask in _pair(predicted, truth))
     return int(np.count_nonzero(a & b)), int(np.count_nonzero(a) + np.count_nonzero(b))
 
 
 def pooled_dice(counts: Iterable[tuple[int, int]]) -> float:
-    """The Dice of all pixels of all images together, as many papers report it: large lesions weigh more."""
+    """Return the Dice over the pixels of all images, as many papers report it; large lesions have more weight."""
     shared, total = np.sum([(0, 0), *counts], axis=0)
     return _dice(int(shared), int(total))
 
 
 @dataclass(frozen=True)
 class Summary:
-    """One figure over many images; `low` and `high` bound the mean with 95 % confidence. `None`: not measured."""
+    """One measure over `n` images; `low` and `high` are the 95 % interval of the mean. `None` means "not measured"."""
 
     n: int
     mean: float | None
@@ -128,12 +128,12 @@ class Summary:
 
 
 def summarise(values: Iterable[float | None], n: int = 2000, seed: int = 0) -> Summary:
-    """Mean, sample standard deviation, median and the mean's bootstrap interval over the images where it was measured.
+    """Return mean, sample standard deviation, median and the bootstrap interval of the mean.
 
     Args:
-        values: one value per image, `None` where it was not measured.
-        n: bootstrap resamples.
-        seed: of the resampling.
+        values: one value per image; `None` (not measured) is left out.
+        n: number of bootstrap resamples.
+        seed: seed of the resampling.
     """
     measured = np.array([value for value in values if value is not None], dtype=float)
     if measured.size == 0:
@@ -143,33 +143,30 @@ def summarise(values: Iterable[float | None], n: int = 2000, seed: int = 0) -> S
     return Summary(measured.size, float(measured.mean()), sd, float(np.median(measured)), low, high)
 
 
-def bootstrap_interval(
-    values: Sequence[float] | NDArray[Any],
-    statistic: Callable[[NDArray[Any]], Any] = np.mean,
-    n: int = 2000,
-    seed: int = 0,
-) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of `statistic` (Efron 1979), resampling the first axis of `values`.
+def bootstrap_interval(values: Sequence[float] | NDArray[Any], n: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """Return the 95 % percentile bootstrap interval of the mean (Efron 1979).
+
+    Args:
+        values: one value per image.
+        n: number of bootstrap resamples.
+        seed: seed of the resampling.
 
     Raises:
-        BadInput: there is nothing to resample.
+        BadInput: `values` is empty.
     """
     data = np.asarray(values, dtype=float)
     if len(data) == 0:
-        raise BadInput("The list of values is empty, so it has no interval; measure at least one image.")
+        raise BadInput("The list of values is empty, so the mean has no interval; measure at least one image.")
     rng = np.random.default_rng(seed)
-    if statistic is np.mean and data.ndim == 1:  # the same resamples, many at once: tens of times faster on few values
-        at_once = max(1, 200_000 // len(data))
-        sizes = [min(at_once, n - start) for start in range(0, n, at_once)]
-        resampled = np.concatenate([data[rng.integers(0, len(data), (size, len(data)))].mean(axis=1) for size in sizes])
-    else:
-        resampled = np.array([float(statistic(data[rng.integers(0, len(data), len(data))])) for _ in range(n)])
-    low, high = np.percentile(resampled, [2.5, 97.5])
+    at_once = max(1, 200_000 // len(data))  # many resamples in one array: tens of times faster for few values
+    sizes = [min(at_once, n - start) for start in range(0, n, at_once)]
+    means = np.concatenate([data[rng.integers(0, len(data), (size, len(data)))].mean(axis=1) for size in sizes])
+    low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 
 
 def correlation(a: Sequence[float], b: Sequence[float]) -> float | None:
-    """Pearson's correlation, or `None` where it does not exist: under 3 values, or a list that is constant."""
+    """Return Pearson's correlation, or `None` for fewer than 3 values or a constant list."""
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     if len(x) < 3 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
@@ -197,5 +194,4 @@ def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.int_]:
 
 def _nearest(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
     rows, columns = (((np.arange(n) + 0.5) * size / n).astype(int) for n, size in zip(shape, mask.shape, strict=True))
-    found: NDArray[np.bool_] = mask[np.ix_(rows, columns)]
-    return found
+    return np.asarray(mask[np.ix_(rows, columns)])
