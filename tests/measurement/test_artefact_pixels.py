@@ -1,4 +1,4 @@
-"""What is kept out of colour averages, on drawn photos whose every pixel is known."""
+"""Detection of dark field, hair, glare and ink on painted photos."""
 
 import numpy as np
 import pytest
@@ -26,12 +26,12 @@ def with_black_surround(rgb, radius=290):
     return outside
 
 
-def test_a_photo_without_a_surround_has_no_dark_field():
+def test_a_photo_without_dark_corners_has_no_dark_field():
     assert not find_dark_field(*photo()).any()
 
 
 @pytest.mark.parametrize("scale", [1, 3])
-def test_the_black_corners_are_the_dark_field_at_any_resolution(scale):
+def test_dark_corners_are_found_at_every_resolution(scale):
     rgb, mask = photo()
     outside = with_black_surround(rgb)
     rgb, mask, outside = (np.repeat(np.repeat(a, scale, axis=0), scale, axis=1) for a in (rgb, mask, outside))
@@ -49,14 +49,14 @@ def test_a_bright_line_along_the_frame_does_not_hide_the_dark_field():
     assert (find_dark_field(rgb, mask) & outside).sum() > 0.9 * outside[2:-2, 2:-2].sum()
 
 
-def test_a_black_lesion_in_one_corner_is_lesion_and_no_dark_field():
+def test_a_black_lesion_in_one_corner_is_not_a_dark_field():
     rgb, mask = photo()
     mask[:120, :160] = True
     rgb[:120, :160] = 10
     assert not find_dark_field(rgb, mask).any()
 
 
-def test_a_hair_a_glare_spot_and_an_ink_mark_are_foreign_and_the_lesion_is_not():
+def test_hair_glare_and_ink_are_found_and_the_lesion_is_not():
     rgb, mask = photo()
     hair = np.zeros(SHAPE, dtype=bool)
     for offset in range(3):
@@ -71,7 +71,7 @@ def test_a_hair_a_glare_spot_and_an_ink_mark_are_foreign_and_the_lesion_is_not()
     assert (found & ~wanted).sum() < wanted.sum()
 
 
-def test_blue_grey_pigment_in_the_lesion_is_no_ink_and_a_bluish_photo_is_not_all_ink():
+def test_blue_grey_pigment_and_a_bluish_photo_are_not_ink():
     rgb, mask = photo()
     rgb[disk((225, 300), 30)] = (80, 90, 125)
     assert not find_artefact_pixels(rgb, mask, DIAGONAL).any()
@@ -79,7 +79,7 @@ def test_blue_grey_pigment_in_the_lesion_is_no_ink_and_a_bluish_photo_is_not_all
     assert not find_artefact_pixels(bluish, mask, DIAGONAL).any()
 
 
-def test_a_pigment_network_is_not_taken_for_hair():
+def test_a_pigment_network_is_not_hair():
     rgb, mask = photo()
     grid = np.zeros(SHAPE, dtype=bool)
     grid[::8], grid[:, ::8] = True, True
@@ -87,7 +87,7 @@ def test_a_pigment_network_is_not_taken_for_hair():
     assert find_artefact_pixels(rgb, mask, DIAGONAL).sum() < 0.01 * mask.sum()
 
 
-def test_a_lesion_that_fills_the_frame_is_no_problem():
+def test_a_lesion_that_fills_the_frame_is_accepted():
     rgb = np.full((40, 50, 3), LESION, dtype=np.uint8)
     everything = np.ones((40, 50), dtype=bool)
     assert not find_artefact_pixels(rgb, everything, 64.0).any()

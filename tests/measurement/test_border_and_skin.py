@@ -1,4 +1,4 @@
-"""Abruptness of the border, skin tone and six colours on pictures whose answer is known from how they were painted."""
+"""Abruptness of the border, skin tone and six colours on painted photos with known values."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def ramped(slope: np.ndarray | float, distance: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("slope", [0.5, 1.0, 2.0])
-def test_abruptness_is_the_slope_that_was_painted(slope):
+def test_abruptness_equals_the_painted_slope(slope):
     distance = outward()
     found = measure(ramped(slope, distance), distance < 0, mm_per_px=0.05)
     for sector in range(1, 9):
@@ -46,7 +46,7 @@ def test_segments_are_counted_counter_clockwise_from_the_right():
     assert min(values[i] for i in (2, 3, 4, 5)) > 1.6
 
 
-def test_a_segment_on_the_frame_is_blank_and_flagged_while_the_others_are_measured():
+def test_only_segments_at_the_frame_are_blank():
     distance = outward((150, 30))
     found = measure(ramped(1.0, distance), distance < 0)
     values = [found[f"abruptness_{sector}"] for sector in range(1, 9)]
@@ -56,14 +56,14 @@ def test_a_segment_on_the_frame_is_blank_and_flagged_while_the_others_are_measur
     assert "abruptness is not measured in 2 of 8" in found["flags"]
 
 
-def test_a_mask_drawn_too_wide_shows_as_a_softer_border():
+def test_a_too_large_mask_gives_a_less_abrupt_border():
     distance = outward()
     image = ramped(4.0, distance)
     tight, wide = measure(image, distance < 0), measure(image, distance < 15)
     assert wide["abruptness_mean"] < 0.5 * tight["abruptness_mean"]
 
 
-def test_abruptness_is_the_same_on_a_larger_copy_of_the_photo():
+def test_abruptness_is_equal_on_a_larger_copy():
     distance = outward()
     image = ramped(1.0, distance)
     small = measure(image, distance < 0, mm_per_px=0.1)
@@ -76,7 +76,7 @@ TONES = {80: "very light", 65: "light", 60: "intermediate", 55: "tan", 50: "brow
 
 
 @pytest.mark.parametrize(("lightness", "tone"), TONES.items())
-def test_skin_tone_is_the_angle_of_the_skin_around(lightness, tone):
+def test_skin_tone_follows_the_angle_of_the_surrounding_skin(lightness, tone):
     yellow = 14.0
     distance = outward()
     skin = np.broadcast_to([lightness, 12.0, yellow], (*SHAPE, 3))
@@ -85,7 +85,7 @@ def test_skin_tone_is_the_angle_of_the_skin_around(lightness, tone):
     assert found["skin_tone"] == tone
 
 
-def test_a_few_odd_pixels_do_not_move_the_skin_tone():
+def test_a_few_outliers_do_not_change_the_skin_tone():
     distance = outward()
     image = ramped(4.0, distance)
     plain = measure(image, distance < 0)["ita_deg"]
@@ -94,7 +94,7 @@ def test_a_few_odd_pixels_do_not_move_the_skin_tone():
     assert measure(image, distance < 0)["ita_deg"] == pytest.approx(plain, abs=1)
 
 
-def test_without_skin_in_sight_its_tone_is_not_measured_and_that_is_said():
+def test_without_visible_skin_the_tone_is_blank_with_a_flag():
     image = ramped(1.0, outward())
     found = measure(image, np.ones(SHAPE, bool))
     assert found["ita_deg"] is None
@@ -102,7 +102,7 @@ def test_without_skin_in_sight_its_tone_is_not_measured_and_that_is_said():
     assert "skin tone" in found["flags"]
 
 
-def test_six_colours_are_experimental_and_off_unless_asked_for():
+def test_six_colours_are_experimental_and_optional():
     distance = outward()
     image, mask = ramped(1.0, distance), distance < 0
     assert list(measure(image, mask)) == list(COLUMNS)
@@ -112,7 +112,7 @@ def test_six_colours_are_experimental_and_off_unless_asked_for():
     assert list(empty) == [*COLUMNS, *EXPERIMENTAL_COLUMNS]
 
 
-def test_six_colours_are_found_where_they_were_painted():
+def test_six_painted_colours_are_recognised():
     distance = outward()
     lab = np.empty((*SHAPE, 3))
     lab[:] = (72, 12, 16)

@@ -1,4 +1,4 @@
-"""Measurements against shapes and colours whose measures are known by geometry."""
+"""Measurements of shapes and colours with known values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SKIN, LESION = (225, 185, 165), (120, 80, 60)
 
 
 def ellipse(half_long, half_short, degrees=0.0, shape=SHAPE):
-    """An ellipse about the middle, and the coordinates along and across its long axis."""
+    """An ellipse in the centre, and the coordinates along and across its major axis."""
     rows, columns = np.mgrid[: shape[0], : shape[1]]
     right, up = columns - shape[1] / 2 - 0.3, -(rows - shape[0] / 2 - 0.1)
     angle = np.radians(degrees)
@@ -32,7 +32,7 @@ def measured(mask, **options):
 
 
 @pytest.mark.parametrize("radius", [20, 50, 200])
-def test_a_disc_has_the_size_of_a_disc_and_no_irregularity(radius):
+def test_a_disc_has_the_size_and_regularity_of_a_disc(radius):
     mask, *_ = ellipse(radius, radius)
     found = measured(mask)
     assert found["area_px"] == mask.sum()
@@ -48,7 +48,7 @@ def test_a_disc_has_the_size_of_a_disc_and_no_irregularity(radius):
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 75, 120, 163])
-def test_a_turned_ellipse_keeps_its_measures_and_says_its_direction(degrees):
+def test_a_rotated_ellipse_keeps_its_sizes_and_has_its_orientation(degrees):
     found = measured(ellipse(150, 90, degrees)[0])
     assert found["longest_diameter_px"] == pytest.approx(300, abs=1)
     assert found["perpendicular_width_px"] == pytest.approx(180, abs=1.1)
@@ -59,7 +59,7 @@ def test_a_turned_ellipse_keeps_its_measures_and_says_its_direction(degrees):
         assert axis == "lowest" or found[f"colour_asymmetry_{axis}"] == pytest.approx(0, abs=1e-3)
 
 
-def test_the_perpendicular_width_is_taken_at_right_angles_to_the_longest_diameter():
+def test_the_perpendicular_width_is_perpendicular_to_the_longest_diameter():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[100:160, 100:180] = True
     found = measured(mask)
@@ -67,7 +67,7 @@ def test_the_perpendicular_width_is_taken_at_right_angles_to_the_longest_diamete
     assert found["perpendicular_width_px"] == pytest.approx(96, abs=1)  # 2 · 60 · 80 / 100, where the least width is 60
 
 
-def test_a_side_cut_off_costs_symmetry_across_and_not_along_the_long_axis():
+def test_cutting_one_end_changes_only_the_symmetry_about_the_minor_axis():
     mask, along, _ = ellipse(150, 80, 20)
     found = measured(mask & (along < 60))
     assert found["asymmetry_major"] < 0.006
@@ -75,7 +75,7 @@ def test_a_side_cut_off_costs_symmetry_across_and_not_along_the_long_axis():
     assert found["asymmetry_lowest"] <= (found["asymmetry_major"] + found["asymmetry_minor"]) / 2 + 1e-9
 
 
-def test_the_folding_index_is_the_share_of_the_lesion_without_a_counterpart():
+def test_asymmetry_is_the_share_without_a_counterpart():
     mask = np.zeros(SHAPE, dtype=bool)
     mask[150:300, 200:400] = True
     mask[150:200, 200:250] = False
@@ -88,7 +88,7 @@ def test_the_folding_index_is_the_share_of_the_lesion_without_a_counterpart():
     assert found["asymmetry_major"] == pytest.approx(1 - mask[tuple(partner.T)].mean(), abs=0.01)
 
 
-def test_notches_make_the_border_irregular_and_the_hull_is_that_of_scikit_image():
+def test_notches_increase_irregularity_and_the_hull_equals_scikit_image():
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     angle = np.arctan2(rows - 225, columns - 300)
     star = np.hypot(rows - 225, columns - 300) < 120 * (1 + 0.25 * np.cos(8 * angle))
@@ -98,7 +98,7 @@ def test_notches_make_the_border_irregular_and_the_hull_is_that_of_scikit_image(
     assert found["circularity"] < 0.6
 
 
-def test_only_the_largest_piece_is_measured_with_its_holes_filled():
+def test_the_largest_piece_is_measured_with_holes_filled():
     mask, *_ = ellipse(100, 60)
     holed = mask.copy()
     holed[220:230, 290:310] = False
@@ -121,7 +121,7 @@ def test_millimetres_are_blank_without_a_scale_and_exact_with_one():
     assert found["mm_per_px"] == 0.05
 
 
-def test_a_lesion_cut_by_the_frame_has_a_size_and_no_shape():
+def test_a_lesion_cut_by_the_frame_has_size_but_no_shape():
     mask, *_ = ellipse(120, 120)
     found = measured(np.roll(mask, -150, axis=0) & (np.arange(450)[:, None] < 300))
     assert found["touches_edge"]
@@ -139,7 +139,7 @@ def test_a_lesion_cut_by_the_frame_has_a_size_and_no_shape():
     assert found["contrast"] is not None
 
 
-def test_a_lesion_that_meets_the_dark_round_field_is_cut_too():
+def test_a_lesion_at_the_dark_field_counts_as_cut():
     mask, *_ = ellipse(60, 60)
     rows, columns = np.mgrid[: SHAPE[0], : SHAPE[1]]
     outside = np.hypot(rows - 225, columns - 300) > 260
@@ -152,7 +152,7 @@ def test_a_lesion_that_meets_the_dark_round_field_is_cut_too():
         assert found["contrast"] == pytest.approx(measured(mask)["contrast"], abs=0.1)
 
 
-def test_colour_and_contrast_are_those_that_were_painted():
+def test_colour_and_contrast_equal_the_painted_values():
     mask, *_ = ellipse(100, 60)
     found = measured(mask)
     lesion, skin = rgb2lab(np.uint8([LESION, SKIN]))
@@ -164,7 +164,7 @@ def test_colour_and_contrast_are_those_that_were_painted():
     assert found["valid_fraction"] == 1
 
 
-def test_two_colours_are_variegated_and_asymmetric_only_across_their_border():
+def test_two_colours_are_variegated_and_asymmetric_across_their_border():
     mask, along, _ = ellipse(100, 60)
     rgb = paint(mask)
     rgb[mask & (along > 0)] = (180, 130, 100)
@@ -175,7 +175,7 @@ def test_two_colours_are_variegated_and_asymmetric_only_across_their_border():
     assert found["variegation"] == pytest.approx(difference / 2, rel=0.05)
 
 
-def test_glare_is_left_out_of_the_colour_and_stays_in_the_area():
+def test_glare_is_excluded_from_colour_but_not_from_area():
     mask, *_ = ellipse(100, 60)
     rgb = paint(mask)
     rgb[210:230, 290:310] = 255
@@ -185,14 +185,14 @@ def test_glare_is_left_out_of_the_colour_and_stays_in_the_area():
     assert found["area_px"] == mask.sum()
 
 
-def test_without_skin_in_sight_there_is_no_contrast():
+def test_without_visible_skin_contrast_is_not_measured():
     mask = np.ones((60, 80), dtype=bool)
     found = measured(mask)
     assert (found["contrast"], found["contrast_l"]) == (None, None)
     assert "too little skin" in found["flags"]
 
 
-def test_an_empty_mask_measures_nothing_and_says_so():
+def test_an_empty_mask_gives_no_values_and_a_flag():
     found = measured(np.zeros(SHAPE, dtype=bool))
     assert list(found) == list(COLUMNS)
     assert found.pop("flags") == "no lesion in the mask"
@@ -200,7 +200,7 @@ def test_an_empty_mask_measures_nothing_and_says_so():
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 9])
-def test_a_speck_is_measured_without_a_shape(size):
+def test_a_tiny_lesion_is_measured_without_shape(size):
     mask = np.zeros((60, 80), dtype=bool)
     mask[20 : 20 + size, 30 : 30 + size] = True
     found = measured(mask)
@@ -210,7 +210,7 @@ def test_a_speck_is_measured_without_a_shape(size):
     assert "under 100 pixels" in found["flags"]
 
 
-def test_every_measure_has_its_column_in_order_and_is_plain_python():
+def test_every_column_has_a_plain_python_value_in_order():
     found = measured(ellipse(100, 60)[0], mm_per_px=0.1)
     assert list(found) == list(COLUMNS)
     assert {type(value) for value in found.values()} <= {int, float, bool, str}
@@ -219,7 +219,7 @@ def test_every_measure_has_its_column_in_order_and_is_plain_python():
 
 
 @pytest.mark.parametrize("factor", [1, 6])
-def test_a_photo_of_more_pixels_gives_the_same_colour_and_shape(factor):
+def test_a_larger_copy_gives_the_same_colour_and_shape(factor):
     mask, along, _ = ellipse(120 * factor, 70 * factor, 30, (450 * factor, 600 * factor))
     rgb = paint(mask)
     rgb[mask & (along > 0)] = (150, 100, 80)
@@ -230,7 +230,7 @@ def test_a_photo_of_more_pixels_gives_the_same_colour_and_shape(factor):
     assert found["skin_ring_px"] == pytest.approx(19_000 * factor**2, rel=0.1)
 
 
-def test_random_blobs_are_measured_as_scikit_image_measures_them():
+def test_random_shapes_agree_with_scikit_image():
     from scipy.ndimage import gaussian_filter
 
     noise = gaussian_filter(np.random.default_rng(4).standard_normal((200, 260)), 14)
@@ -242,7 +242,7 @@ def test_random_blobs_are_measured_as_scikit_image_measures_them():
     assert found["major_axis_px"] == pytest.approx(region.axis_major_length, rel=0.01)
 
 
-def test_an_image_and_a_mask_that_do_not_fit_are_refused_in_a_sentence():
+def test_a_photo_and_a_mask_of_different_sizes_raise():
     mask, *_ = ellipse(100, 60)
     with pytest.raises(BadInput, match=r"the mask \(450, 500\)"):
         measure(paint(mask), mask[:, :500])
@@ -267,5 +267,5 @@ def test_an_image_and_a_mask_that_do_not_fit_are_refused_in_a_sentence():
         ("a flag", "a flag"),
     ],
 )
-def test_no_more_than_three_digits_are_shown(value, shown):
+def test_values_are_shown_with_at_most_three_digits(value, shown):
     assert three_digits(value) == shown

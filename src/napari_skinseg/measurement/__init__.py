@@ -1,1 +1,1 @@
-"""Numbers computed from a mask and its photo."""
+"""Measurements of a lesion, computed from a mask and its photo."""

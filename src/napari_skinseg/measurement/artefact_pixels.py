@@ -1,6 +1,6 @@
-"""Which pixels of a dermoscopic photo show skin: not the dark field round it, hair, ruler, glare or ink.
+"""Find the pixels of a dermoscopic photo that show no skin: dark field, hair, ruler, glare and ink.
 
-Rules of thumb on colour and shape, made to keep the worst out of colour averages; they are not a segmentation of hair.
+Simple rules on colour and shape exclude the worst pixels from colour averages; they are not a segmentation of hair.
 """
 
 import numpy as np
@@ -8,24 +8,27 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-_FIELD_SIDE = 600  # px; the dark field is large and smooth, so it is looked for in a small copy
+_FIELD_SIDE = 600  # px; the dark field is large and smooth, so a small copy of the photo is enough
 
 
 def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The black surround that a dermoscope's round field of view leaves in the corners, `[H, W]`.
+    """Find the black corners that the round field of view of a dermoscope leaves.
 
-    It is what is nearly black and connected to a corner of the frame, grown through its soft rim. One dark corner that
-    lies mostly under the lesion's mask is taken for lesion.
+    The dark field consists of nearly black pixels connected to a corner of the frame, and of the soft rim around them.
+    A single dark corner that is mostly covered by the mask counts as lesion.
 
     Args:
         rgb: uint8 `[H, W, 3]`.
         lesion: the mask, bool `[H, W]`.
+
+    Returns:
+        bool `[H, W]`.
     """
     factor = max(1, -(-max(lesion.shape) // _FIELD_SIDE))
     brightest, inside = downsample(rgb, factor).max(axis=2), downsample_mask(lesion, factor)
     black = brightest < 50
     labels, _ = ndimage.label(black)
-    # Also a little inwards, because some photos carry a bright line along the frame.
+    # Also test pixels a little inside the frame, because some photos have a bright line along the frame.
     inset = round(0.02 * min(black.shape))
     ends = ((0, inset), (-1, -1 - inset))
     corners = [max(int(labels[at]) for at in zip(down, right, strict=True)) for down in ends for right in ends]
@@ -37,7 +40,7 @@ def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArra
             field |= piece
     if not field.any():
         return np.zeros_like(lesion)
-    # The rim fades into skin over a few per cent of the frame; grown no further than that, and never into the lesion.
+    # The rim fades into skin over a few per cent of the frame. The field grows no farther, and never into the lesion.
     skin = brightest[~black & ~inside]
     faded = (brightest < 0.6 * np.median(skin)) & ~inside if skin.size else black
     reach = max(2, round(0.03 * float(np.hypot(*black.shape))))
@@ -46,41 +49,43 @@ def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArra
 
 
 def find_artefact_pixels(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], diagonal: float) -> NDArray[np.bool_]:
-    """Hair, ruler ticks, glare and ink, `[H, W]`, each with a margin of a pixel.
+    """Find hair, ruler ticks, glare and ink, each with a margin of one pixel.
 
     Args:
         rgb: uint8 `[H, W, 3]`, a photo or a part of it.
-        lesion: bool `[H, W]`.
-        diagonal: of the whole photo, in the pixels of `rgb`; hair is about a two-hundredth of it wide.
+        lesion: the mask, bool `[H, W]`.
+        diagonal: diagonal of the whole photo in pixels of `rgb`; hair is about 1/200 of the diagonal wide.
+
+    Returns:
+        bool `[H, W]`.
     """
     red, green, blue = (rgb[..., channel].astype(np.int16) for channel in range(3))
     glare = rgb.min(axis=2) > 235
-    # Gentian violet and green or blue stickers; a blue-white veil is fainter, and ink is seldom only on the lesion.
+    # Gentian violet ink, and green or blue stickers. A blue-white veil is paler, and ink is rarely only on the lesion.
     ink = np.zeros_like(glare)
     for cold in (blue - red, green - red):
-        usual = (
-            max(0.0, float(np.median(cold[~lesion]))) if not lesion.all() else 0.0
-        )  # a photo may be bluish throughout
-        ink |= cold > usual + 25
+        # The whole photo may be bluish, so the median of the skin is the reference.
+        reference = 0.0 if lesion.all() else max(0.0, float(np.median(cold[~lesion])))
+        ink |= cold > reference + 25
     ink &= _mostly_outside(ink, lesion)
     return np.asarray(ndimage.binary_dilation(_thin_dark_lines(rgb[..., 0], lesion, diagonal) | glare | ink))
 
 
 def downsample(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
-    """Mean of every `factor` x `factor` pixels."""
+    """Return the mean of each block of `factor` x `factor` pixels."""
     return rgb if factor == 1 else np.asarray(Image.fromarray(rgb).reduce(factor))
 
 
 def downsample_mask(mask: NDArray[np.bool_], factor: int) -> NDArray[np.bool_]:
-    """Majority of every `factor` x `factor` pixels."""
+    """Return the majority of each block of `factor` x `factor` pixels."""
     return mask if factor == 1 else np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).reduce(factor)) >= 128
 
 
 def _thin_dark_lines(gray: NDArray[np.uint8], lesion: NDArray[np.bool_], diagonal: float) -> NDArray[np.bool_]:
-    """Black-hat in the red channel, where pigment is faint and hair is not, then what is long and, on a lesion, thin.
+    """Find dark lines by a black-hat filter on the red channel, where pigment is pale and hair is dark.
 
-    The last rule spares a pigment network, whose meshes hang together and fill their bounding box; off the lesion that
-    is how tangled hair looks.
+    Only long lines are kept. On a lesion, lines must also be thin, because the connected meshes of a pigment network
+    fill their bounding box; outside the lesion, such a shape is tangled hair.
     """
     width = max(3, round(0.012 * diagonal) | 1)
     hat = ndimage.grey_closing(gray, size=(width, width)).astype(np.int16) - gray
@@ -98,7 +103,7 @@ def _thin_dark_lines(gray: NDArray[np.uint8], lesion: NDArray[np.bool_], diagona
 
 
 def _mostly_outside(pixels: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The pieces of `pixels` with more of their area off the lesion than on it."""
+    """Return the connected pieces of `pixels` that are mostly outside the lesion."""
     labels, n = ndimage.label(pixels)
     areas, on_lesion = np.bincount(labels.ravel()), np.bincount(labels[lesion], minlength=n + 1)
     return np.asarray((on_lesion < 0.5 * areas)[labels])

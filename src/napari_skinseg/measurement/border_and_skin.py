@@ -1,4 +1,4 @@
-"""Measures beyond shape and colour averages: how abruptly the border ends, the skin's tone, and six named colours."""
+"""Abruptness of the border, tone of the skin, and shares of six named colours."""
 
 from typing import Any
 
@@ -15,15 +15,15 @@ _NAMES = ("white", "red", "light_brown", "dark_brown", "blue_grey", "black")
 
 BORDER_COLUMNS: dict[str, str] = {
     **{
-        f"abruptness_{sector + 1}": "how steeply lightness rises outwards across the border, "
+        f"abruptness_{sector + 1}": "slope of the lightness outwards across the border, "
         f"{45 * sector}-{45 * (sector + 1)}° counter-clockwise from the right [L* per % of the equivalent diameter]"
         for sector in range(SECTORS)
     },
-    "abruptness_mean": "mean over the segments that could be measured [L* per % of the equivalent diameter]",
-    "abruptness_mm_mean": "the same over half a millimetre to either side [L*/mm]",
+    "abruptness_mean": "mean over the measured segments [L* per % of the equivalent diameter]",
+    "abruptness_mm_mean": "the same, fitted over half a millimetre on each side of the border [L*/mm]",
 }
 SKIN_COLUMNS: dict[str, str] = {
-    "ita_deg": "apparent skin tone in this image: individual typology angle of the skin around [°]",
+    "ita_deg": "apparent skin tone in this image: individual typology angle of the surrounding skin [°]",
     "skin_tone": "apparent skin tone in this image, not a Fitzpatrick type [very light … dark]",
 }
 EXPERIMENTAL_COLUMNS: dict[str, str] = {
@@ -31,11 +31,11 @@ EXPERIMENTAL_COLUMNS: dict[str, str] = {
     "colour_unclassified": "EXPERIMENTAL share of the lesion that is none of the six colours [0-1]",
     "colour_count": "EXPERIMENTAL number of the six colours with at least 5 % of the lesion [count]",
 }
-"""The six colours of the ABCD rule, by the nearest of our own prototypes; what they find depends on the camera."""
+"""The six colours of the ABCD rule, by the nearest of our own prototypes; the result depends on the camera."""
 
-_HALF_WIDTH = 0.05  # of the equivalent diameter, to either side of the border
+_HALF_WIDTH = 0.05  # of the equivalent diameter, on each side of the border
 _HALF_WIDTH_MM = 0.5
-_LEAST_VALID = 0.6  # of a profile's samples, and half of a segment's profiles
+_MIN_VALID_SHARE = 0.6  # of the samples of one profile
 
 # Upper bounds of the angle, as coded in derm_ita after Del Bino; other published tables differ below 10 degrees.
 _TONES = ((-30, "dark"), (10, "brown"), (28, "tan"), (41, "intermediate"), (55, "light"), (np.inf, "very light"))
@@ -43,24 +43,25 @@ _TONES = ((-30, "dark"), (10, "brown"), (28, "tan"), (41, "intermediate"), (55, 
 _PROTOTYPES = np.array(
     [[88, 2, 4], [47, 45, 24], [58, 16, 27], [34, 15, 18], [50, -1, -7], [14, 3, 3]], dtype=float
 )  # CIELAB, in the order of the names
-_REJECTION = 20.0  # ΔE2000 from the nearest prototype beyond which a pixel is none of the six
-_PRESENT = 0.05
+_MAX_DIFFERENCE = 20.0  # ΔE2000; a pixel farther from every prototype has none of the six colours
+_MIN_COLOUR_SHARE = 0.05  # of the lesion, for `colour_count`
 
 Value = float | int | bool | str | None
 
 
 def abruptness(crop: Crop, mm_per_px: float | None = None) -> tuple[dict[str, Value], list[str]]:
-    """The rise of L* along outward normals, by 45° segments about the centroid, and what to know about it.
+    """Return the slope of L* along outward normals in eight 45° segments around the centroid, and remarks for `flags`.
 
-    Each normal's slope is fitted by least squares over 5 % of the diameter to either side; a segment has the median of
-    its slopes. The eight segments are those of the ABCD rule (Nachbar 1994); the slope replaces its yes or no, because
-    published cut-offs belong to one magnification. A segment on the frame, or under hair, is not measured.
+    The slope along each normal is fitted by least squares over 5 % of the diameter on each side of the border; the
+    value of a segment is the median of its slopes. The segments are those of the ABCD rule (Nachbar 1994). The rule
+    asks for yes or no; the slope is given instead, because published thresholds are valid for one magnification only. A
+    segment at the frame or under hair is not measured.
     """
     found: dict[str, Value] = dict.fromkeys(BORDER_COLUMNS)
-    points, normals, sectors = _border(crop.inside)
-    per_percent = crop.diameter / crop.factor / 100  # pixels of the crop in a per cent of the diameter
+    points, normals, sectors = _border_points(crop.lesion)
+    per_percent = crop.diameter / crop.factor / 100  # pixels of the crop in 1 % of the diameter
     slopes = _slopes(crop, points, normals, _HALF_WIDTH * crop.diameter / crop.factor) * per_percent
-    values = [_of_segment(slopes[sectors == sector]) for sector in range(SECTORS)]
+    values = [_segment_median(slopes[sectors == sector]) for sector in range(SECTORS)]
     found |= {f"abruptness_{sector + 1}": value for sector, value in enumerate(values)}
     measured = [value for value in values if value is not None]
     if measured:
@@ -69,46 +70,47 @@ def abruptness(crop: Crop, mm_per_px: float | None = None) -> tuple[dict[str, Va
         pixel = mm_per_px * crop.factor
         if _HALF_WIDTH_MM / pixel >= 2:
             slopes = _slopes(crop, points, normals, _HALF_WIDTH_MM / pixel) / pixel
-            by_mm = [_of_segment(slopes[sectors == sector]) for sector in range(SECTORS)]
-            of_mm = [value for value in by_mm if value is not None]
-            found["abruptness_mm_mean"] = float(np.mean(of_mm)) if of_mm else None
+            by_mm = [_segment_median(slopes[sectors == sector]) for sector in range(SECTORS)]
+            measured_mm = [value for value in by_mm if value is not None]
+            found["abruptness_mm_mean"] = float(np.mean(measured_mm)) if measured_mm else None
     missing = SECTORS - len(measured)
     return found, [f"abruptness is not measured in {missing} of {SECTORS} border segments"] if missing else []
 
 
 def skin_tone(crop: Crop) -> dict[str, Value]:
-    """Individual typology angle atan2(L* - 50, b*) of the skin ring's median, without values beyond 1 SD of the mean.
+    """Return the individual typology angle atan2(L* - 50, b*) of the skin in degrees, and the name of the tone.
 
-    The angle after Chardon 1991, on the segmented skin as arXiv 2504.04494 found steadier under changing light. Of raw
-    pixels only: colour correction would shift it by construction.
+    L* and b* are medians over the skin ring, without pixels farther than 1 standard deviation from the mean. The angle
+    is that of Chardon 1991, computed on segmented skin, which arXiv 2504.04494 found more stable under changing light.
+    The colours are not corrected, because a correction would change the angle.
     """
     if not crop.enough_skin:
         return dict.fromkeys(SKIN_COLUMNS)
-    around = to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)])[:, [0, 2]]
-    usual = (np.abs(around - around.mean(axis=0)) <= around.std(axis=0) + 1e-9).all(axis=1)
-    lightness, yellow = np.median(around[usual] if usual.any() else around, axis=0)
+    skin = to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)])[:, [0, 2]]
+    typical = (np.abs(skin - skin.mean(axis=0)) <= skin.std(axis=0) + 1e-9).all(axis=1)
+    lightness, yellow = np.median(skin[typical] if typical.any() else skin, axis=0)
     angle = float(np.degrees(np.arctan2(lightness - 50, yellow)))
     return {"ita_deg": angle, "skin_tone": next(name for bound, name in _TONES if angle <= bound)}
 
 
 def six_colours(crop: Crop) -> dict[str, Value]:
-    """Shares of white, red, light brown, dark brown, blue-grey and black in the lesion; see `EXPERIMENTAL_COLUMNS`."""
+    """Return the shares of white, red, light brown, dark brown, blue-grey and black; see `EXPERIMENTAL_COLUMNS`."""
     valid = np.argwhere(crop.valid)
     if len(valid) < 20:
         return dict.fromkeys(EXPERIMENTAL_COLUMNS)
     colours = to_lab(crop.photo[tuple(sample_pixels(valid).T)])
     distances = np.stack([colour_difference(colours, np.broadcast_to(one, colours.shape)) for one in _PROTOTYPES])
-    nearest = np.where(distances.min(axis=0) <= _REJECTION, distances.argmin(axis=0), len(_NAMES))
+    nearest = np.where(distances.min(axis=0) <= _MAX_DIFFERENCE, distances.argmin(axis=0), len(_NAMES))
     shares = np.bincount(nearest, minlength=len(_NAMES) + 1) / len(nearest)
     found: dict[str, Value] = {f"colour_{name}": float(share) for name, share in zip(_NAMES, shares, strict=False)}
     found["colour_unclassified"] = float(shares[-1])
-    found["colour_count"] = int((shares[:-1] >= _PRESENT).sum())
+    found["colour_count"] = int((shares[:-1] >= _MIN_COLOUR_SHARE).sum())
     return found
 
 
-def _border(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
-    """The border pixels `[N, 2]`, each with outward normal `[N, 2]` and 45° segment about the centroid `[N]`."""
-    padded = np.pad(inside, 2)  # what is beyond the frame is not lesion, and will not be sampled
+def _border_points(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+    """Return the border pixels `[N, 2]`, their outward normals `[N, 2]` and their 45° segments `[N]`."""
+    padded = np.pad(inside, 2)  # pixels outside the frame are not lesion; they are excluded when profiles are sampled
     depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 2))
     edge = np.argwhere(padded & ~np.asarray(ndimage.binary_erosion(padded)))
     normals = -np.stack([slope[tuple(edge.T)] for slope in np.gradient(depth)], axis=1)
@@ -121,24 +123,26 @@ def _border(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDAr
 
 
 def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: float) -> NDArray[np.float64]:
-    """L* per pixel outwards at each point, NaN where too little of its profile shows skin or lesion."""
+    """Return the slope of L* per pixel at each point; NaN where less than 60 % of the profile is valid."""
     half = max(2, round(reach))
-    steps = np.linspace(-reach, reach, 2 * half + 1) + 0.5  # the border is half a pixel outside a border pixel's centre
-    near = np.abs(signed_distance(crop.inside)) <= reach + 3
-    lightness = np.zeros(crop.inside.shape)
+    steps = (
+        np.linspace(-reach, reach, 2 * half + 1) + 0.5
+    )  # the border is half a pixel outside the centre of a border pixel
+    near = np.abs(signed_distance(crop.lesion)) <= reach + 3
+    lightness = np.zeros(crop.lesion.shape)
     lightness[near] = to_lab(crop.photo[near])[:, 0]
     at = np.moveaxis(points[:, None] + steps[None, :, None] * normals[:, None], -1, 0)
     values = ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
-    # Beyond the frame counts as bad: nothing is known of it.
-    ok = ndimage.map_coordinates(crop.bad.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
-    weight = ok.astype(float)
+    # Samples outside the frame are excluded, too.
+    valid = ndimage.map_coordinates(crop.excluded.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
+    weight = valid.astype(float)
     total = np.maximum(weight.sum(axis=1, keepdims=True), 1)
     x = steps - (weight * steps).sum(axis=1, keepdims=True) / total
     y = values - (weight * values).sum(axis=1, keepdims=True) / total
     slopes = (weight * x * y).sum(axis=1) / np.maximum((weight * x * x).sum(axis=1), 1e-9)
-    return np.where(ok.mean(axis=1) >= _LEAST_VALID, slopes, np.nan)
+    return np.where(valid.mean(axis=1) >= _MIN_VALID_SHARE, slopes, np.nan)
 
 
-def _of_segment(slopes: NDArray[np.float64]) -> float | None:
+def _segment_median(slopes: NDArray[np.float64]) -> float | None:
     known = slopes[np.isfinite(slopes)]
     return float(np.median(known)) if len(known) >= max(3, 0.5 * len(slopes)) else None

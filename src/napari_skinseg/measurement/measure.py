@@ -1,7 +1,7 @@
-"""Numbers a dermatologist reads off an outline: size, shape, symmetry, border, colour, contrast with the skin around.
+"""Measure a lesion: size, shape, symmetry, border, colour, and contrast with the surrounding skin.
 
-Pixels always, millimetres only where the scale is known. `None` is "not measured" and is left blank in a table.
-Frames of reference: pixel centres at whole numbers; angles in degrees, counter-clockwise as seen, 0 = horizontal.
+Lengths are in pixels, and also in millimetres if the scale is known. `None` means "not measured" and is a blank cell in
+a table. Pixel centres have whole coordinates; angles are in degrees, counter-clockwise, 0 = horizontal.
 """
 
 from collections.abc import Callable
@@ -44,74 +44,74 @@ _CHANNELS = {"red": "red", "green": "green", "blue": "blue", "lab_l": "lightness
 _RANGES = {"red": "0-255", "green": "0-255", "blue": "0-255", "lab_l": "0-100", "lab_a": "CIELAB", "lab_b": "CIELAB"}
 
 COLUMNS: dict[str, str] = {
-    "flags": "what to know before reading the figures [text]",
+    "flags": "remarks on the measurement [text]",
     "n_components": "pieces of the mask; the largest is measured [count]",
-    "filled_px": "pixels of holes that were filled before measuring [px]",
-    "touches_edge": "the lesion is cut by the frame or the dark field: size is a lower bound [yes/no]",
-    "valid_fraction": "share of the lesion free of hair, glare, ink and dark field, used for colour [0-1]",
+    "filled_px": "area of the holes that were filled before measuring [px]",
+    "touches_edge": "the lesion is cut by the frame or the dark field; its size is a lower bound [yes/no]",
+    "valid_fraction": "share of the lesion without hair, glare, ink and dark field, used for colour [0-1]",
     "mm_per_px": "scale given by the user [mm/px]",
-    "area_percent": "area as a share of the photo [%]",
+    "area_percent": "area as a percentage of the photo [%]",
     "area_px": "area [px]",
     "area_mm2": "area [mm²]",
     **{f"{name}_{unit}": f"{text} [{unit}]" for name, text in _SIZES.items() for unit in ("px", "mm")},
     "orientation_deg": "direction of the major axis [°, 0-180]",
-    "circularity": "4π·area/perimeter², 1 = disc [0-1]",
-    "solidity": "area over the area of the convex hull [0-1]",
-    "border_irregularity": "perimeter over the perimeter of the convex hull, 1 = no notches [ratio]",
-    "asymmetry_major": "share of the lesion without a counterpart when folded along the major axis [0-1]",
+    "circularity": "4π·area/perimeter²; 1 = disc [0-1]",
+    "solidity": "area divided by the area of the convex hull [0-1]",
+    "border_irregularity": "perimeter divided by the perimeter of the convex hull; 1 = no notches [ratio]",
+    "asymmetry_major": "share of the lesion without a counterpart when it is folded along the major axis [0-1]",
     "asymmetry_minor": "the same along the minor axis [0-1]",
-    "asymmetry_lowest": "mean over the pair of perpendicular axes for which it is lowest [0-1]",
+    "asymmetry_lowest": "mean over two perpendicular axes, for the pair of axes with the lowest mean [0-1]",
     "asymmetry_lowest_deg": "direction of the first axis of that pair [°, 0-90]",
-    "colour_asymmetry_major": "mean colour difference of counterparts across the major axis [ΔE2000]",
+    "colour_asymmetry_major": "mean colour difference between mirrored pixels across the major axis [ΔE2000]",
     "colour_asymmetry_minor": "the same across the minor axis [ΔE2000]",
     **{
         f"{channel}_{statistic}": f"{statistic} {text} of the lesion [{_RANGES[channel]}]"
         for channel, text in _CHANNELS.items()
         for statistic in ("mean", "median", "sd")
     },
-    "variegation": "mean colour difference of the lesion's pixels from their median [ΔE2000]",
-    "skin_ring_px": "skin pixels around the lesion that it is compared with [px]",
-    "contrast": "colour difference of lesion median and skin median [ΔE2000]",
+    "variegation": "mean colour difference between the pixels of the lesion and their median [ΔE2000]",
+    "skin_ring_px": "area of the surrounding skin that the lesion is compared with [px]",
+    "contrast": "colour difference between the medians of lesion and skin [ΔE2000]",
     "contrast_l": "lightness of the skin minus lightness of the lesion [L*]",
     **BORDER_COLUMNS,
     **SKIN_COLUMNS,
 }
-"""Every key of `measure`, in order, with what it means and its unit."""
+"""Meaning and unit of every key of `measure`, in order."""
 
-_SHAPE_SIDE = 256  # px; folding a lesion needs no finer outline
-_SMALL = 100  # px of area; less is a staircase and has no shape
-_ROUND = 0.95  # minor/major above which the direction of the axes means little
+_SHAPE_SIDE = 256  # px; a finer mask does not change the asymmetry
+_MIN_AREA = 100  # px; the shape of a smaller piece is that of its pixels
+_ROUND = 0.95  # minor / major axis; above it the direction of the axes is unreliable
 
 
 def measure(
     rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None = None, *, experimental: bool = False
 ) -> dict[str, Value]:
-    """Measure the largest piece of a mask, holes filled, on the photo it was drawn on.
+    """Measure the largest piece of a mask, with its holes filled.
 
-    Colour is read from at most 20,000 evenly drawn pixels; crops of more than 800 px are averaged down for it first.
+    Colour is measured on at most 20,000 evenly spaced pixels; a crop of more than 800 px is downsampled first.
 
     Args:
-        rgb: uint8 `[H, W, 3]` at the photo's own resolution, taken as sRGB.
+        rgb: the photo, uint8 `[H, W, 3]`, sRGB, in its original resolution.
         mask: `[H, W]`, lesion = True or non-zero.
         mm_per_px: the scale, if it is known; without it every millimetre column is `None`.
-        experimental: also the six colours, `EXPERIMENTAL_COLUMNS`.
+        experimental: also measure the six colours, `EXPERIMENTAL_COLUMNS`.
 
     Returns:
-        The keys of `COLUMNS` (and perhaps `EXPERIMENTAL_COLUMNS`) in their order. An empty mask gives `None` throughout
-        and says so in `flags`.
+        A value for each key of `COLUMNS` (and of `EXPERIMENTAL_COLUMNS`), in their order. For an empty mask every value
+        is `None` except `flags`.
 
     Raises:
-        BadInput: image and mask do not fit each other, or the scale is not a positive number.
+        BadInput: photo and mask do not fit each other, or the scale is not a positive number.
     """
     lesion = np.asarray(mask).astype(bool, copy=False)
     rgb = np.asarray(rgb)
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.shape[:2] != lesion.shape:
         raise BadInput(
             f"The image is {rgb.dtype} {rgb.shape} and the mask {lesion.shape}; "
-            "measure a uint8 [height, width, 3] photo with a mask of the same height and width."
+            "give a uint8 [height, width, 3] photo and a mask of the same height and width."
         )
     if mm_per_px is not None and not (np.isfinite(mm_per_px) and mm_per_px > 0):
-        raise BadInput(f"The scale {mm_per_px} is not a positive number; give millimetres per pixel, or leave it out.")
+        raise BadInput(f"The scale {mm_per_px} is not a positive number; give millimetres per pixel, or no scale.")
     found: dict[str, Value] = dict.fromkeys([*COLUMNS, *(EXPERIMENTAL_COLUMNS if experimental else ())])
     if not lesion.any():
         return found | {"flags": "no lesion in the mask"}
@@ -120,10 +120,10 @@ def measure(
     piece, box, n_components, filled = _largest_piece(lesion)
     if n_components > 1:
         flags.append(f"{n_components} pieces, the largest is measured")
-    whole = np.zeros_like(lesion)
-    whole[box] = piece
-    field = find_dark_field(rgb, whole)
-    cut = _meets_frame(box, lesion.shape) or _meets(whole, field)
+    largest = np.zeros_like(lesion)
+    largest[box] = piece
+    field = find_dark_field(rgb, largest)
+    cut = _touches_frame(box, lesion.shape) or _touches_dark_field(largest, field)
     found |= {"n_components": n_components, "filled_px": filled, "touches_edge": cut, "mm_per_px": mm_per_px}
 
     shape = _geometry(piece)
@@ -134,18 +134,18 @@ def measure(
         found |= {f"{name}_mm": shape[name] * mm_per_px for name in _SIZES}
     if cut:
         flags.append("touches the edge: size is a lower bound, shape and border are not measured")
-    elif shape["area"] < _SMALL:
-        flags.append(f"under {_SMALL} pixels, so shape and border are not measured")
+    elif shape["area"] < _MIN_AREA:
+        flags.append(f"under {_MIN_AREA} pixels: shape and border are not measured")
     else:
         found |= {name: shape[name] for name in ("orientation_deg", "circularity", "solidity", "border_irregularity")}
         found |= _asymmetry(piece)
         if shape["minor_axis"] > _ROUND * shape["major_axis"]:
-            flags.append("nearly round, so the direction of its axes means little")
+            flags.append("nearly round: the direction of its axes is unreliable")
 
-    crop = crop_around(rgb, whole, box, lesion | whole, field, shape["equivalent_diameter"])
+    crop = crop_around(rgb, largest, box, lesion | largest, field, shape["equivalent_diameter"])
     colour, colour_flags = _colour(crop, symmetric=not cut)
     found |= colour | skin_tone(crop)
-    if shape["area"] >= _SMALL:
+    if shape["area"] >= _MIN_AREA:
         border, border_flags = abruptness(crop, mm_per_px)
         found |= border
         colour_flags += border_flags
@@ -156,9 +156,9 @@ def measure(
 
 
 def three_digits(value: Value) -> str:
-    """A figure as it may be shown: no more than three significant digits, because readers draw different outlines.
+    """Format a value with at most three significant digits, because experts who outline the same lesion differ.
 
-    Not measured is "–", never 0; yes and no for booleans; text as it is.
+    A value that was not measured is "–", a bool is "yes" or "no", and text is unchanged.
     """
     if value is None or (isinstance(value, float) and not np.isfinite(value)):
         return "–"
@@ -170,27 +170,27 @@ def three_digits(value: Value) -> str:
         return "0"
     decimals = 2 - int(np.floor(np.log10(abs(value))))
     rounded = round(float(value), decimals)
-    # Rounding can add a digit (9.996 -> 10.00); the digits shown follow the rounded figure.
+    # Rounding can add a digit (9.996 -> 10.00), so the number of decimals is computed again.
     decimals = 2 - int(np.floor(np.log10(abs(rounded))))
     return f"{rounded:.{0 if isinstance(value, int | np.integer) else max(0, decimals)}f}"
 
 
 def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Window, int, int]:
-    """The largest 8-connected piece with its holes filled, cropped; its box; the number of pieces; pixels filled."""
+    """Return the largest 8-connected piece, filled and cropped; its box; the number of pieces; the filled pixels."""
     labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
     box = ndimage.find_objects(labels)[largest - 1]
     piece = labels[box] == largest
-    whole = np.asarray(ndimage.binary_fill_holes(piece))
-    return whole, box, int(n), int(whole.sum() - piece.sum())
+    filled = np.asarray(ndimage.binary_fill_holes(piece))
+    return filled, box, int(n), int(filled.sum() - piece.sum())
 
 
-def _meets_frame(box: Window, shape: tuple[int, ...]) -> bool:
+def _touches_frame(box: Window, shape: tuple[int, ...]) -> bool:
     return any(side.start == 0 or side.stop == size for side, size in zip(box, shape, strict=True))
 
 
-def _meets(lesion: NDArray[np.bool_], field: NDArray[np.bool_]) -> bool:
-    """Whether the dark field comes within half a per cent of the diagonal: its rim is soft, outlines stop short."""
+def _touches_dark_field(lesion: NDArray[np.bool_], field: NDArray[np.bool_]) -> bool:
+    """Return whether the dark field is within 0.5 % of the diagonal; outlines end a little before its soft rim."""
     if not field.any():
         return False
     margin = max(2, round(0.005 * float(np.hypot(*lesion.shape))))
@@ -199,12 +199,13 @@ def _meets(lesion: NDArray[np.bool_], field: NDArray[np.bool_]) -> bool:
 
 
 def _geometry(piece: NDArray[np.bool_]) -> dict[str, float]:
-    """Lengths in pixels and shape ratios of one filled piece.
+    """Return lengths in pixels and shape ratios of one filled piece.
 
-    Perimeters by Crofton's formula in 4 directions, as exact on discs as needed where counting border pixels is 4-5 %
-    too long; axes from second moments (scikit-image `regionprops`); diameters on the convex hull of the midpoints of
-    pixel edges: the farthest pair, and the extent of the hull along the normal to it (which is not the least Feret
-    diameter). Circularity after Cox 1927; clipped at 1, which the estimate exceeds by up to 1 % on discs.
+    Perimeters are computed by Crofton's formula in 4 directions; counting border pixels gives discs a 4-5 % too long
+    perimeter. Axes come from second moments (scikit-image `regionprops`). Diameters are measured on the convex hull of
+    the midpoints of pixel edges: the distance of the farthest pair, and the extent of the hull perpendicular to it,
+    which is not the minimum Feret diameter. Circularity after Cox 1927, limited to 1, because the estimate exceeds 1 by
+    up to 1 % on discs.
     """
     from skimage.measure import perimeter_crofton, regionprops
 
@@ -218,7 +219,7 @@ def _geometry(piece: NDArray[np.bool_]) -> dict[str, float]:
     first, second = np.unravel_index(int(distances.argmax()), distances.shape)
     along = (corners[second] - corners[first]) / distances.max()
     across = corners @ np.array([-along[1], along[0]])
-    convex = _filled(hull, padded.shape)
+    convex = _hull_mask(hull, padded.shape)
     return {
         "area": area,
         "perimeter": perimeter,
@@ -235,9 +236,9 @@ def _geometry(piece: NDArray[np.bool_]) -> dict[str, float]:
 
 
 def _edge_midpoints(padded: NDArray[np.bool_]) -> NDArray[np.float64]:
-    """Midpoints of the outer pixel edges of every row and column; the convex hull of a mask needs no others.
+    """Return the midpoints of the outer pixel edges of every row and column; they define the convex hull.
 
-    Corners instead would lengthen a disc by up to 1.4 px, and centres shorten it by 1.
+    Pixel corners would make the diameter of a disc up to 1.4 px too long, pixel centres 1 px too short.
     """
     points = []
     for axis, image in enumerate((padded, padded.T)):
@@ -249,8 +250,8 @@ def _edge_midpoints(padded: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.concatenate(points).astype(float)
 
 
-def _filled(hull: ConvexHull, shape: tuple[int, int]) -> NDArray[np.bool_]:
-    """The pixels whose centre is in the hull: in a row, those between the tightest bounds that its edges set."""
+def _hull_mask(hull: ConvexHull, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the pixels whose centre is in the hull: in each row, those between the bounds that the edges set."""
     row_part, column_part, offset = hull.equations.T
     rows = np.arange(shape[0])[:, None]
     left, right = (
@@ -263,13 +264,13 @@ def _filled(hull: ConvexHull, shape: tuple[int, int]) -> NDArray[np.bool_]:
 
 
 def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
-    """Folding index |M xor M'| / (2|M|) = 1 - |M and M'| / |M|, with M' the mask mirrored about an axis.
+    """Return the folding index |M xor M'| / (2|M|) = 1 - |M and M'| / |M|, where M' is the mask mirrored about an axis.
 
-    Axes through the centroid: the two of inertia, and the perpendicular pair of lowest mean index, found in steps of
-    2 degrees (the ABCD rule places its axes so; Stolz & Kunz, dermoscopedia).
+    The axes go through the centroid: the two axes of inertia, and the perpendicular pair with the lowest mean index,
+    searched in steps of 2 degrees, as the ABCD rule places its axes (Stolz & Kunz, dermoscopedia).
     """
     padded = np.pad(downsample_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
-    # The outline is where the smoothed signed distance crosses zero: the staircase of pixels would cost a per cent.
+    # The border is the zero line of the smoothed signed distance: the steps of pixels would change the index by 1 %.
     depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 1))
     points = np.argwhere(depth > 0).astype(float)
     mirror = _mirror(points)
@@ -280,7 +281,7 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
 
     major = _direction(points)
     along, across = index(major), index(major + np.pi / 2)
-    # The axes of inertia are tried with the rest: a fine ellipse lies between two steps.
+    # The axes of inertia are also tried, because the axis of a thin ellipse can lie between two steps.
     pairs = {float(np.degrees(major) % 90): (along + across) / 2}
     step = max(1, len(points) // 3000)
     for degrees in range(0, 90, 2):
@@ -296,11 +297,11 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
 
 
 def _mirror(points: NDArray[np.float64]) -> Callable[[NDArray[np.float64], float], NDArray[np.float64]]:
-    """A function that reflects (row, column) points about the axis at an angle through the centroid of `points`."""
+    """Return a function that mirrors (row, column) points about an axis through the centroid of `points`."""
     centre = points.mean(axis=0)
 
     def mirror(at: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
-        axis = np.array([-np.sin(radians), np.cos(radians)])  # rows run down, angles counter-clockwise
+        axis = np.array([-np.sin(radians), np.cos(radians)])  # row numbers increase downwards, angles counter-clockwise
         offset = at - centre
         return 2 * np.outer(offset @ axis, axis) - offset + centre
 
@@ -308,17 +309,17 @@ def _mirror(points: NDArray[np.float64]) -> Callable[[NDArray[np.float64], float
 
 
 def _direction(points: NDArray[np.float64]) -> float:
-    """Angle of the major axis of inertia, in radians."""
+    """Return the angle of the major axis of inertia in radians."""
     rows, columns = (points - points.mean(axis=0)).T
     return float(0.5 * np.arctan2(-2 * (rows * columns).mean(), (columns**2).mean() - (rows**2).mean()))
 
 
 def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]]:
-    """Colour of the lesion, of the skin ring round it, and the difference."""
+    """Return colour values of the lesion and their difference from the surrounding skin, and remarks for `flags`."""
     valid = crop.valid
-    found: dict[str, Value] = {"valid_fraction": float(valid.sum() / crop.inside.sum())}
+    found: dict[str, Value] = {"valid_fraction": float(valid.sum() / crop.lesion.sum())}
     if valid.sum() < 20:
-        return found, ["hardly a pixel of the lesion is free of hair, glare and ink, so colour is not measured"]
+        return found, ["nearly all of the lesion is covered by hair, glare or ink: colour is not measured"]
 
     pixels = sample_pixels(np.argwhere(valid))
     colours = crop.photo[tuple(pixels.T)]
@@ -330,14 +331,14 @@ def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]
     median = np.median(in_lab, axis=0)
     found["variegation"] = float(colour_difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
     if symmetric:
-        found |= _colour_asymmetry(crop.photo, crop.inside, valid, pixels)
+        found |= _colour_asymmetry(crop.photo, crop.lesion, valid, pixels)
     found["skin_ring_px"] = crop.skin_px
     if not crop.enough_skin:
-        return found, ["too little skin in sight around the lesion, so contrast and skin tone are not measured"]
-    around = np.median(to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)]), axis=0)
+        return found, ["too little skin visible around the lesion: contrast and skin tone are not measured"]
+    skin = np.median(to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)]), axis=0)
     return found | {
-        "contrast": float(colour_difference(median, around)),
-        "contrast_l": float(around[0] - median[0]),
+        "contrast": float(colour_difference(median, skin)),
+        "contrast_l": float(skin[0] - median[0]),
     }, []
 
 
@@ -345,10 +346,10 @@ _STATISTICS: tuple[Callable[[NDArray[Any]], Any], ...] = (np.mean, np.median, np
 
 
 def _colour_asymmetry(
-    photo: NDArray[np.uint8], inside: NDArray[np.bool_], valid: NDArray[np.bool_], pixels: NDArray[np.int_]
+    photo: NDArray[np.uint8], lesion: NDArray[np.bool_], valid: NDArray[np.bool_], pixels: NDArray[np.int_]
 ) -> dict[str, Value]:
-    """Mean colour difference between pixels and their mirror partners, where both are valid pixels of the lesion."""
-    points = np.argwhere(inside).astype(float)
+    """Return the mean colour difference between mirrored pixels, where both are valid pixels of the lesion."""
+    points = np.argwhere(lesion).astype(float)
     mirror, major = _mirror(points), _direction(points)
     found: dict[str, Value] = {}
     for name, radians in (("major", major), ("minor", major + np.pi / 2)):

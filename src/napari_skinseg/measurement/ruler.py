@@ -1,14 +1,14 @@
-"""Millimetres per pixel from a line that a person drew along a ruler in the photo."""
+"""Millimetres per pixel from a line that the user drew along a ruler in the photo."""
 
 import math
 from dataclasses import dataclass
 
 from napari_skinseg.errors import BadInput
 
-LEAST_PX = 20
-"""A shorter line says too little: each end is placed to about a pixel."""
+MIN_LINE_PX = 20
+"""A shorter line is too inaccurate, because users place each end with an error of about one pixel."""
 
-_USUAL_VIEW = (10.0, 40.0)  # mm; what handheld 10x dermoscopes show is 15-30, and people crop and use extension rings
+_USUAL_WIDTH_MM = (10.0, 40.0)  # handheld 10x dermoscopes show 15-30 mm; some users crop photos or use extension rings
 
 
 @dataclass(frozen=True)
@@ -17,10 +17,10 @@ class RulerLine:
 
     Attributes:
         ends: ((row, column), (row, column)) in pixels of the photo.
-        mm: its length on the ruler.
+        mm: length of the line on the ruler.
 
     Raises:
-        BadInput: shorter than `LEAST_PX` pixels, or `mm` is not a length.
+        BadInput: the line is shorter than `MIN_LINE_PX` pixels, or `mm` is not a positive number.
     """
 
     ends: tuple[tuple[float, float], tuple[float, float]]
@@ -28,31 +28,31 @@ class RulerLine:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.mm) and self.mm > 0):
-            raise BadInput(f"The line stands for {self.mm} mm; type how many millimetres lie between the two ticks.")
-        if not self.pixels >= LEAST_PX:
-            raise BadInput(f"The line is {self.pixels:.0f} pixels long; draw it from one tick to one far from it.")
+            raise BadInput(f"The line is {self.mm} mm long; type how many millimetres lie between the two ticks.")
+        if not self.pixels >= MIN_LINE_PX:
+            raise BadInput(f"The line is {self.pixels:.0f} pixels long; draw it between two ticks that are far apart.")
 
     @property
     def pixels(self) -> float:
-        """Its length in the photo."""
+        """Length of the line in pixels of the photo."""
         return math.dist(*self.ends)
 
     @property
     def mm_per_px(self) -> float:
-        """The photo's scale, if the ruler lies flat on the skin."""
+        """Scale of the photo in mm per pixel, if the ruler lies flat on the skin."""
         return self.mm / self.pixels
 
     @property
     def uncertainty(self) -> float:
-        """By what fraction the scale is off when each end is a pixel off; areas are off by twice that."""
+        """Relative error of the scale if each end is one pixel wrong; the relative error of areas is twice as large."""
         return 2 / self.pixels
 
-    def doubt(self, shape: tuple[int, int]) -> str:
-        """A sentence if this scale is implausible for a dermoscopic photo of `shape` (height, width), else empty."""
+    def plausibility_warning(self, shape: tuple[int, int]) -> str:
+        """Return a warning if the scale is implausible for a dermoscopic photo of `shape` (height, width), or ""."""
         width = max(shape) * self.mm_per_px
-        if _USUAL_VIEW[0] <= width <= _USUAL_VIEW[1]:
+        if _USUAL_WIDTH_MM[0] <= width <= _USUAL_WIDTH_MM[1]:
             return ""
         return (
-            f"This makes the photo {width:.3g} mm wide; handheld 10x dermoscopes show 15–30 mm. "
+            f"With this scale the photo is {width:.3g} mm wide; handheld 10x dermoscopes show 15–30 mm. "
             "Check the line and its length."
         )

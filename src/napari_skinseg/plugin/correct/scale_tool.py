@@ -175,7 +175,7 @@ class ScaleTool(QWidget):
                 f"{line.pixels:.0f} px: {line.mm_per_px:.3g} mm per pixel, ±{line.uncertainty:.1%} if each end is one "
                 "pixel off. Zoom in and drag the ends onto the ticks."
             )
-            warning = line.doubt(shape)
+            warning = line.plausibility_warning(shape)
         self.warning.setText(warning)
         self.warning.setVisible(bool(warning))
 
