@@ -125,9 +125,8 @@ def _border_points(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any
 def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: float) -> NDArray[np.float64]:
     """Return the slope of L* per pixel at each point; NaN where less than 60 % of the profile is valid."""
     half = max(2, round(reach))
-    steps = (
-        np.linspace(-reach, reach, 2 * half + 1) + 0.5
-    )  # the border is half a pixel outside the centre of a border pixel
+    # The border is half a pixel outside the centre of a border pixel.
+    steps = np.linspace(-reach, reach, 2 * half + 1) + 0.5
     near = np.abs(signed_distance(crop.lesion)) <= reach + 3
     lightness = np.zeros(crop.lesion.shape)
     lightness[near] = to_lab(crop.photo[near])[:, 0]
