@@ -14,7 +14,7 @@ from napari_skinseg import Segmenter
 from napari_skinseg.cli.main import main
 from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.finetuning.evidence import collect
-from napari_skinseg.finetuning.runs import adopt, history, revert, undecided
+from napari_skinseg.finetuning.runs import adopt, find_undecided, list_fine_tuned, revert
 from napari_skinseg.project.project import Project
 
 OLD = Path(__file__).parent / "data" / "version-0.1"
@@ -103,7 +103,7 @@ def test_an_old_verdict_is_shown_adopted_and_reverted(desk):
     run = desk / "home" / "runs" / f"photos-{key}" / "2026-01-01-120000"
     shutil.copytree(desk / "finetune-run", run)
 
-    outcome = undecided(photos)
+    outcome = find_undecided(photos)
     assert outcome is not None
     assert outcome.folder == run
     written = json.loads((run / "verdict.json").read_text(encoding="utf-8"))
@@ -113,10 +113,10 @@ def test_an_old_verdict_is_shown_adopted_and_reverted(desk):
     for row in outcome.verdict.compared:
         assert mask_in(row.base_mask).shape == mask_in(row.candidate_mask).shape == mask_in(row.mask).shape
 
-    assert history() == []
+    assert list_fine_tuned() == []
     assert adopt(outcome.candidate).name == "old-tiny-tuned"
-    assert undecided(photos) is None
-    (listed,) = history()
+    assert find_undecided(photos) is None
+    (listed,) = list_fine_tuned()
     assert listed.name == "old-tiny-tuned"
     assert listed.spec.metrics["held-out Dice"] == pytest.approx(outcome.verdict.candidate.dice)
     assert Segmenter(device="cpu").spec.name == "old-tiny-tuned"

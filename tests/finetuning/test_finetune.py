@@ -20,7 +20,7 @@ from napari_skinseg.finetuning.evidence import Evidence, collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.fits import MIXING_COEFFICIENTS, choose_coefficient
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.runs import adopt, default_run_folder, discard, history, revert, undecided
+from napari_skinseg.finetuning.runs import adopt, choose_run_folder, discard, find_undecided, list_fine_tuned, revert
 from napari_skinseg.models import bundle, store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
@@ -82,8 +82,8 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
 
     adopted = adopt(outcome.candidate)
     assert adopted.name == store.default_name() == "spot-finder-tuned"
-    assert [model.name for model in history()] == ["spot-finder-tuned"]
-    provenance = history()[0].spec.provenance
+    assert [model.name for model in list_fine_tuned()] == ["spot-finder-tuned"]
+    provenance = list_fine_tuned()[0].spec.provenance
     assert provenance["base"] == "spot-finder"
     assert len(provenance["photos"].split(", ")) == 12
     image, _ = spot(48, 64, 16, (96, 128))
@@ -194,16 +194,16 @@ def test_a_discarded_run_leaves_only_its_logs(tmp_path, clinic, spot_finder):
 
 def test_an_outcome_is_undecided_until_its_candidate_is_adopted_or_discarded(clinic, spot_finder):
     source, once = clinic(4), replace(SHORT, passes=1)
-    assert undecided(source) is None
-    first = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
-    assert undecided(source) == first
+    assert find_undecided(source) is None
+    first = fine_tune(spot_finder, collect(source), once, choose_run_folder(source))
+    assert find_undecided(source) == first
     discard(first.folder)
-    assert undecided(source) is None
+    assert find_undecided(source) is None
     time.sleep(1.1)  # runs are named after the second in which they began
-    second = fine_tune(spot_finder, collect(source), once, default_run_folder(source))
-    assert undecided(source) == second
+    second = fine_tune(spot_finder, collect(source), once, choose_run_folder(source))
+    assert find_undecided(source) == second
     adopt(second.candidate)
-    assert undecided(source) is None
+    assert find_undecided(source) is None
 
 
 def test_models_that_stand_in_the_runs_folder_are_left_alone(tmp_path, clinic, spot_finder):
@@ -360,13 +360,13 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spo
 
 
 def test_an_unfinished_run_is_found_again_and_a_finished_one_is_not(tmp_path):
-    first = default_run_folder(tmp_path / "project")
+    first = choose_run_folder(tmp_path / "project")
     first.mkdir(parents=True)
     (first / "checkpoint.pt").write_bytes(b"")
     time.sleep(1.1)
-    assert default_run_folder(tmp_path / "project") == first
+    assert choose_run_folder(tmp_path / "project") == first
     (first / "checkpoint.pt").unlink()
-    assert default_run_folder(tmp_path / "project") != first
+    assert choose_run_folder(tmp_path / "project") != first
 
 
 @pytest.mark.parametrize(

@@ -46,7 +46,7 @@ def finetune(
         say(f"To learn from: {evidence.describe(options)}", quiet=output.quiet)
         for _, sentence in evidence.left_out:
             say(sentence)
-        outcome = fine_tune(base, evidence, options, out or runs.default_run_folder(source), on_event, cancel)
+        outcome = fine_tune(base, evidence, options, out or runs.choose_run_folder(source), on_event, cancel)
     if outcome.verdict is None or outcome.candidate is None:
         say(f"Stopped; the same command goes on from here. The run is in {outcome.folder}", quiet=output.quiet)
         return 130

@@ -19,7 +19,7 @@ from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore_e
 from napari_skinseg.files import make_output_folder
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
-from napari_skinseg.finetuning.runs import LOG, free_name
+from napari_skinseg.finetuning.runs import LOG, suggest_name
 from napari_skinseg.models import store
 
 
@@ -53,7 +53,7 @@ def fine_tune(
     if not evidence.cases:
         raise BadInput("There is nothing to fine-tune on; correct or accept some photos first.")
     model = store.find(store.default_name() if base is None else base)
-    options = replace(options, name=options.name or free_name(model.name))
+    options = replace(options, name=options.name or suggest_name(model.name))
     if (Path(out) / options.name).exists() and not (Path(out) / LOG).exists():
         raise BadInput(
             f"{Path(out) / options.name} exists and does not belong to a run; choose another folder or another name."

@@ -21,7 +21,7 @@ HELD_OUT_MASKS = "held-out"
 """Names in the folder of a run; see `finetuning.finetune`."""
 
 
-def free_name(base: str) -> str:
+def suggest_name(base: str) -> str:
     """Return the first of "<base>-tuned", "<base>-tuned-2", … that is not the name of a stored model."""
     taken = {model.name for model in store.list_models()}
     stem = base if base.endswith("-tuned") else f"{base.rpartition('-tuned-')[0] or base}-tuned"
@@ -40,7 +40,7 @@ def adopt(candidate: str | Path, name: str | None = None) -> StoredModel:
     return model
 
 
-def history() -> list[StoredModel]:
+def list_fine_tuned() -> list[StoredModel]:
     """Return the stored models that were fine-tuned, newest first."""
     tuned = [model for model in store.list_models() if model.spec and "base" in model.spec.provenance]
     return sorted(tuned, key=lambda model: model.spec.provenance.get("date", "") if model.spec else "", reverse=True)
@@ -73,7 +73,7 @@ def discard(folder: str | Path) -> None:
         shutil.rmtree(candidate, ignore_errors=True)
 
 
-def undecided(path: str | Path) -> FineTuneOutcome | None:
+def find_undecided(path: str | Path) -> FineTuneOutcome | None:
     """Return the outcome of the last run on a project or folder if its candidate is neither adopted nor discarded."""
     folder = max((log.parent for log in _runs_of(path).glob(f"*/{LOG}")), default=None)
     if folder is None or (folder / CHECKPOINT).exists():
@@ -88,7 +88,7 @@ def undecided(path: str | Path) -> FineTuneOutcome | None:
     return FineTuneOutcome(folder, candidate, verdict, cancelled=False)
 
 
-def default_run_folder(path: str | Path) -> Path:
+def choose_run_folder(path: str | Path) -> Path:
     """Return the folder for the next run on a project or folder: that of an unfinished run, or a new one.
 
     It is in the user's data folder.

@@ -13,14 +13,14 @@ from scipy.ndimage import binary_dilation
 from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.finetune import fine_tune as fine_tune_verb
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.runs import default_run_folder
+from napari_skinseg.finetuning.runs import choose_run_folder
 from napari_skinseg.finetuning.verdict import ComparedPhoto
 from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.plugin.background import Background
-from napari_skinseg.plugin.finetune.comparison_strip import BASE, CANDIDATE, YOURS, Strip
-from napari_skinseg.plugin.finetune.worker import Clock
+from napari_skinseg.plugin.finetune.comparison_strip import BASE, CANDIDATE, YOURS, ComparisonStrip
+from napari_skinseg.plugin.finetune.worker import RemainingTime
 from napari_skinseg.training.checkpoint import CHECKPOINT
 
 SHAPE = (96, 128)
@@ -230,7 +230,7 @@ def test_what_is_no_better_is_adopted_only_after_a_second_yes_and_dropped_but_fo
 
 def test_a_held_out_photo_is_shown_large_with_three_outlines(qtbot, tmp_path, spot):
     background, compared = Background(), []
-    strip = Strip(background)
+    strip = ComparisonStrip(background)
     qtbot.addWidget(strip)
     for number, gain in enumerate((0.01, 0.2, -0.1)):
         image, mask = spot(*PLACES[number], SHAPE)
@@ -278,7 +278,7 @@ def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
     widget.viewer.window.remove_dock_widget(widget)
     settle()
     assert learning._run is None
-    assert (default_run_folder(folder) / CHECKPOINT).exists()  # and offers to go on the next time
+    assert (choose_run_folder(folder) / CHECKPOINT).exists()  # and offers to go on the next time
 
 
 def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
@@ -288,7 +288,7 @@ def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
 
 
 def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, models_here):
-    run = default_run_folder(folder)
+    run = choose_run_folder(folder)
 
     def kill(event):  # as a power cut would: nobody tidies up
         if event.stage == "train" and event.values and (run / CHECKPOINT).exists():
@@ -301,7 +301,7 @@ def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, mo
     assert not tab.question.isHidden()
     assert tab.start_button.isHidden()
     assert f"{run.name[11:13]}:{run.name[13:15]}" in tab.question_text.text()
-    press(qtbot, tab.go_on_button)
+    press(qtbot, tab.resume_button)
     settle()
     assert tab.verdict.isVisible(), tab.message.text()
     assert tab.options.value().passes == SHORT.passes
@@ -366,11 +366,11 @@ def test_the_options_are_those_of_the_dataclass(tab):
 
 def test_how_long_it_takes_is_told_after_the_first_pass():
     now = iter([0.0, 10.0, 100.0])
-    clock = Clock(FineTuneOptions(passes=10, folds=4), lambda: next(now))
-    assert clock.in_words(200, 1000) == ""  # begins in the middle: it was taken up again
-    assert clock.in_words(210, 1000) == ""
-    assert clock.in_words(300, 1000) == "about 70 s left"
-    assert clock.in_words(500, 1000) == "about 3 min left"
+    remaining = RemainingTime(FineTuneOptions(passes=10, folds=4), lambda: next(now))
+    assert remaining.describe(200, 1000) == ""  # begins in the middle: it was taken up again
+    assert remaining.describe(210, 1000) == ""
+    assert remaining.describe(300, 1000) == "about 70 s left"
+    assert remaining.describe(500, 1000) == "about 3 min left"
 
 
 def test_a_verdict_that_was_not_decided_is_offered_again_the_next_time(qtbot, widget, tab, settle, folder):
@@ -383,7 +383,7 @@ def test_a_verdict_that_was_not_decided_is_offered_again_the_next_time(qtbot, wi
     assert not later.verdict.isHidden()
     assert later.verdict.sentence.text() == sentence
     assert later.verdict.strip.list.count() == 6
-    assert "waiting for your decision" in later.message.text()
+    assert "waits for your decision" in later.message.text()
     later.keep_base()
     settle()
     assert later.verdict.isHidden()

@@ -1,4 +1,4 @@
-"""The photos that a verdict rests on, with three outlines each: the person's, the base's and the candidate's."""
+"""The held-out photos of a run with three outlines each: of the person, of the base and of the candidate."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -20,7 +20,8 @@ from napari_skinseg.plugin.forms import WrappingText
 from napari_skinseg.plugin.session import report_failure
 
 YOURS, BASE, CANDIDATE = (255, 255, 255), (255, 214, 0), CYAN
-"""What skin never has; the base is yellow as the model's line is in the Review tab."""
+"""Colours of the outlines, which differ from all colours of skin; yellow is the model's colour in the Review tab
+too."""
 
 LEGEND = " · ".join(
     f'<span style="color: rgb{colour}; background: #333333">&nbsp;{words}&nbsp;</span>'
@@ -31,8 +32,8 @@ _SMALL, _LARGE = (120, 90), (1000, 750)
 _MOST = 60
 
 
-class Strip(QWidget):
-    """Small pictures, those first that changed most; a click shows one large."""
+class ComparisonStrip(QWidget):
+    """Small pictures of the photos, the greatest change first; a click on one opens it in a larger size."""
 
     def __init__(self, background: Background) -> None:
         super().__init__()
@@ -49,7 +50,7 @@ class Strip(QWidget):
         self.list.setFixedHeight(_SMALL[1] + 42)
         self.list.setHorizontalScrollMode(QListWidget.ScrollMode.ScrollPerPixel)
         self.list.itemClicked.connect(self._enlarge)
-        self.large = _Large(self)
+        self.large = _LargePhoto(self)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.title)
@@ -57,11 +58,11 @@ class Strip(QWidget):
         layout.addWidget(self.legend)
 
     def show_cases(self, compared: Sequence[ComparedPhoto]) -> None:
-        """Show the photos; their pictures arrive one by one."""
+        """Show the photos; a worker draws their pictures one by one."""
         self.clear_cases()
         cases = sorted(compared, key=lambda case: -abs(case.candidate_dice - case.base_dice))[:_MOST]
         self._cases = cases
-        self.title.setText("Dice of base → new, the greatest change first. Click a photo to see it large.")
+        self.title.setText("Dice of base → new, the greatest change first. Click a photo to enlarge it.")
         self.setVisible(bool(cases))
         blank = QPixmap(*_SMALL)
         blank.fill(Qt.GlobalColor.transparent)
@@ -72,14 +73,16 @@ class Strip(QWidget):
         def work(report: Report, cancel: CancelToken) -> None:
             for number, case in enumerate(cases):
                 raise_if_cancelled(cancel)
-                with suppress(BadInput):  # a photo that vanished meanwhile stays blank; a click says why
-                    report((number, draw(case, (2 * _SMALL[0], 2 * _SMALL[1]))))
+                with suppress(BadInput):  # a deleted photo stays blank; a click on it shows the reason
+                    report((number, draw_comparison(case, (2 * _SMALL[0], 2 * _SMALL[1]))))
 
         if cases:
-            self._job = self._background.start("drawing held-out photos", work, lambda outcome: None, self._take)
+            self._job = self._background.start(
+                "drawing held-out photos", work, lambda outcome: None, self._show_picture
+            )
 
     def clear_cases(self) -> None:
-        """Show nothing."""
+        """Remove all photos."""
         if self._job is not None:
             self._job.abandon()
             self._job = None
@@ -87,7 +90,7 @@ class Strip(QWidget):
         self.list.clear()
         self.large.hide()
 
-    def _take(self, item: tuple[int, QImage]) -> None:
+    def _show_picture(self, item: tuple[int, QImage]) -> None:
         number, picture = item
         picture.setDevicePixelRatio(2)
         self.list.item(number).setIcon(QIcon(QPixmap.fromImage(picture)))
@@ -101,11 +104,13 @@ class Strip(QWidget):
             elif outcome.state == "done":
                 self.large.show_case(case, outcome.result)
 
-        self._background.start(f"opening {case.image.name}", lambda report, cancel: draw(case, _LARGE), on_end)
+        self._background.start(
+            f"opening {case.image.name}", lambda report, cancel: draw_comparison(case, _LARGE), on_end
+        )
 
 
-class _Large(QDialog):
-    """One photo with its outlines, beside the window, which can be used meanwhile."""
+class _LargePhoto(QDialog):
+    """One photo with its outlines, in a window that does not block the main window."""
 
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
@@ -116,7 +121,7 @@ class _Large(QDialog):
         layout.addWidget(self.caption)
 
     def show_case(self, case: ComparedPhoto, picture: QImage) -> None:
-        """Show a photo in place of the last one."""
+        """Show a photo instead of the last one."""
         self.setWindowTitle(case.image.name)
         self.picture.setPixmap(QPixmap.fromImage(picture))
         self.caption.setText(f"Dice {case.base_dice:.3f} → {case.candidate_dice:.3f}. {LEGEND}")
@@ -125,8 +130,8 @@ class _Large(QDialog):
         self.raise_()
 
 
-def draw(case: ComparedPhoto, size: tuple[int, int]) -> QImage:
-    """The photo with its three outlines, at most `size` (width, height) pixels; for workers.
+def draw_comparison(case: ComparedPhoto, size: tuple[int, int]) -> QImage:
+    """Draw the photo with its three outlines, at most `size` (width, height) pixels; for workers.
 
     Raises:
         BadInput: the photo or a mask cannot be read.
@@ -135,7 +140,7 @@ def draw(case: ComparedPhoto, size: tuple[int, int]) -> QImage:
     photo.thumbnail(size, reducing_gap=2.0)
     pixels = np.asarray(photo)
     for path, colour in ((case.mask, YOURS), (case.base_mask, BASE), (case.candidate_mask, CANDIDATE)):
-        pixels = draw_overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the models' are of other sizes
+        pixels = draw_overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the masks have different sizes
     pixels = np.ascontiguousarray(pixels)
     return QImage(pixels.data, photo.width, photo.height, pixels.strides[0], QImage.Format.Format_RGB888).copy()
 

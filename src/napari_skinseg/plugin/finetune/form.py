@@ -1,4 +1,4 @@
-"""How the Fine-tune tab looks; what it does is in `finetune_panel`."""
+"""The widgets of the Fine-tune tab and their layout; `panel` holds their behaviour."""
 
 from qtpy.QtWidgets import (
     QComboBox,
@@ -14,58 +14,58 @@ from qtpy.QtWidgets import (
 from napari_skinseg.plugin.background import Background
 from napari_skinseg.plugin.forms import RunForm, WrappingText
 
-from .curve import Curve
-from .history import History
+from .curve import LearningCurve
+from .history import ModelHistory
 from .options import FineTuneFields
 from .verdict_card import VerdictCard
 
 
 class FineTuneForm(RunForm):
-    """From top to bottom in the order of work: what to learn from, the run, its verdict, the models so far."""
+    """The widgets in the order of their use: photos, base, run, verdict, fine-tuned models."""
 
     def __init__(self, background: Background) -> None:
-        super().__init__("Stop; the model you have stays as it is.")
-        _narrow(self.cancel_button)
-        self.source, self.base = _chooser(), _chooser()
-        self.source.setToolTip("Where your corrected and accepted masks are.")
+        super().__init__("Stop. No model is changed.")
+        _let_shrink(self.cancel_button)
+        self.source, self.base = _combo_box(), _combo_box()
+        self.source.setToolTip("The project, or the folder, with your corrected and accepted masks.")
         self.source.setPlaceholderText("Open a folder in Review")
-        self.base.setToolTip("The model to start from. It stays as it is.")
+        self.base.setToolTip("The model to start from. It is not changed.")
         self.folder_button = QToolButton()
         self.folder_button.setText("…")
         self.folder_button.setToolTip("Choose another project, or a folder of photos with masks.")
         self.evidence = WrappingText()
         self.options = FineTuneFields()
-        self.start_button = _button("Fine-tune", "Teach a copy of the base model how you draw, and judge it.")
+        self.start_button = _button("Fine-tune", "Train a copy of the base on your masks, and compare both models.")
         self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.go_on_button = _button("Go on", "Take the run up where it was stopped, with the settings it had.")
-        self.anew_button = _button("Begin anew", "Drop that run and start another with the settings above.")
-        self.curve = Curve(background)
+        self.resume_button = _button("Continue", "Continue the stopped run with its own settings.")
+        self.restart_button = _button("Start again", "Delete the stopped run; start a new one with the settings above.")
+        self.curve = LearningCurve(background)
         self.verdict = VerdictCard(background)
-        self.history = History()
+        self.history = ModelHistory()
         self._lay_out()
         self.show_running(False)
         self.say("")
         self.ask("")
 
     def ask(self, text: str) -> None:
-        """Ask what shall become of an unfinished run, in place of the button that starts one; "": nothing."""
+        """Ask whether to continue an unfinished run, and hide Fine-tune meanwhile; an empty text asks nothing."""
         super().ask(text)
         self.start_button.setVisible(not text)
 
     def show_running(self, running: bool) -> None:
-        """Switch between what starts a run and what stops it."""
+        """Enable Cancel during a run, and all other widgets otherwise."""
         super().show_running(running)
         for widget in (self.start_button, self.source, self.folder_button, self.base, self.options):
             widget.setEnabled(not running)
         self.cancel_button.setVisible(running)
 
     def show_verdict_in_view(self) -> None:
-        """Scroll to the verdict, which is below what is seen on a small screen."""
-        above = self.parentWidget()
-        while above is not None and not isinstance(above, QScrollArea):
-            above = above.parentWidget()
-        if above is not None:
-            above.ensureWidgetVisible(self.verdict, 0, 0)
+        """Scroll to the verdict, which a small screen does not show."""
+        parent = self.parentWidget()
+        while parent is not None and not isinstance(parent, QScrollArea):
+            parent = parent.parentWidget()
+        if parent is not None:
+            parent.ensureWidgetVisible(self.verdict, 0, 0)
 
     def _lay_out(self) -> None:
         source = QHBoxLayout()
@@ -77,8 +77,8 @@ class FineTuneForm(RunForm):
         choices.addRow(self.evidence)
         choices.addRow("Start from", self.base)
         answers = QHBoxLayout()
-        answers.addWidget(self.go_on_button)
-        answers.addWidget(self.anew_button)
+        answers.addWidget(self.resume_button)
+        answers.addWidget(self.restart_button)
         self.question_layout.addLayout(answers)
         running = QHBoxLayout()
         running.addWidget(self.progress, 2)
@@ -97,16 +97,16 @@ class FineTuneForm(RunForm):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    _narrow(button)
+    _let_shrink(button)
     return button
 
 
-def _narrow(button: QPushButton) -> None:
-    """As wide as its place: the dock must not grow wider with the words."""
+def _let_shrink(button: QPushButton) -> None:
+    """Let the button be narrower than its text, so that a long text does not widen the dock."""
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
 
 
-def _chooser() -> QComboBox:
+def _combo_box() -> QComboBox:
     box = QComboBox()
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)

@@ -1,4 +1,4 @@
-"""The models that were fine-tuned here, the newest first, with the way back from the one in use."""
+"""The table of fine-tuned models, newest first, with buttons to use a model or to go back to its base."""
 
 from typing import Any
 
@@ -8,16 +8,16 @@ from qtpy.QtWidgets import QHeaderView, QLabel, QPushButton, QTableWidget, QTabl
 from napari_skinseg.models.store import StoredModel
 
 _COLUMNS = ("Model", "Dice", "")
-_SHOWN = 4  # rows; more are scrolled to
+_SHOWN = 4  # rows; a scroll bar reaches more
 
 
-class History(QWidget):
-    """Hidden while there is nothing in it."""
+class ModelHistory(QWidget):
+    """Hidden while there is no fine-tuned model."""
 
-    wants_revert = Signal(str)
-    """The person wants the base of this model back."""
-    wants_use = Signal(str)
-    """The person wants this model."""
+    revert_requested = Signal(str)
+    """Revert was pressed; the value is the name of the model whose base shall be the default."""
+    use_requested = Signal(str)
+    """Use was pressed; the value is the name of the model that shall be the default."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -56,7 +56,7 @@ class History(QWidget):
             item.setToolTip(f"{cells[0]}\n{provenance.get('cases', '')}".rstrip())
             self.table.setItem(row, column, item)
         button = QPushButton("Revert" if in_use else "Use")
-        signal = self.wants_revert if in_use else self.wants_use
+        signal = self.revert_requested if in_use else self.use_requested
         button.setToolTip(f"Go back to {base}; {model.name} stays in this list." if in_use else f"Use {model.name}.")
         button.clicked.connect(lambda: signal.emit(model.name))
         self.table.setCellWidget(row, 2, button)
@@ -64,7 +64,7 @@ class History(QWidget):
 
 
 def _dice(model: StoredModel) -> str:
-    """Of base and model on photos that were held out; "–" is not measured."""
+    """Dice of the base and of the model on held-out photos; "–" means "not measured"."""
     metrics = {} if model.spec is None else model.spec.metrics
     figures = [metrics.get(name) for name in ("held-out Dice, base", "held-out Dice")]
     return " → ".join("–" if figure is None else f"{figure:.2f}" for figure in figures)

@@ -6,7 +6,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QToolButton, QVBoxLayout, QWidget
 
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.runs import free_name
+from napari_skinseg.finetuning.runs import suggest_name
 from napari_skinseg.plugin.forms import create_editors
 from napari_skinseg.plugin.session import preferred_device
 
@@ -56,7 +56,7 @@ class FineTuneFields(QWidget):
 
     def suggest_name(self, base: str) -> None:
         """Show the name that the new model gets if the field stays empty."""
-        self.editors["name"].native.setPlaceholderText(free_name(base))
+        self.editors["name"].native.setPlaceholderText(suggest_name(base))
 
     def _show_others(self, shown: bool) -> None:
         self.more.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)

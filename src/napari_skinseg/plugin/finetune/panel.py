@@ -1,4 +1,4 @@
-"""The Fine-tune tab: a model learns to draw as the person does, and is judged before it is trusted."""
+"""The Fine-tune tab: it starts runs, shows their verdict, and adopts or discards the new model."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import Event
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
-from napari_skinseg.finetuning.runs import discard, history, revert
+from napari_skinseg.finetuning.runs import discard, list_fine_tuned, revert
 from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome
@@ -22,11 +22,11 @@ from napari_skinseg.plugin.session import Session, preferred_model, report_failu
 from napari_skinseg.project.project import SUBFOLDER
 
 from .form import FineTuneForm
-from .worker import Clock, Outlook, Unfinished, adopt_and_tidy, look, project_in, run
+from .worker import RemainingTime, SourceState, Unfinished, adopt_and_discard, find_project, read_source, run
 
 
 class FineTunePanel(FineTuneForm):
-    """Starts runs in workers of its own, shows what they say, and changes the model only when told to."""
+    """Runs work in the workers of `Session.training`; the default model changes only when the user presses a button."""
 
     title = "Fine-tune"
 
@@ -34,33 +34,33 @@ class FineTunePanel(FineTuneForm):
         super().__init__(session.training)
         self._session, self._background = session, session.training
         self._run: Job | None = None
-        self._clock, self._is_unwanted = Clock(FineTuneOptions()), False
-        self._step: Event | None = None
-        self._outcome: FineTuneOutcome | None = None  # judged, and not decided yet
-        self._found: Evidence | None = None
+        self._remaining, self._discard_run = RemainingTime(FineTuneOptions()), False
+        self._last_event: Event | None = None
+        self._outcome: FineTuneOutcome | None = None  # of a complete run whose candidate waits for a decision
+        self._evidence: Evidence | None = None
         self._unfinished: Unfinished | None = None
         self._reviewed: Path | None = None
-        self._aloud = False
-        self._looker = LatestJob(self._background, "looking at the corrections", self._on_look)
-        # A dock that closes would leave a run behind that nobody sees any more.
+        self._notify_if_empty = False
+        self._source_reader = LatestJob(self._background, "reading the corrections", self._on_source_read)
+        # Closing the dock stops the run, because nothing would show it any more.
         self._door = Door(self, lambda: "", lambda: None, self._stop)
-        self._pause = QTimer(self, singleShot=True, interval=200)  # a progress bar repaints at once, each time
+        self._progress_timer = QTimer(self, singleShot=True, interval=200)  # each change repaints the progress bar
         self._connect()
         self.refresh_models()
 
-    # What a person does
+    # Actions of the user
 
     def use_folder(self, folder: Path) -> None:
-        """Learn from this project, or folder of photos with masks."""
-        self._add_source(project_in(folder), folder.name)
-        self._look(aloud=True)
+        """Choose this project, or this folder of photos with masks, as source."""
+        self._add_source(find_project(folder), folder.name)
+        self._read_source(notify_if_empty=True)
 
     def start(self) -> None:
-        """Fine-tune with all corrections so far; an unfinished run, or a candidate nobody wanted, is dropped."""
-        self._start(drop=self._to_drop())
+        """Fine-tune on all corrections so far; discard an unfinished run or an undecided candidate."""
+        self._start(drop=self._folder_to_drop())
 
-    def go_on(self) -> None:
-        """Take up an unfinished run."""
+    def resume(self) -> None:
+        """Continue an unfinished run."""
         unfinished = self._unfinished
         if unfinished is not None:
             self.base.setCurrentIndex(max(0, self.base.findData(unfinished.base)))
@@ -82,8 +82,8 @@ class FineTunePanel(FineTuneForm):
         except BadInput as error:
             self.say(report_failure(error, "Fine-tuning"), is_problem=True)
             return
-        self._clock, self._is_unwanted, self._step = Clock(options), False, None
-        self._decided()
+        self._remaining, self._discard_run, self._last_event = RemainingTime(options), False, None
+        self._forget_outcome()
         self.say("")
         self.ask("")
         self.curve.clear_points()
@@ -96,12 +96,12 @@ class FineTunePanel(FineTuneForm):
         )
 
     def cancel(self) -> None:
-        """Stop the run and drop it; no model changes."""
-        self._is_unwanted = True
+        """Stop and discard the run; no model is changed."""
+        self._discard_run = True
         self._stop()
 
     def adopt(self) -> None:
-        """Use the candidate from now on; one that is not better only after a second yes."""
+        """Make the candidate the default model; ask first if it is not better."""
         outcome = self._outcome
         if outcome is None or outcome.verdict is None:
             return
@@ -111,7 +111,7 @@ class FineTunePanel(FineTuneForm):
             answer = QMessageBox.question(
                 self,
                 "Adopt anyway?",
-                f"{verdict.sentence}\n\nUse the new model all the same? Revert brings the base back at any time.",
+                f"{verdict.sentence}\n\nUse the new model anyway? Revert makes the base the default again at any time.",
                 buttons.Yes | buttons.No,
                 buttons.No,
             )
@@ -119,108 +119,108 @@ class FineTunePanel(FineTuneForm):
                 return
 
         def adopted(model: StoredModel) -> None:
-            self._decided()
-            self._now_in_use(model.name, f"{model.name} is the model now, in all tabs.")
+            self._forget_outcome()
+            self._announce_model(model.name, f"{model.name} is now the model in all tabs.")
 
-        self._change("Adopting the new model", lambda: adopt_and_tidy(outcome), adopted)
+        self._change("Adopting the new model", lambda: adopt_and_discard(outcome), adopted)
 
     def keep_base(self) -> None:
-        """Drop the candidate."""
+        """Discard the candidate."""
         if self._outcome is None:
             return
         self._discard(self._outcome.folder)
-        self._decided()
-        self.say("The base is kept; the new model was dropped.")
+        self._forget_outcome()
+        self.say("The base is kept; the new model was deleted.")
 
     # Qt
 
     def showEvent(self, event: QShowEvent) -> None:
-        """See what there is to learn from by now."""
+        """Read the source again, because there may be new corrections."""
         super().showEvent(event)
         self._door.watch()
         if not event.spontaneous() and self._run is None:
-            self._take_reviewed()
+            self._add_reviewed_project()
             self.refresh_models()
             if self.source.currentData() is not None:
-                self._look(aloud=False)
+                self._read_source(notify_if_empty=False)
 
-    # What there is
+    # Models and sources
 
     def refresh_models(self, *_: str) -> None:
-        """List the models to start from, and those made here."""
-        tuned = {model.name: model for model in history()}
+        """List the models to start from, and the fine-tuned models."""
+        tuned = {model.name: model for model in list_fine_tuned()}
         usable = [model.name for model in store.list_models() if model.problem is None]
         in_use = store.default_name()
-        chosen = self.base.currentData() or _root(in_use, tuned, usable)
+        chosen = self.base.currentData() or _original_base(in_use, tuned, usable)
         self.base.blockSignals(True)
         self.base.clear()
         for name in usable:
-            self.base.addItem(f"{name} (go on from a fine-tuned one)" if name in tuned else name, name)
+            self.base.addItem(f"{name} (already fine-tuned)" if name in tuned else name, name)
         self.base.setCurrentIndex(usable.index(chosen) if chosen in usable else 0 if usable else -1)
         self.base.blockSignals(False)
         self._on_base()
         self.history.show_models(list(tuned.values()), in_use)
 
-    def _take_reviewed(self) -> None:
-        """Offer the project that is open in Review; a newly opened one is chosen."""
+    def _add_reviewed_project(self) -> None:
+        """Add the project that is open in Review to the sources; choose it if it was opened since the last call."""
         project = self._session.project
         if project is not None and project != self._reviewed:
             name = project.parent.name if project.name == SUBFOLDER else project.name
             self._add_source(project, f"{name} (in Review)")
         self._reviewed = project
 
-    def _add_source(self, path: Path, words: str) -> None:
+    def _add_source(self, path: Path, label: str) -> None:
         paths = [self.source.itemData(index) for index in range(self.source.count())]
         if path not in paths:
-            self.source.addItem(words, path)
+            self.source.addItem(label, path)
             self.source.setItemData(self.source.count() - 1, str(path), Qt.ItemDataRole.ToolTipRole)
             paths.append(path)
         self.source.setCurrentIndex(paths.index(path))
 
-    def _look(self, *, aloud: bool) -> None:
-        self._aloud, self._found, self._unfinished = aloud, None, None
+    def _read_source(self, *, notify_if_empty: bool) -> None:
+        self._notify_if_empty, self._evidence, self._unfinished = notify_if_empty, None, None
         source = self.source.currentData()
-        self.evidence.setText("Looking at your corrections…")
+        self.evidence.setText("Reading your corrections…")
         self.ask("")
-        self._looker.request(lambda report, cancel: look(source, cancel))
+        self._source_reader.request(lambda report, cancel: read_source(source, cancel))
 
-    def _on_look(self, outcome: Outcome) -> None:
+    def _on_source_read(self, outcome: Outcome) -> None:
         if outcome.error is not None:
-            # Who only looks in need not be told loudly that there is nothing yet.
-            is_quiet = isinstance(outcome.error, BadInput) and not self._aloud
-            self.evidence.setText(
-                str(outcome.error) if is_quiet else report_failure(outcome.error, "Looking at your corrections")
-            )
+            # Do not show a notification when the panel was only opened and there is no correction yet.
+            if isinstance(outcome.error, BadInput) and not self._notify_if_empty:
+                self.evidence.setText(str(outcome.error))
+            else:
+                self.evidence.setText(report_failure(outcome.error, "Reading your corrections"))
         elif outcome.state == "done" and self._run is None:
-            found: Outlook = outcome.result
-            self._found, self._unfinished = found.evidence, found.unfinished
-            self._show_found()
-            self._offer_again(found.undecided)
-            if found.unfinished is not None and self._outcome is None:
-                self.ask(f"Go on with the run of {found.unfinished.began}? It was not finished.")
+            state: SourceState = outcome.result
+            self._evidence, self._unfinished = state.evidence, state.unfinished
+            self._show_evidence()
+            self._show_undecided(state.undecided)
+            if state.unfinished is not None and self._outcome is None:
+                self.ask(f"Continue the run of {state.unfinished.started}? It was not finished.")
 
-    def _offer_again(self, left: FineTuneOutcome | None) -> None:
-        """Show the verdict on the last run of what is chosen now, perhaps from before napari was closed."""
+    def _show_undecided(self, outcome: FineTuneOutcome | None) -> None:
+        """Show the verdict of the last run on this source, which may be older than this session."""
         shown = self._outcome
-        if (None if shown is None else shown.folder) == (None if left is None else left.folder):
+        if (None if shown is None else shown.folder) == (None if outcome is None else outcome.folder):
             return
-        self._outcome = left
-        if left is None or left.verdict is None:
+        self._outcome = outcome
+        if outcome is None or outcome.verdict is None:
             self.verdict.clear()
             self.say("")
         else:
-            self.verdict.show_verdict(left.verdict)
-            self.say("This run is waiting for your decision: adopt the new model, or keep the base.")
+            self.verdict.show_verdict(outcome.verdict)
+            self.say("This run waits for your decision: adopt the new model, or keep the base.")
 
-    def _show_found(self, *_: int) -> None:
-        if self._found is None:
+    def _show_evidence(self, *_: int) -> None:
+        if self._evidence is None:
             return
         try:
             options = self.options.value()
         except BadInput:
-            options = FineTuneOptions()  # Start will say what is wrong with them
-        self.evidence.setText(self._found.describe(options))
-        self.evidence.setToolTip("\n".join(why for _, why in self._found.left_out[:20]))
+            options = FineTuneOptions()  # Start will report the wrong option
+        self.evidence.setText(self._evidence.describe(options))
+        self.evidence.setToolTip("\n".join(why for _, why in self._evidence.left_out[:20]))
 
     # A run
 
@@ -230,23 +230,23 @@ class FineTunePanel(FineTuneForm):
             self.say(event.message)
             show_info(event.message)
         elif event.stage != "validated":
-            self._step = event
-            if not self._pause.isActive():
-                self._pause.start()
+            self._last_event = event
+            if not self._progress_timer.isActive():
+                self._progress_timer.start()
 
-    def _show_step(self) -> None:
-        event = self._step
+    def _show_progress_of_run(self) -> None:
+        event = self._last_event
         if event is None or self._run is None:
             return
         if event.stage == "train":
-            left = self._clock.in_words(event.done, event.total)
+            left = self._remaining.describe(event.done, event.total)
             text = " · ".join(part for part in ("%p %", left) if part)
         else:
             text = _STAGES.get(event.stage, "%p %")
         self.show_progress(event.done, event.total, text)
 
     def _stop(self) -> None:
-        """Stop the run; it can be gone on with."""
+        """Stop the run; the same source can continue it later."""
         if self._run is not None:
             self._run.cancel()
             self.show_cancelling()
@@ -258,8 +258,8 @@ class FineTunePanel(FineTuneForm):
         if outcome.error is not None:
             self.say(report_failure(outcome.error, "Fine-tuning"), is_problem=True)
         elif result is None or result.cancelled or result.verdict is None or result.candidate is None:
-            self.say("Cancelled; the model you have stays as it is.")
-            if result is not None and self._is_unwanted:
+            self.say("Cancelled; no model was changed.")
+            if result is not None and self._discard_run:
                 self._discard(result.folder)
         else:
             self._outcome = result
@@ -268,20 +268,20 @@ class FineTunePanel(FineTuneForm):
             show_info(f"Fine-tuning is done. {result.verdict.sentence}")
 
     def _discard(self, folder: Path) -> None:
-        self._background.start("tidying up", lambda report, cancel: discard(folder), lambda outcome: None)
+        self._background.start("deleting a run", lambda report, cancel: discard(folder), lambda outcome: None)
 
-    def _to_drop(self) -> Path | None:
-        left = self._outcome or self._unfinished
-        return None if left is None else left.folder
+    def _folder_to_drop(self) -> Path | None:
+        run = self._outcome or self._unfinished
+        return None if run is None else run.folder
 
-    def _decided(self) -> None:
+    def _forget_outcome(self) -> None:
         self._outcome = self._unfinished = None
         self.verdict.clear()
 
     # Models
 
     def _change(self, what: str, work: Callable[[], StoredModel], then: Callable[[StoredModel], None]) -> None:
-        """Have something done to this computer's models."""
+        """Change the models of this computer in a worker, and call `then` with the result."""
         self.setEnabled(False)
 
         def on_end(outcome: Outcome) -> None:
@@ -297,7 +297,9 @@ class FineTunePanel(FineTuneForm):
         self._change(
             f"Going back from {name}",
             lambda: revert(name),
-            lambda base: self._now_in_use(base.name, f"{base.name} is the model again, in all tabs; {name} is kept."),
+            lambda base: self._announce_model(
+                base.name, f"{base.name} is again the model in all tabs; {name} is kept."
+            ),
         )
 
     def _use(self, name: str) -> None:
@@ -305,30 +307,31 @@ class FineTunePanel(FineTuneForm):
             store.set_default(name)
             return store.find(name)
 
-        self._change(f"Choosing {name}", work, lambda model: self._now_in_use(name, f"{name} is the model now."))
+        sentence = f"{name} is now the model in all tabs."
+        self._change(f"Choosing {name}", work, lambda model: self._announce_model(name, sentence))
 
-    def _now_in_use(self, name: str, words: str) -> None:
+    def _announce_model(self, name: str, sentence: str) -> None:
         self._session.models_changed.emit(name)
         if preferred_model() not in ("", name):
-            words += f" napari's preferences name {preferred_model()} to begin with the next time; clear that there."
-        self.say(words)
+            sentence += f" But napari's preferences choose {preferred_model()} for the next session; clear it there."
+        self.say(sentence)
 
-    # Wiring
+    # Connections
 
     def _connect(self) -> None:
-        self._pause.timeout.connect(self._show_step)
+        self._progress_timer.timeout.connect(self._show_progress_of_run)
         self.start_button.clicked.connect(self.start)
-        self.go_on_button.clicked.connect(self.go_on)
-        self.anew_button.clicked.connect(self.start)
+        self.resume_button.clicked.connect(self.resume)
+        self.restart_button.clicked.connect(self.start)
         self.cancel_button.clicked.connect(self.cancel)
         self.folder_button.clicked.connect(self._choose_folder)
-        self.source.activated.connect(lambda index: self._look(aloud=True))
+        self.source.activated.connect(lambda index: self._read_source(notify_if_empty=True))
         self.base.currentIndexChanged.connect(self._on_base)
-        self.options.editors["folds"].changed.connect(self._show_found)
+        self.options.editors["folds"].changed.connect(self._show_evidence)
         self.verdict.adopt_button.clicked.connect(self.adopt)
         self.verdict.keep_button.clicked.connect(self.keep_base)
-        self.history.wants_revert.connect(self._revert)
-        self.history.wants_use.connect(self._use)
+        self.history.revert_requested.connect(self._revert)
+        self.history.use_requested.connect(self._use)
         self._session.models_changed.connect(self.refresh_models)
 
     def _choose_folder(self) -> None:
@@ -342,14 +345,14 @@ class FineTunePanel(FineTuneForm):
 
 _STAGES = {
     "read": "Reading the photos…",
-    "judge": "Judging both models…",
-    "phantoms": "Checking that nothing was forgotten…",
-    "resumed": "Going on…",
+    "judge": "Segmenting with the base…",
+    "phantoms": "Segmenting generated photos…",
+    "resumed": "Continuing…",
 }
 
 
-def _root(name: str, tuned: dict[str, StoredModel], usable: list[str]) -> str:
-    """The model that `name` was once fine-tuned from: a new run starts there, with all corrections so far."""
+def _original_base(name: str, tuned: dict[str, StoredModel], usable: list[str]) -> str:
+    """The model that `name` was originally fine-tuned from: a new run starts there, with all corrections so far."""
     while name in tuned:
         spec = tuned[name].spec
         base = "" if spec is None else spec.provenance.get("base", "")

@@ -1,4 +1,4 @@
-"""The verdict on a candidate: a sentence, the figures of both models, and the two ways to go on."""
+"""The verdict on a candidate: a sentence, a table of both models, and the buttons Adopt and Keep base."""
 
 from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
@@ -6,18 +6,18 @@ from napari_skinseg.finetuning.verdict import ModelResult, Verdict
 from napari_skinseg.plugin.background import Background
 from napari_skinseg.plugin.forms import WrappingText
 
-from .comparison_strip import Strip
+from .comparison_strip import ComparisonStrip
 
-_BETTER, _NOT_BETTER = "#1b7a45", "#8a5a00"  # white text is legible on each
+_BETTER, _NOT_BETTER = "#1b7a45", "#8a5a00"  # white text is readable on both
 _CHOSEN = "QPushButton { background: #1b6ec2; color: white; font-weight: bold; padding: 6px; }"
 _OTHER = "QPushButton { padding: 6px; }"
 
 _ROWS = {
-    "Dice": "Overlap with your outlines, from 0 to 1; the mean of all photos.",
-    "95 % range": "Where that mean lies with 95 % certainty; narrower with more photos.",
-    "Worst photo": "Dice of the photo that each model draws worst.",
-    "Failures": "Photos drawn so far off (Jaccard below 0.65) that the outline is of no use.",
-    "Phantoms": "Dice on generated photos: a model that got worse there has forgotten what it knew.",
+    "Dice": "Overlap with your outlines, from 0 to 1; the mean of all held-out photos.",
+    "95 % range": "The range of this mean with 95 % certainty; narrower with more photos.",
+    "Worst photo": "Lowest Dice of each model.",
+    "Failures": "Photos with an outline so wrong (Jaccard below 0.65) that it is of no use.",
+    "Phantoms": "Dice on generated photos; a lower value means that the new model has forgotten other lesions.",
 }
 
 
@@ -28,21 +28,21 @@ class VerdictCard(QFrame):
         super().__init__()
         self.sentence = WrappingText()
         self.cells = {row: (QLabel(), QLabel()) for row in _ROWS}
-        self.strip = Strip(background)
+        self.strip = ComparisonStrip(background)
         self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep base")
         self._lay_out()
         self.hide()
 
     def show_verdict(self, verdict: Verdict) -> None:
-        """Show the figures of both models and recommend one."""
+        """Show the results of both models and recommend one."""
         colour = _BETTER if verdict.better else _NOT_BETTER
         self.sentence.setText(verdict.sentence)
         self.sentence.setStyleSheet(
             f"QLabel {{ background: {colour}; color: white; border-radius: 4px; padding: 6px; }}"
         )
         phantoms = (verdict.phantoms_base, verdict.phantoms_candidate)
-        for column, judged in enumerate((verdict.base, verdict.candidate)):
-            texts = (*_figures(judged, verdict.measured), _number(phantoms[column]))
+        for column, result in enumerate((verdict.base, verdict.candidate)):
+            texts = (*_cell_texts(result, verdict.measured), _format(phantoms[column]))
             for cells, text in zip(self.cells.values(), texts, strict=True):
                 cells[column].setText(text)
         self.adopt_button.setText("Adopt" if verdict.better else "Adopt anyway…")
@@ -52,13 +52,13 @@ class VerdictCard(QFrame):
         self.show()
 
     def clear(self) -> None:
-        """Say nothing."""
+        """Hide the verdict."""
         self.strip.clear_cases()
         self.hide()
 
     def _lay_out(self) -> None:
-        self.adopt_button.setToolTip("Use the new model from now on. The base stays; one press below goes back to it.")
-        self.keep_button.setToolTip("Go on as before and drop the new model. Your corrections stay.")
+        self.adopt_button.setToolTip("Use the new model from now on. The base is kept, and Revert brings it back.")
+        self.keep_button.setToolTip("Keep using the base and delete the new model. Your corrections are kept.")
         table = QGridLayout()
         table.setColumnStretch(2, 1)
         for column, name in enumerate(("<b>base</b>", "<b>new</b>"), start=1):
@@ -80,12 +80,12 @@ class VerdictCard(QFrame):
         layout.addLayout(buttons)
 
 
-def _figures(judged: ModelResult, measured: bool) -> tuple[str, str, str, str]:
+def _cell_texts(result: ModelResult, measured: bool) -> tuple[str, str, str, str]:
     if not measured:
         return "–", "–", "–", "–"
-    interval = "–" if judged.low is None or judged.high is None else f"{judged.low:.2f} to {judged.high:.2f}"
-    return _number(judged.dice), interval, _number(judged.worst), f"{judged.failures} of {judged.cases}"
+    interval = "–" if result.low is None or result.high is None else f"{result.low:.2f} to {result.high:.2f}"
+    return _format(result.dice), interval, _format(result.worst), f"{result.failures} of {result.cases}"
 
 
-def _number(value: float | None) -> str:
+def _format(value: float | None) -> str:
     return "–" if value is None else f"{value:.3f}"

@@ -1,4 +1,4 @@
-"""What the Fine-tune tab has done in a worker, and how long it will take; without any Qt."""
+"""The work that the Fine-tune tab does in a worker thread, and the estimate of its time; without Qt."""
 
 import gc
 import json
@@ -13,7 +13,7 @@ from napari_skinseg.events import CancelToken
 from napari_skinseg.finetuning.evidence import Evidence, collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
-from napari_skinseg.finetuning.runs import adopt, default_run_folder, discard, undecided
+from napari_skinseg.finetuning.runs import adopt, choose_run_folder, discard, find_undecided
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.session import Segmenters
@@ -23,21 +23,22 @@ from napari_skinseg.training.checkpoint import CHECKPOINT
 
 @dataclass(frozen=True)
 class Unfinished:
-    """A run that was killed: its folder, when it began in words, and what it was started with."""
+    """A stopped run: its folder, its start time for the user, its base and its options."""
 
     folder: Path
-    began: str
+    started: str
     base: str
     options: FineTuneOptions
 
 
 @dataclass(frozen=True)
-class Outlook:
-    """What there is to learn from, and what is left of the last run of it.
+class SourceState:
+    """The photos of a source, and its last run.
 
     Attributes:
-        unfinished: that run, if it was killed.
-        undecided: its outcome, if the person has neither adopted nor dropped the candidate.
+        evidence: the usable photos.
+        unfinished: the last run, if it was stopped.
+        undecided: the outcome of the last run, if its candidate is neither adopted nor discarded.
     """
 
     evidence: Evidence
@@ -45,18 +46,18 @@ class Outlook:
     undecided: FineTuneOutcome | None
 
 
-def project_in(folder: Path) -> Path:
-    """The project that the Review tab keeps for a folder of photos if there is one, else the folder itself."""
+def find_project(folder: Path) -> Path:
+    """Return the project that the Review tab made in a folder of photos, or the folder itself if there is none."""
     return folder / SUBFOLDER if Project.exists(folder / SUBFOLDER) else folder
 
 
-def look(source: Path, cancel: CancelToken) -> Outlook:
-    """See what `source` holds.
+def read_source(source: Path, cancel: CancelToken) -> SourceState:
+    """Collect the usable photos of `source`, and find its last run.
 
     Raises:
-        BadInput: nothing that can be learned from.
+        BadInput: there is no usable photo.
     """
-    return Outlook(collect(source, cancel=cancel), _unfinished(source), undecided(source))
+    return SourceState(collect(source, cancel=cancel), _unfinished(source), find_undecided(source))
 
 
 def run(
@@ -68,34 +69,34 @@ def run(
     report: Report,
     cancel: CancelToken,
 ) -> FineTuneOutcome:
-    """Fine-tune with what `source` holds by now; reports every `Event`.
+    """Fine-tune on the photos that `source` holds now.
 
     Args:
         source: project, or folder of photos with masks.
         base: name of a model.
         options: see `FineTuneOptions`.
-        drop: folder of an earlier run that the person does not want any more.
-        segmenters: the session's; another tab may be loading a model just now.
-        report: told every `Event`.
-        cancel: looked at before every batch.
+        drop: folder of an earlier run to discard first, or None.
+        segmenters: those of the session, because another tab may load a model at the same time.
+        report: receives every `Event`.
+        cancel: is read before each batch.
 
     Raises:
         BadInput: see `collect` and `fine_tune`.
-        Cancelled: before the training began.
+        Cancelled: `cancel` was set before the training started.
     """
     if drop is not None:
         discard(drop)
     evidence = collect(source, report, cancel)
     segmenters.import_monai()
-    with _few_full_collections():
-        return fine_tune(base, evidence, options, default_run_folder(source), report, cancel)
+    with _rare_garbage_collection():
+        return fine_tune(base, evidence, options, choose_run_folder(source), report, cancel)
 
 
-def adopt_and_tidy(outcome: FineTuneOutcome) -> StoredModel:
-    """Adopt the candidate; of the run only its log is kept.
+def adopt_and_discard(outcome: FineTuneOutcome) -> StoredModel:
+    """Adopt the candidate, and delete all files of the run except its logs.
 
     Raises:
-        BadInput: see `adopt`; then nothing is lost.
+        BadInput: see `runs.adopt`; no file is deleted.
     """
     assert outcome.candidate is not None
     model = adopt(outcome.candidate)
@@ -103,29 +104,29 @@ def adopt_and_tidy(outcome: FineTuneOutcome) -> StoredModel:
     return model
 
 
-class Clock:
-    """Estimates how long a run still takes, from the batches since it began, once one pass's worth of them is done."""
+class RemainingTime:
+    """Estimates the remaining time of a run from the time of the batches so far, after the batches of one pass."""
 
     def __init__(self, options: FineTuneOptions, now: Callable[[], float] = time.monotonic) -> None:
         self._parts, self._now = options.passes * (options.folds + 1), now
         self._first: tuple[float, int] | None = None
 
-    def in_words(self, done: int, total: int) -> str:
-        """Such as "about 4 min left"; empty while it cannot be said."""
+    def describe(self, done: int, total: int) -> str:
+        """Return a text such as "about 4 min left"; empty while there is no estimate."""
         if self._first is None:
-            self._first = self._now(), done  # a run that was taken up again does not begin at 0
-        began, first = self._first
+            self._first = self._now(), done  # a resumed run does not start at 0
+        start_time, first = self._first
         if done - first < max(3, total / self._parts):
             return ""
-        left = (self._now() - began) / (done - first) * (total - done)
+        left = (self._now() - start_time) / (done - first) * (total - done)
         return f"about {max(10, round(left, -1)):.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"
 
 
 @contextmanager
-def _few_full_collections() -> Iterator[None]:
-    """Let Python look for garbage among new objects only.
+def _rare_garbage_collection() -> Iterator[None]:
+    """Make full garbage collections rare.
 
-    A full search goes through the 600,000 objects of napari and torch, and the window waits for a third of a second.
+    A full collection visits the 600,000 objects of napari and torch and blocks the window for a third of a second.
     """
     usual = gc.get_threshold()
     gc.set_threshold(*usual[:2], 1000)
@@ -136,14 +137,14 @@ def _few_full_collections() -> Iterator[None]:
 
 
 def _unfinished(source: Path) -> Unfinished | None:
-    folder = default_run_folder(source)
+    folder = choose_run_folder(source)
     if not (folder / CHECKPOINT).exists():
         return None
     try:
         log = json.loads((folder / "log.json").read_text(encoding="utf-8"))
-        began = datetime.strptime(folder.name, "%Y-%m-%d-%H%M%S")
+        start = datetime.strptime(folder.name, "%Y-%m-%d-%H%M%S")
         options = FineTuneOptions(**log["options"])
-        today = began.date() == datetime.now().date()
-        return Unfinished(folder, f"{began:%H:%M}" if today else f"{began:%Y-%m-%d %H:%M}", log["base"], options)
+        today = start.date() == datetime.now().date()
+        return Unfinished(folder, f"{start:%H:%M}" if today else f"{start:%Y-%m-%d %H:%M}", log["base"], options)
     except (OSError, ValueError, KeyError, TypeError):
-        return None  # the next run in this folder finds out what can be used
+        return None  # the next run in this folder checks its files itself
