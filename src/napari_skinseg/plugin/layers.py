@@ -1,11 +1,15 @@
 """Photos in napari's Image layers: find them, read their pixels, know their scale, and place other layers on them."""
 
+import itertools
 import math
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.components import LayerList
 from napari.layers import Image, Layer
 from numpy.typing import NDArray
 
@@ -18,7 +22,7 @@ KEY = "napari_skinseg"
 
 Facts about a mask: where the mask comes from, with the keys that the command line records; "image_id", the unique id of
 the photo's Image layer in this napari session; "written", the provenance of each mask that the plugin wrote, by plane
-and checksum; "measured", the checksum of the mask whose measurements are in the features table.
+and checksum; "measured" and "saved", the checksums of the mask in the features table and of the mask in the last file.
 Facts about a photo whose scale was read off a ruler: "mm_per_px", "scale_line" and "scale_mm".
 """
 
@@ -141,6 +145,45 @@ def store_scale(layer: Image, mm_per_px: float | None, line: Line | None = None,
         facts |= {"scale_line": [list(map(float, end)) for end in line], "scale_mm": mm}
     others = {name: value for name, value in layer.metadata.items() if name != KEY}
     layer.metadata = {**others, KEY: facts} if facts else others
+
+
+def free_mask_path(photo: LayerPhoto) -> Path:
+    """Return a path for the mask of `photo`, beside the photo's file if it has one, that no file has yet."""
+    source = photo.layer.source.path
+    folder = Path(source).parent if source and Path(source).exists() else Path.home()
+    stem = re.sub(r'[\\/:*?"<>|]', "_", photo.name)
+    names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
+    paths = (folder / f"{name}_segmentation.png" for name in names)
+    return next(path for path in paths if not path.exists())
+
+
+def covering_photos(layers: LayerList, layer: Layer) -> list[Layer]:
+    """Return the visible photos above `layer` that hide a part of it."""
+    (top, left), (bottom, right) = layer.extent.world[:, -2:]
+    found = []
+    for other in layers[layers.index(layer) + 1 :]:
+        if is_photo(other) and other.visible:
+            (other_top, other_left), (other_bottom, other_right) = other.extent.world[:, -2:]
+            if max(top, other_top) < min(bottom, other_bottom) and max(left, other_left) < min(right, other_right):
+                found.append(other)
+    return found
+
+
+def bring_to_view(layers: LayerList, layer: Layer) -> list[str]:
+    """Show the photo in `layer`, and hide the photos that cover it, with their masks and probabilities.
+
+    Returns:
+        The names of the hidden photos.
+    """
+    covering = covering_photos(layers, layer)
+    for other in layers:
+        belongs_to = other.metadata.get(KEY, {}).get("probability_of", "").split(" ")[0]
+        if find_photo_layer(layers, other) in covering or belongs_to in [str(photo.unique_id) for photo in covering]:
+            other.visible = False
+    for other in layers:
+        if find_photo_layer(layers, other) is layer and not other.visible:
+            other.visible = True
+    return [photo.name for photo in covering]
 
 
 def placement(layer: Layer) -> dict[str, Any]:

@@ -31,7 +31,6 @@ class SkinSegWidget(QWidget):
             scroll.setMinimumWidth(panel.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
             self.tabs.addTab(scroll, panel.title)
         note = QLabel("Research tool, not a medical device.")
-        note.setEnabled(False)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
         layout.addWidget(self.tabs, 1)

@@ -1,5 +1,6 @@
 """The Segment tab does its job in a real viewer: real buttons, real workers, a real network."""
 
+import json
 import shutil
 import threading
 
@@ -7,9 +8,11 @@ import dask
 import numpy as np
 import pytest
 from dask import array, delayed
+from PIL import Image
 from qtpy.QtCore import Qt, QTimer
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox
 
+from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
 
 
@@ -150,6 +153,80 @@ def test_clean_up_switches_act_at_once(qtbot, viewer, panel, settled, spot):
     settled(panel)
     assert mask.data[:, 180:].any()
     assert mask.metadata["napari_skinseg"]["clean_up"]["keep"] == "all"
+
+
+def test_save_mask_writes_png_and_record_beside_the_photo(qtbot, viewer, panel, settled, tmp_path, monkeypatch):
+    Image.fromarray(viewer.layers["arm"].data).save(tmp_path / "leg.png")
+    viewer.open(tmp_path / "leg.png", plugin="napari")
+    suggested = []
+
+    def choose(parent, title, path, types):
+        suggested.append(path)
+        return path, types
+
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", choose)
+    press(qtbot, panel.save_button)
+    assert "no mask to save" in panel.message.text()
+    segment(qtbot, panel, settled)
+    mask = viewer.layers["leg_segmentation"]
+    paint(mask)
+    for name in ("leg_segmentation.png", "leg-2_segmentation.png"):
+        press(qtbot, panel.save_button)
+        settled(panel)
+        assert name in panel.message.text()
+        np.testing.assert_array_equal(read_mask(tmp_path / name), mask.data == 1)
+        record = json.loads((tmp_path / name).with_suffix(".json").read_text())["napari_skinseg"]
+        assert record["status"] == "corrected"
+        assert record["measurements"]["n_components"] == 2
+    assert suggested == [str(tmp_path / "leg_segmentation.png"), str(tmp_path / "leg-2_segmentation.png")]
+
+
+def test_a_failed_save_is_said_and_leaves_the_old_file(qtbot, viewer, panel, settled, tmp_path, monkeypatch):
+    segment(qtbot, panel, settled)
+    target = tmp_path / "missing" / "arm.png"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *arguments: (str(target), ""))
+    press(qtbot, panel.save_button)
+    settled(panel)
+    assert "could not be written" in panel.message.text()
+    assert not target.parent.exists()
+
+
+def test_a_covered_photo_comes_to_view_when_it_is_chosen(qtbot, viewer, panel, settled, spot):
+    segment(qtbot, panel, settled)
+    leg = viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg")
+    segment(qtbot, panel, settled)
+    arm, mask = viewer.layers["arm"], viewer.layers["arm_segmentation"]
+    viewer.layers.selection.active = arm
+    assert "leg covers this photo" in panel.card.figures.text()
+    panel.photo.native.activated.emit(0)
+    assert arm.visible
+    assert mask.visible
+    assert not leg.visible
+    assert not viewer.layers["leg_segmentation"].visible
+    assert "leg covered arm" in panel.message.text()
+    panel.photo.value = leg
+    press(qtbot, panel.segment_button)
+    settled(panel)
+    assert leg.visible
+    assert viewer.layers["leg_segmentation"].visible
+
+
+def test_photos_side_by_side_stay_visible(viewer, panel, settled, spot):
+    leg = viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg", translate=(0, 200))
+    panel.photo.value = viewer.layers["arm"]
+    panel.segment_selected()
+    settled(panel)
+    assert leg.visible
+
+
+def test_a_threshold_does_not_carry_over_to_the_next_photo(qtbot, viewer, panel, settled, spot):
+    segment(qtbot, panel, settled)
+    panel.options.threshold.setValue(0.9)
+    settled(panel)
+    viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg")
+    assert panel.options.threshold_value() == 0.5
+    panel.photo.value = viewer.layers["arm"]
+    assert panel.options.threshold_value() == 0.9
 
 
 def test_a_mask_changed_by_hand_is_replaced_only_after_a_yes(qtbot, viewer, panel, settled):

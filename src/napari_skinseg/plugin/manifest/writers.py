@@ -9,6 +9,7 @@ from typing import Any
 
 import napari
 import numpy as np
+from napari.layers import Image, Labels, Layer
 from numpy.typing import NDArray
 
 from napari_skinseg.errors import BadInput
@@ -16,17 +17,14 @@ from napari_skinseg.files import write_json
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.plugin.layers import KEY, photo_from_layer
-from napari_skinseg.plugin.mask_layers import LESION, mask_checksum
+from napari_skinseg.plugin.mask_layers import LESION, mask_checksum, update_facts
 
-_SESSION_FACTS = ("image_id", "written", "measured")
+_SESSION_FACTS = ("image_id", "written", "measured", "saved")
 """Facts that have a meaning only while napari runs."""
 
 
 def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write one Labels layer; every label except 0 is lesion. A path without ".png" gets this suffix.
-
-    The PNG is written first, so that no JSON record exists without its mask. Both are written to a temporary file and
-    then renamed, so that an existing file stays whole if writing fails.
 
     Returns:
         The path of the PNG.
@@ -39,14 +37,44 @@ def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[s
     if attributes.get("multiscale") or np.ndim(data) != 2:
         raise OSError(f"{name} is not the mask of one photo [height, width]; save one plane at a time.")
     mask = np.asarray(data) != 0
-    if Path(path).suffix.lower() != ".png":
-        path = f"{path}.png"
+    known = attributes.get("metadata", {}).get(KEY, {})
+    measurements = _table_row(mask, known, attributes.get("features"))
     try:
-        write_mask(path, mask)
-        write_json(sidecar_of(path), {KEY: _record(mask, attributes)})
+        path = write_mask_and_record(
+            path, mask, known, _measure_now(mask, known) if measurements is None else measurements
+        )
     except BadInput as error:
         raise OSError(str(error)) from error
+    for layer in _layers_of_photo(known):
+        if isinstance(layer, Labels):
+            update_facts(layer, saved=mask_checksum(mask))
     return [path]
+
+
+def write_mask_and_record(
+    path: str | Path, mask: NDArray[np.bool_], known: dict[str, Any], measurements: dict[str, Any]
+) -> str:
+    """Write a mask and its JSON record. Workers may call this.
+
+    The PNG is written first, so that no JSON record exists without its mask. Both are written to a temporary file and
+    then renamed, so that an existing file stays whole if writing fails.
+
+    Args:
+        path: a path without ".png" gets this suffix.
+        mask: bool `[H, W]`.
+        known: the facts in the layer's metadata, see `napari_skinseg.plugin.layers.KEY`.
+        measurements: of this mask, as plain JSON types.
+
+    Returns:
+        The path of the PNG.
+
+    Raises:
+        BadInput: the file cannot be written.
+    """
+    path = str(path) if Path(path).suffix.lower() == ".png" else f"{path}.png"
+    write_mask(path, mask)
+    write_json(sidecar_of(path), {KEY: _record(mask, known, measurements)})
+    return path
 
 
 def sidecar_of(path: str | Path) -> Path:
@@ -54,43 +82,43 @@ def sidecar_of(path: str | Path) -> Path:
     return Path(path).with_suffix(".json")
 
 
-def _record(mask: NDArray[np.bool_], attributes: dict[str, Any]) -> dict[str, Any]:
+def _record(mask: NDArray[np.bool_], known: dict[str, Any], measurements: dict[str, Any]) -> dict[str, Any]:
     """Return where the mask comes from, whether a user changed it, and its measurements."""
-    known = attributes.get("metadata", {}).get(KEY, {})
     facts = {name: value for name, value in known.items() if name not in _SESSION_FACTS}
     written = {key: value for plane in known.get("written", {}).values() for key, value in plane.items()}
-    checksum = mask_checksum(mask)
     if not written:
         return {"napari_skinseg": version("napari-skinseg"), "status": "drawn"}
-    provenance = written.get(str(checksum))
+    provenance = written.get(str(mask_checksum(mask)))
     if provenance is None:
         # The model's confidence says nothing about a mask that a user changed.
         facts |= {"confidence": None, "withheld": False} if "confidence" in facts else {}
-        return {**facts, "status": "corrected", "measurements": _measurements(mask, checksum, known, attributes)}
-    measurements = _measurements(mask, checksum, known, attributes) or provenance.get("measurements", {})
+        return {**facts, "status": "corrected", "measurements": measurements}
+    measurements = measurements or provenance.get("measurements", {})
     return {"status": "predicted", **facts, **provenance, "measurements": measurements}
 
 
-def _measurements(
-    mask: NDArray[np.bool_], checksum: int, known: dict[str, Any], attributes: dict[str, Any]
-) -> dict[str, Any]:
-    """Return the measurements of `mask` as plain JSON types, from the features table or measured now.
-
-    Empty if the mask belongs to no open photo.
-    """
-    features = attributes.get("features")
-    if known.get("measured") != checksum or features is None:
-        return _measure_now(mask, known)
+def _table_row(mask: NDArray[np.bool_], known: dict[str, Any], features: Any) -> dict[str, Any] | None:
+    """Return the measurements in the features table as plain JSON types; None if they are not those of `mask`."""
+    if features is None or known.get("measured") != mask_checksum(mask):
+        return None
     rows = features.to_dict("records")
     values: dict[str, Any] = next((row for row in rows if row.pop("index", None) == LESION), {})
     return {name: None if value != value else value for name, value in values.items()}  # only NaN differs from itself
 
 
 def _measure_now(mask: NDArray[np.bool_], known: dict[str, Any]) -> dict[str, Any]:
-    """Measure `mask` on its photo in the viewer; napari gives a writer neither the photo nor the viewer."""
-    viewer = napari.current_viewer()
-    for layer in () if viewer is None else viewer.layers:
-        if str(layer.unique_id) == known.get("image_id"):
-            photo = photo_from_layer(layer, viewer.dims.point)
+    """Measure `mask` on its photo; empty if the photo is not open."""
+    for layer in _layers_of_photo(known):
+        if isinstance(layer, Image):
+            photo = photo_from_layer(layer, napari.current_viewer().dims.point)
             return dict(measure(photo.read(), mask, photo.mm_per_px))
     return {}
+
+
+def _layers_of_photo(known: dict[str, Any]) -> list[Layer]:
+    """Return the layers of the photo and of its mask; napari gives a writer neither the layers nor the viewer."""
+    viewer, image_id = napari.current_viewer(), known.get("image_id")
+    if viewer is None or image_id is None:
+        return []
+    ids = [(layer, str(layer.unique_id), layer.metadata.get(KEY, {}).get("image_id")) for layer in viewer.layers]
+    return [layer for layer, own_id, photo_id in ids if image_id in (own_id, photo_id)]

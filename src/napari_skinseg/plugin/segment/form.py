@@ -39,6 +39,7 @@ class SegmentForm(RunForm):
         self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
         self.all_button = _button("Segment all open images", "Outline the lesion in every open photo.")
+        self.save_button = _button("Save mask…", "Save the mask of the chosen photo as a PNG file.")
         self.card = ResultCard()
         self.refine = refine
         self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer restores your changes.")
@@ -76,7 +77,15 @@ class SegmentForm(RunForm):
         layout.addWidget(self.options)
         layout.addLayout(extras)
         layout.addLayout(buttons)
-        for widget in (self.all_button, self.progress, self.message, self.question, self.card, self.refine):
+        for widget in (
+            self.all_button,
+            self.refine,
+            self.save_button,
+            self.card,
+            self.progress,
+            self.message,
+            self.question,
+        ):
             layout.addWidget(widget)
         layout.addStretch(1)
 

@@ -1,6 +1,7 @@
 """The Segment tab: outlines the lesion in photos that are open in the viewer."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,15 +9,26 @@ from napari.layers import Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.events import Event
+from napari_skinseg.events import CancelToken, Event
+from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models import store
-from napari_skinseg.plugin.background import Job, LatestJob, Outcome
+from napari_skinseg.plugin.background import Job, LatestJob, Outcome, Report
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import Bindings, chosen
-from napari_skinseg.plugin.layers import LayerPhoto, find_photo_layer, is_photo, photo_from_layer
+from napari_skinseg.plugin.layers import (
+    KEY,
+    LayerPhoto,
+    bring_to_view,
+    covering_photos,
+    find_photo_layer,
+    free_mask_path,
+    is_photo,
+    photo_from_layer,
+)
+from napari_skinseg.plugin.manifest.writers import write_mask_and_record
 from napari_skinseg.plugin.mask_layers import (
     LESION,
     MaskEdit,
@@ -27,6 +39,7 @@ from napari_skinseg.plugin.mask_layers import (
     show_as_outline,
     show_mask,
     show_probability,
+    update_facts,
     written_provenance,
 )
 from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, report_failure
@@ -34,7 +47,7 @@ from napari_skinseg.segmentation.confidence import MaskDecision, describe_confid
 
 from .form import SegmentForm
 from .mask_monitor import MaskMonitor
-from .worker import Failure, Result, ResultStore, apply_options, segment_photos
+from .worker import Failure, Result, ResultStore, change_options, segment_photos
 
 
 class SegmentPanel(SegmentForm):
@@ -54,6 +67,7 @@ class SegmentPanel(SegmentForm):
         # Masks that the user allowed to replace: checksums by the key of the photo.
         self._replaceable: dict[str, int] = {}
         self._last_edit: MaskEdit | None = None
+        self._last_photo = ""  # the key of the chosen photo
         self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
         self._monitor = MaskMonitor(session, self, self._show_card)
         self._pause = QTimer(self, singleShot=True, interval=40)
@@ -70,6 +84,7 @@ class SegmentPanel(SegmentForm):
         except BadInput as error:
             self._fail(error, "Segmenting")
         else:
+            self._bring_to_view(photo)
             self._start([photo], [])
 
     def segment_all(self) -> None:
@@ -92,6 +107,17 @@ class SegmentPanel(SegmentForm):
         if self._run is not None:
             self._run.cancel()
             self.show_cancelling()
+
+    def save_mask(self) -> None:
+        """Let the user choose a file, and save the mask of the chosen photo there."""
+        photo = self._selected_or_none()
+        mask = None if photo is None else find_mask(self._viewer.layers, photo)
+        if photo is None or mask is None:
+            self.say("There is no mask to save; choose a photo and press Segment first.", is_problem=True)
+            return
+        path, _ = QFileDialog.getSaveFileName(self, "Save mask", str(free_mask_path(photo)), "PNG (*.png)")
+        if path:
+            self._save(photo, mask, Path(path))
 
     def apply_options(self) -> None:
         """Apply the threshold and the clean-up to the mask of the chosen photo, without the network.
@@ -165,6 +191,27 @@ class SegmentPanel(SegmentForm):
         if not event.spontaneous():
             self.refine.switch(False)
             self._keys.release()
+
+    # Saving
+
+    def _save(self, photo: LayerPhoto, mask: Labels, path: Path) -> Job:
+        """Save the mask of `photo` in a worker."""
+        lesion, checksum = mask.data[photo.plane] != 0, layer_checksum(mask, photo)
+        known, mm_per_px = dict(mask.metadata[KEY]), photo.mm_per_px
+        measured = self._monitor.measurements(mask, photo)
+
+        def work(report: Report, cancel: CancelToken) -> str:
+            values = measured or measure(photo.read(), lesion, mm_per_px)
+            return write_mask_and_record(path, lesion, known, values)
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self._fail(outcome.error, f"Saving {mask.name}")
+            elif outcome.state == "done":
+                update_facts(mask, saved=checksum)
+                self.say(f"{mask.name} is saved as {outcome.result}.")
+
+        return self._session.background.start(f"saving {mask.name}", work, on_end)
 
     # A run
 
@@ -258,7 +305,7 @@ class SegmentPanel(SegmentForm):
 
     def _apply(self, result: Result, *, always_outline: bool) -> None:
         threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
-        self._options_job.request(lambda report, cancel: apply_options(result, threshold, clean_up, always_outline))
+        self._options_job.request(lambda report, cancel: change_options(result, threshold, clean_up, always_outline))
 
     def _on_options_applied(self, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -281,7 +328,14 @@ class SegmentPanel(SegmentForm):
         if mask is None:
             blank = np.zeros(photo.shape, dtype=bool)
             mask, _ = show_mask(self._viewer.layers, photo, blank, {"photo": photo.name})
+        self._bring_to_view(photo)
         return photo, mask
+
+    def _bring_to_view(self, photo: LayerPhoto) -> None:
+        """Show the photo and its mask if another photo covers them."""
+        hidden = bring_to_view(self._viewer.layers, photo.layer)
+        if hidden:
+            self.say(f"{', '.join(hidden)} covered {photo.name} and is now hidden; the eye in the layer list shows it.")
 
     def _is_refined(self, photo: LayerPhoto | None) -> bool:
         return photo is not None and self.refine.photo is not None and self.refine.photo.key == photo.key
@@ -312,6 +366,11 @@ class SegmentPanel(SegmentForm):
         measurements = self._monitor.measurements(mask, photo)
         if measurements is not None:
             self.card.show_figures(measurements)
+        covering = covering_photos(self._viewer.layers, photo.layer)
+        if covering:
+            self.card.add_note(f"{covering[-1].name} covers this photo; choose the photo again to bring it to view.")
+        elif not photo.layer.visible or not mask.visible:
+            self.card.add_note("The photo or its mask is hidden; the eye in the layer list shows it.")
 
     def _show_confidence(self, photo: LayerPhoto, provenance: dict[str, Any], lesion: NDArray[np.bool_]) -> None:
         result, threshold = self._results.get(photo), provenance["threshold"]
@@ -371,6 +430,7 @@ class SegmentPanel(SegmentForm):
     def _connect(self) -> None:
         self.segment_button.clicked.connect(self.segment_selected)
         self.all_button.clicked.connect(self.segment_all)
+        self.save_button.clicked.connect(self.save_mask)
         self.cancel_button.clicked.connect(self.cancel)
         self.replace_button.clicked.connect(self.replace_changes)
         self.card.uncertain_button.clicked.connect(self.show_uncertain_outline)
@@ -379,6 +439,7 @@ class SegmentPanel(SegmentForm):
         self.options.changed.connect(self._pause.start)
         self._pause.timeout.connect(self.apply_options)
         self.photo.changed.connect(self._on_photo)
+        self.photo.native.activated.connect(self._on_chosen)
         events = self._viewer.layers.events
         for change in (events.inserted, events.removed, events.reordered, events.renamed):
             change.connect(self._on_layers)
@@ -404,10 +465,22 @@ class SegmentPanel(SegmentForm):
         if photo is not None and photo in self.photo.choices:
             self.photo.value = photo
 
+    def _on_chosen(self) -> None:
+        """Bring the photo to view that the user chose in the list."""
+        photo = self._selected_or_none()
+        if photo is not None:
+            self._bring_to_view(photo)
+            self._show_card()
+
     def _on_photo(self) -> None:
         self.ask("")
         photo = self._selected_or_none()
         mask = None if photo is None else find_mask(self._viewer.layers, photo)
+        if photo is not None and photo.key != self._last_photo:
+            # The slider shows how this photo's mask was made; a threshold chosen for another photo does not carry over.
+            self._last_photo = photo.key
+            provenance = {} if mask is None else written_provenance(mask, photo) or mask.metadata[KEY]
+            self.options.show_threshold(provenance.get("threshold"))
         if mask is not None:
             self._monitor.refresh(mask)
         self._show_card()

@@ -73,6 +73,10 @@ class ResultCard(QFrame):
         lines.append(notes and f"{notes[0].upper()}{notes[1:]}.")
         self._set_figures("\n".join(line for line in lines if line))
 
+    def add_note(self, note: str) -> None:
+        """Add a sentence below the measurements."""
+        self._set_figures("\n".join(text for text in (self.figures.text(), note) if text))
+
     def _set_figures(self, text: str) -> None:
         self.figures.setText(text)
         self.figures.setVisible(bool(text))  # an empty label takes space, too

@@ -85,7 +85,7 @@ def segment_photos(
     return segmenter.device_line
 
 
-def apply_options(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
+def change_options(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
     """Return the result that other options give, from the kept probability."""
     options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
     found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline)
