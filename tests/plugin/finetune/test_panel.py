@@ -284,7 +284,7 @@ def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
 def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
     call = learning._run._call
     widget.session.close()
-    assert call.left.is_set()
+    assert call.ended.is_set()
 
 
 def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, models_here):
