@@ -1,4 +1,4 @@
-"""What leaves a project can be read by those it is meant for: ISIC tools, COCO tools, spreadsheets, and `train`."""
+"""Tests of the export: other tools (ISIC, COCO, spreadsheets, `train`) can read its files."""
 
 import csv
 import json
@@ -46,7 +46,7 @@ def rows_of(table: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_masks_come_out_in_isic_naming_with_their_pixels(project, tmp_path):
+def test_exported_masks_have_isic_names_and_equal_pixels(project, tmp_path):
     outcome = export_project(project, tmp_path / "out")
     assert outcome.failed == ()
     assert sorted(path.name for path in (tmp_path / "out" / "masks").iterdir()) == [
@@ -56,13 +56,13 @@ def test_masks_come_out_in_isic_naming_with_their_pixels(project, tmp_path):
     assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {"a_overlay.png", "b_overlay.png"}
 
 
-def test_photos_of_one_name_keep_apart_by_their_id(project, tmp_path):
+def test_photos_with_equal_names_are_exported_under_their_ids(project, tmp_path):
     out = export_project(project, tmp_path / "out", ExportOptions(statuses=("accepted", "predicted"))).folder
     ids = [photo.id for photo in project.photos("accepted", "predicted")]
     assert {path.name for path in (out / "masks").iterdir()} == {f"{photo}_segmentation.png" for photo in ids}
 
 
-def test_the_table_has_a_row_per_photo_and_every_measure(project, tmp_path):
+def test_the_table_has_a_row_per_photo_and_all_measurements(project, tmp_path):
     outcome = export_project(project, tmp_path / "out")
     rows = rows_of(outcome.table)
     assert [row["status"] for row in rows] == ["accepted", "corrected", "predicted"]
@@ -72,11 +72,11 @@ def test_the_table_has_a_row_per_photo_and_every_measure(project, tmp_path):
     assert float(corrected["correction_dice"]) < 1
     assert (corrected["changed"], corrected["reader"], corrected["seconds"]) == ("true", "Ada", "9")
     assert int(accepted["area_px"]) == mask_of(project, "north/a.png").sum()
-    assert predicted["area_px"] == predicted["mask"] == "", "what nobody reviewed is listed and not measured"
+    assert predicted["area_px"] == predicted["mask"] == "", "a photo without a review is listed and not measured"
     assert accepted["area_mm2"] == "", "millimetres are never guessed"
 
 
-def test_millimetres_come_from_the_photos_own_scale(project, tmp_path):
+def test_lengths_in_mm_use_the_scale_of_the_photo(project, tmp_path):
     photo = project.photos("accepted")[0]
     project.set_scale(photo.id, ((0, 0), (0, 100)), 10)
     row = rows_of(export_project(project, tmp_path / "out").table)[0]
@@ -96,7 +96,7 @@ from_pycocotools = pytest.mark.filterwarnings("ignore:__array__ implementation d
 
 
 @from_pycocotools
-def test_coco_files_are_read_by_pycocotools_and_give_the_masks_back(project, tmp_path, capsys):
+def test_pycocotools_reads_the_coco_files_and_restores_the_masks(project, tmp_path, capsys):
     out = export_project(project, tmp_path / "out").folder
     for kind, least in (("rle", 1.0), ("polygons", 0.985)):
         data = COCO(str(out / f"coco_{kind}.json"))
@@ -132,7 +132,7 @@ def test_coco_keeps_holes_pieces_and_lesions_at_the_frame():
 
 
 @pytest.mark.parametrize("images", ["copy", "link"])
-def test_the_training_folder_is_read_as_cases_and_the_photos_stay_as_they_are(project, tmp_path, photos, images):
+def test_find_cases_reads_the_training_folder_and_photos_are_unchanged(project, tmp_path, photos, images):
     (tmp_path / "photos" / "metadata.csv").write_text("image_id,lesion_id,dx\nb,L7,nv\n")
     with Project.open(tmp_path / "second", create=True) as second:
         second.scan(tmp_path / "photos")
@@ -153,13 +153,13 @@ def test_the_training_folder_is_read_as_cases_and_the_photos_stay_as_they_are(pr
     assert linked == {images == "link"}
 
 
-def test_an_export_among_the_photos_is_not_taken_for_photos(project, tmp_path):
+def test_a_scan_ignores_an_export_inside_the_photo_folder(project, tmp_path):
     export_project(project, tmp_path / "photos" / "export")
     outcome = project.scan(tmp_path / "photos")
     assert (len(outcome.known), outcome.added) == (3, ())
 
 
-def test_exporting_again_replaces_and_removes_what_no_longer_belongs(project, tmp_path):
+def test_a_second_export_replaces_files_and_removes_obsolete_ones(project, tmp_path):
     out = export_project(project, tmp_path / "out").folder
     photo = next(photo for photo in project.photos() if photo.name == "b.png")
     project.decide(photo.id, "issue", "ink in the way")
@@ -169,7 +169,7 @@ def test_exporting_again_replaces_and_removes_what_no_longer_belongs(project, tm
     assert [row["note"] for row in rows_of(out / "cases.csv")] == ["", "ink in the way", ""]
 
 
-def test_a_folder_with_other_files_is_refused_and_left_alone(project, tmp_path):
+def test_export_refuses_a_folder_with_other_files_and_does_not_change_it(project, tmp_path):
     before = {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.png")}
     with pytest.raises(BadInput, match="other files"):
         export_project(project, tmp_path / "photos")
@@ -178,7 +178,7 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(project, tmp_path):
     assert {path: path.read_bytes() for path in (tmp_path / "photos").rglob("*.*")} == before
 
 
-def test_a_photo_that_is_gone_is_named_and_its_mask_still_exported(project, tmp_path):
+def test_export_reports_a_missing_photo_and_still_exports_its_mask(project, tmp_path):
     photo = project.photos("corrected")[0]
     photo.path.unlink()
     outcome = export_project(project, tmp_path / "out")
@@ -186,10 +186,10 @@ def test_a_photo_that_is_gone_is_named_and_its_mask_still_exported(project, tmp_
     assert "is missing" in outcome.failed[0][1]
     assert len(outcome.done) == 2
     assert (outcome.folder / "masks" / "b_segmentation.png").exists()
-    assert [case.id for case in find_cases(outcome.training)] == ["a"], "training has whole pairs only"
+    assert [case.id for case in find_cases(outcome.training)] == ["a"], "the training folder holds complete pairs only"
 
 
-def test_a_cancelled_export_leaves_the_earlier_table(project, tmp_path):
+def test_a_cancelled_export_keeps_the_earlier_table(project, tmp_path):
     out = export_project(project, tmp_path / "out").folder
     table = (out / "cases.csv").read_bytes()
     project.decide(project.photos("corrected")[0].id, "accepted")
@@ -200,12 +200,12 @@ def test_a_cancelled_export_leaves_the_earlier_table(project, tmp_path):
     assert (out / "cases.csv").read_bytes() == table
 
 
-def test_the_blind_sample_tells_how_much_seeing_the_model_matters(tmp_path, photos):
+def test_the_export_compares_the_blind_sample_with_the_other_photos(tmp_path, photos):
     with Project.open(tmp_path / "review", create=True) as project:
         project.scan(tmp_path / "photos")
         project.set_blind_sample(0.5, seed=1)
         ids = {photo.id: photo.blind for photo in project.photos()}
-        assert set(ids.values()) == {True, False}, "the seed draws some and not all"
+        assert set(ids.values()) == {True, False}, "the seed chooses some photos and not all"
         for path, truth in photos.items():
             photo = project.find(path)
             project.set_prediction(photo.id, truth, model="unet", confidence=0.9)
@@ -221,7 +221,7 @@ def test_the_blind_sample_tells_how_much_seeing_the_model_matters(tmp_path, phot
     )
 
 
-def test_nothing_to_export_is_said_before_anything_is_written(tmp_path, photos):
+def test_an_export_without_masks_is_refused_before_it_writes_files(tmp_path, photos):
     with Project.open(tmp_path / "review", create=True) as project:
         project.scan(tmp_path / "photos")
         with pytest.raises(BadInput, match="review some photos first"):
@@ -229,6 +229,6 @@ def test_nothing_to_export_is_said_before_anything_is_written(tmp_path, photos):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_project_is_exported_while_someone_reviews_it(project, tmp_path):
+def test_a_project_can_be_exported_during_a_review(project, tmp_path):
     with Project.open(project.folder, read_only=True) as view:
         assert len(export_project(view, tmp_path / "out").done) == 2

@@ -1,4 +1,4 @@
-"""What goes wrong under a project: disk, index, another person, another version. Work stays, sentences say why."""
+"""Tests of faults: kills, a damaged index, a full disk, other sessions and versions. No mask is lost."""
 
 import json
 import os
@@ -34,10 +34,10 @@ def first(project: Project) -> str:
     return project.photos()[0].id
 
 
-# What a kill leaves
+# After a kill
 
 
-def test_a_mask_whose_row_was_not_written_is_taken_up(closed, draw):
+def test_repair_takes_over_a_mask_whose_row_was_not_written(closed, draw):
     with Project.open(closed) as project:
         photo = first(project)
         project._files.save(photo, draw(14), keep_previous=True)
@@ -50,7 +50,7 @@ def test_a_mask_whose_row_was_not_written_is_taken_up(closed, draw):
         assert project.repairs == ()
 
 
-def test_an_acceptance_that_was_not_finished_is_made_again_by_the_person(closed, draw):
+def test_repair_removes_the_mask_of_an_unfinished_acceptance(closed, draw):
     with Project.open(closed) as project:
         photo = project.photos()[1].id
         project.set_prediction(photo, draw(9), model="unet")
@@ -61,7 +61,7 @@ def test_an_acceptance_that_was_not_finished_is_made_again_by_the_person(closed,
         assert not project.photo(photo).mask_path.exists()
 
 
-def test_a_mask_that_is_gone_comes_back_from_the_version_before_or_from_the_model(closed, draw):
+def test_repair_restores_a_missing_mask_from_the_previous_or_the_models_mask(closed, draw):
     with Project.open(closed) as project:
         drawn, accepted, lost = (photo.id for photo in project.photos()[:3])
         project.accept(drawn)
@@ -80,7 +80,7 @@ def test_a_mask_that_is_gone_comes_back_from_the_version_before_or_from_the_mode
         assert any("draw it again" in sentence and lost in sentence for sentence in project.repairs)
 
 
-def test_a_torn_mask_is_moved_aside_and_the_version_before_put_back(closed, draw):
+def test_repair_moves_a_damaged_mask_and_restores_the_previous_one(closed, draw):
     with Project.open(closed) as project:
         photo = first(project)
         project.accept(photo)
@@ -93,7 +93,7 @@ def test_a_torn_mask_is_moved_aside_and_the_version_before_put_back(closed, draw
         assert np.array_equal(project.mask(photo), draw(10))
 
 
-def test_stray_files_are_removed_and_a_strangers_kept(closed, draw):
+def test_repair_removes_our_temporary_files_and_keeps_all_others(closed, draw):
     for name in (".a-1_segmentation-k3jd_9xa.png", "predicted/.b_segmentation-abcdefgh.png"):
         (closed / "masks" / name).touch()
     (closed / ".skinseg-project.backup-abcdefgh.sqlite").touch()
@@ -111,7 +111,7 @@ def test_stray_files_are_removed_and_a_strangers_kept(closed, draw):
     }
 
 
-def test_a_mask_without_a_row_is_taken_up_when_its_photo_is_scanned(closed, album, draw):
+def test_a_scan_adopts_a_mask_file_that_has_no_row(closed, album, draw):
     with Project.open(closed) as project:
         photo = first(project)
     for name in (STORE, BACKUP):
@@ -122,7 +122,7 @@ def test_a_mask_without_a_row_is_taken_up_when_its_photo_is_scanned(closed, albu
         assert np.array_equal(project.mask(photo), draw(10))
 
 
-def test_a_prediction_that_is_gone_is_made_again(closed, draw):
+def test_a_missing_prediction_can_be_predicted_again(closed, draw):
     with Project.open(closed) as project:
         corrected, predicted = (photo.id for photo in project.photos()[:2])
         project.set_prediction(predicted, draw(9), model="unet")
@@ -138,7 +138,7 @@ def test_a_prediction_that_is_gone_is_made_again(closed, draw):
 
 
 @pytest.mark.parametrize("how", ["overwritten", "cut", "emptied", "gone"])
-def test_a_corrupt_index_is_refused_and_its_backup_brings_everything_back(closed, draw, how):
+def test_a_damaged_index_is_refused_and_its_backup_restores_all_work(closed, draw, how):
     store = closed / STORE
     content = store.read_bytes()
     damaged = {
@@ -154,7 +154,7 @@ def test_a_corrupt_index_is_refused_and_its_backup_brings_everything_back(closed
     with pytest.raises(ProjectDamaged, match="restore the backup") as refused:
         Project.open(closed)
     assert refused.value.backup == closed / BACKUP
-    assert (store.read_bytes() if store.exists() else None) == damaged, "it is not made worse"
+    assert (store.read_bytes() if store.exists() else None) == damaged, "the damaged file is unchanged"
     assert not (closed / LOCK).exists()
     kept = restore_backup(closed)
     assert (kept.read_bytes() if kept.exists() else None) == damaged
@@ -164,7 +164,7 @@ def test_a_corrupt_index_is_refused_and_its_backup_brings_everything_back(closed
         assert np.array_equal(project.mask(first(project)), draw(10))
 
 
-def test_work_done_after_the_backup_survives_a_corrupt_index(closed, draw):
+def test_work_after_the_backup_survives_a_damaged_index(closed, draw):
     with Project.open(closed) as project:
         backup = (closed / BACKUP).read_bytes()
         other = project.photos()[1].id
@@ -177,7 +177,7 @@ def test_work_done_after_the_backup_survives_a_corrupt_index(closed, draw):
         assert np.array_equal(project.mask(other), draw(13))
 
 
-def test_without_a_good_backup_nothing_is_restored(closed):
+def test_without_an_intact_backup_nothing_is_restored(closed):
     for name in (STORE, BACKUP):
         (closed / name).write_bytes(b"nonsense" * 100)
     with pytest.raises(ProjectDamaged, match="no backup"):
@@ -187,7 +187,7 @@ def test_without_a_good_backup_nothing_is_restored(closed):
     assert (closed / STORE).read_bytes() == b"nonsense" * 100
 
 
-def test_a_project_of_a_newer_version_is_refused_and_left_untouched(closed):
+def test_a_project_of_a_newer_version_is_refused_and_unchanged(closed):
     with sqlite3.connect(closed / STORE) as direct:
         direct.execute("PRAGMA journal_mode = DELETE")
         direct.execute("PRAGMA user_version = 99")
@@ -208,7 +208,7 @@ def test_another_programs_database_is_refused(tmp_path):
         Project.open(tmp_path, create=True)
 
 
-def test_an_index_that_another_program_holds_is_named_and_nothing_is_lost(closed, draw, monkeypatch):
+def test_a_locked_index_is_reported_and_saving_again_works(closed, draw, monkeypatch):
     monkeypatch.setattr("napari_skinseg.project.store._TIMEOUT", 0.1)
     with Project.open(closed) as project:
         photo = project.photos()[1].id
@@ -218,10 +218,10 @@ def test_an_index_that_another_program_holds_is_named_and_nothing_is_lost(closed
             project.save_mask(photo, draw(11))
         holder.execute("ROLLBACK")
         holder.close()
-        assert project.save_mask(photo, draw(11)).status == "corrected", "the same call again goes through"
+        assert project.save_mask(photo, draw(11)).status == "corrected", "the same call works now"
 
 
-def test_no_project_is_made_by_a_mistyped_name(tmp_path):
+def test_a_wrong_folder_name_makes_no_project(tmp_path):
     with pytest.raises(BadInput, match="holds no project"):
         Project.open(tmp_path / "nothing")
     assert not (tmp_path / "nothing").exists()
@@ -230,10 +230,10 @@ def test_no_project_is_made_by_a_mistyped_name(tmp_path):
         Project.open(tmp_path / "file", create=True)
 
 
-# Another person
+# Another session
 
 
-def test_a_second_opening_is_told_who_has_the_project(project):
+def test_a_second_opening_is_refused_and_names_the_owner(project):
     with pytest.raises(ProjectInUse, match=r"Ada has it on .* since") as refused:
         Project.open(project.folder, reader="Eve")
     assert refused.value.owner is not None
@@ -243,7 +243,7 @@ def test_a_second_opening_is_told_who_has_the_project(project):
         assert again.repairs == ()
 
 
-def test_the_lock_of_a_process_that_died_is_taken_over_with_a_sentence(closed):
+def test_the_lock_of_a_dead_process_is_taken_over_and_reported(closed):
     code = f"import os; from napari_skinseg.project.project import Project; Project.open({str(closed)!r}); os._exit(9)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 9
     assert (closed / LOCK).exists()
@@ -251,7 +251,7 @@ def test_the_lock_of_a_process_that_died_is_taken_over_with_a_sentence(closed):
         assert "ended without closing the project" in project.repairs[0]
 
 
-def test_the_lock_of_another_computer_is_taken_over_only_on_request_and_the_other_stops_writing(project, draw):
+def test_another_computers_lock_is_taken_over_on_request_only_and_blocks_its_writes(project, draw):
     lock = project.folder / LOCK
     theirs = json.loads(lock.read_text()) | {"host": "elsewhere", "name": "Eve", "token": "other"}
     photo = first(project)
@@ -267,14 +267,14 @@ def test_the_lock_of_another_computer_is_taken_over_only_on_request_and_the_othe
             project.decide(photo, "skipped")
         assert np.array_equal(taken.mask(photo), draw(10))
         project.close()
-        assert lock.exists(), "closing the old session leaves the new one's lock"
+        assert lock.exists(), "closing the old session keeps the lock of the new one"
 
 
 # The disk
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="file size limits are POSIX")
-def test_a_full_disk_is_told_and_costs_no_earlier_mask(closed, draw, tmp_path):
+def test_a_full_disk_is_reported_and_earlier_masks_stay(closed, draw, tmp_path):
     script = """
 import resource, sys
 import numpy as np
@@ -325,7 +325,7 @@ def unwritable() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
-def test_a_folder_made_read_only_is_told_and_work_goes_on_when_it_is_writable_again(unwritable, take_photo, draw):
+def test_a_read_only_folder_is_reported_and_saving_works_once_it_is_writable(unwritable, take_photo, draw):
     take_photo(unwritable / "photos" / "a.png", 1)
     with Project.open(unwritable / "review", create=True) as project:
         project.scan(unwritable / "photos")
@@ -348,7 +348,7 @@ def test_a_folder_made_read_only_is_told_and_work_goes_on_when_it_is_writable_ag
         assert project.save_mask(photo, draw(12)).status == "corrected"
 
 
-def test_a_project_in_a_folder_that_cannot_be_written_to_is_refused_and_can_be_read(unwritable, take_photo, draw):
+def test_a_project_in_a_read_only_folder_opens_for_reading_only(unwritable, take_photo, draw):
     take_photo(unwritable / "photos" / "a.png", 1)
     with Project.open(unwritable / "review", create=True) as project:
         project.scan(unwritable / "photos")
@@ -362,7 +362,7 @@ def test_a_project_in_a_folder_that_cannot_be_written_to_is_refused_and_can_be_r
         assert np.array_equal(project.mask(first(project)), draw(10))
 
 
-def test_a_photo_deleted_while_open_keeps_its_mask_and_takes_new_strokes(project, draw):
+def test_a_deleted_photo_keeps_its_mask_and_accepts_new_masks(project, draw):
     photo = project.photos()[0]
     project.save_mask(photo.id, draw(10))
     photo.path.unlink()
@@ -372,7 +372,7 @@ def test_a_photo_deleted_while_open_keeps_its_mask_and_takes_new_strokes(project
     assert np.array_equal(project.mask(photo.id), draw(11))
 
 
-def test_network_shares_get_a_rollback_journal(tmp_path, album, draw, monkeypatch):
+def test_a_project_on_a_network_share_uses_a_rollback_journal(tmp_path, album, draw, monkeypatch):
     monkeypatch.setattr("napari_skinseg.project.store.is_local", lambda folder: False)
     with Project.open(tmp_path / "review", create=True) as project:
         project.scan(album)

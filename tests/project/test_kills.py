@@ -1,4 +1,4 @@
-"""A review is killed (SIGKILL) at random instants, again and again, and no mask that was saved is ever lost or torn.
+"""Tests of kills (SIGKILL) during a review: no saved mask is lost or damaged.
 
 Twelve kills by default; `SKINSEG_KILLS=200` for the long form.
 """
@@ -21,9 +21,9 @@ from napari_skinseg.project.project import Project
 KILLS = int(os.environ.get("SKINSEG_KILLS", "12"))
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX")
 
-# A person reviews while a model predicts. Each step is told before and after, so that the test knows what was
-# acknowledged and what was under way; `stroke` draws the same mask for the same number in both processes. One process
-# imports everything once and forks a reviewer for each line it is given.
+# A person reviews while a model predicts. The process reports each step before and after it, so that the test knows
+# the confirmed steps and the one that was running. `stroke` makes the same mask from the same number in both processes.
+# One process imports everything once and forks a reviewer for each line it reads.
 REVIEW = """
 import itertools, json, os, random, sys
 import numpy as np
@@ -33,19 +33,19 @@ from napari_skinseg.errors import BadInput
 def stroke(number, shape=(200, 260)):
     return np.random.default_rng(number).random(shape) < 0.5
 
-def tell(**what):
+def report(**what):
     os.write(1, (json.dumps(what) + "\\n").encode())
 
 def review(folder, seed):
     rng = random.Random(seed)
-    tell(kind="starting", pid=os.getpid())
+    report(kind="starting", pid=os.getpid())
     project = Project.open(folder)
-    tell(kind="opened", repairs=project.repairs)
+    report(kind="opened", repairs=project.repairs)
     photos = [photo.id for photo in project.photos()]
     for number in itertools.count(seed * 100000):
         photo = rng.choice(photos)
         act = rng.choice(["save", "save", "save", "accept", "draw and accept", "skip", "take back", "predict"])
-        tell(kind="begin", act=act, photo=photo, number=number)
+        report(kind="begin", act=act, photo=photo, number=number)
         if act == "save":
             project.save_mask(photo, stroke(number))
         elif act == "accept":
@@ -61,7 +61,7 @@ def review(folder, seed):
             project.take_back(photo)
         else:
             project.set_prediction(photo, stroke(number), model=f"model{rng.randrange(3)}", confidence=rng.random())
-        tell(kind="done", act=act, photo=photo, number=number, status=project.photo(photo).status)
+        report(kind="done", act=act, photo=photo, number=number, status=project.photo(photo).status)
         if rng.random() < 0.02:
             project.close()
             project = Project.open(folder)
@@ -71,7 +71,7 @@ for line in sys.stdin:
     if child == 0:
         review(*json.loads(line))
     os.waitpid(child, 0)
-    tell(kind="ended")
+    report(kind="ended")
 """
 
 
@@ -79,28 +79,28 @@ def stroke(number: int, shape: tuple[int, int] = (200, 260)) -> np.ndarray:
     return np.random.default_rng(number).random(shape) < 0.5
 
 
-class Reviewers:
-    """The process that forks reviewers."""
+class ReviewProcess:
+    """The process that forks a reviewer for each kill."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-c", REVIEW], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
 
-    def killed_after(self, folder: Path, seed: int, seconds: float) -> list[dict]:
-        """Have a reviewer open the project, kill it `seconds` later, and return what it told."""
+    def kill_after(self, folder: Path, seed: int, seconds: float) -> list[dict]:
+        """Start a reviewer, kill it `seconds` later, and return its reports."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps([str(folder), seed]) + "\n")
         starting = json.loads(self.process.stdout.readline())
         time.sleep(seconds)
         os.kill(starting["pid"], signal.SIGKILL)
-        told = []
+        reports = []
         for line in self.process.stdout:
-            told.append(json.loads(line))
-            if told[-1]["kind"] == "ended":
-                return told[:-1]
-        raise AssertionError("the reviewers' process ended by itself")
+            reports.append(json.loads(line))
+            if reports[-1]["kind"] == "ended":
+                return reports[:-1]
+        raise AssertionError("the review process ended without a kill")
 
     def close(self) -> None:
         assert self.process.stdin is not None
@@ -110,41 +110,41 @@ class Reviewers:
         self.process.wait(10)
 
 
-class Ledger:
-    """What must be true, from what was acknowledged before the kill."""
+class Confirmed:
+    """The confirmed masks and statuses, which must be in the project after the kill."""
 
     def __init__(self) -> None:
-        self.drawn: dict[str, int] = {}  # photo -> number of the stroke that its file must show
+        self.strokes_by_photo: dict[str, int] = {}  # photo -> number of the stroke in its file
         self.status: dict[str, str] = {}
         self.strokes = 0
 
-    def enter(self, told: list[dict]) -> dict | None:
-        """Enter what was acknowledged and return what was under way."""
-        under_way = None
-        for line in told:
+    def enter(self, reports: list[dict]) -> dict | None:
+        """Enter the confirmed steps and return the step that was running."""
+        running = None
+        for line in reports:
             if line["kind"] == "begin":
-                under_way = line
+                running = line
             elif line["kind"] == "done":
-                under_way = None
+                running = None
                 self.status[line["photo"]] = line["status"]
                 if line["act"] in ("save", "draw and accept"):
-                    self.drawn[line["photo"]] = line["number"]
+                    self.strokes_by_photo[line["photo"]] = line["number"]
                     self.strokes += 1
-        return under_way
+        return running
 
-    def check(self, project: Project, under_way: list[dict]) -> None:
-        """Every acknowledged mask is there, whole; only what was under way may be one step further."""
+    def check(self, project: Project, running: list[dict]) -> None:
+        """Check that every confirmed mask is in the project; only the running steps may have changed it since."""
         for photo in project.photos():
-            ours = [line for line in under_way if line["photo"] == photo.id]
+            ours = [line for line in running if line["photo"] == photo.id]
             if photo.has_mask:
                 mask = read_mask(photo.mask_path, photo.shape)  # raises if torn
             allowed = {line["number"] for line in ours if line["act"] in ("save", "draw and accept")}
-            allowed |= {self.drawn[photo.id]} if photo.id in self.drawn else set()
-            if photo.id in self.drawn or photo.changed:
+            allowed |= {self.strokes_by_photo[photo.id]} if photo.id in self.strokes_by_photo else set()
+            if photo.id in self.strokes_by_photo or photo.changed:
                 assert photo.has_mask, f"the mask of {photo.id} is lost"
                 found = [number for number in allowed if np.array_equal(mask, stroke(number, photo.shape))]
                 assert found, f"the mask of {photo.id} is another"
-                self.drawn[photo.id] = found[0]
+                self.strokes_by_photo[photo.id] = found[0]
             if not ours:
                 assert photo.status == self.status.get(photo.id, "new"), f"a decision on {photo.id} is lost"
             self.status[photo.id] = photo.status
@@ -152,30 +152,30 @@ class Ledger:
                 assert project.model_mask(photo.id) is not None
 
 
-def test_no_mask_is_lost_or_torn_by_kills_at_random_instants(tmp_path, take_photo):
+def test_kills_at_random_times_lose_or_damage_no_saved_mask(tmp_path, take_photo):
     for number in range(6):
         take_photo(tmp_path / "photos" / f"p{number}.png", number, (200, 260))
     review = tmp_path / "review"
     with Project.open(review, create=True) as project:
         project.scan(tmp_path / "photos")
-    ledger, rng, repaired, reviewers = Ledger(), random.Random(1), [], Reviewers()
+    confirmed, rng, repaired, reviewer = Confirmed(), random.Random(1), [], ReviewProcess()
     try:
         for kill in range(KILLS):
-            # Some are killed while they open and repair, and then another is, before anyone looks.
-            told = reviewers.killed_after(review, 2 * kill, rng.random() * rng.choice([0.1, 1.0]))
-            under_way = [ledger.enter(told)]
+            # Some reviewers are killed while they open and repair, and a second one before the check.
+            reports = reviewer.kill_after(review, 2 * kill, rng.random() * rng.choice([0.1, 1.0]))
+            running = [confirmed.enter(reports)]
             if rng.random() < 0.3:
-                more = reviewers.killed_after(review, 2 * kill + 1, rng.random() * 0.1)
-                under_way.append(ledger.enter(more))
-                told += more
-            repaired += [sentence for line in told if line["kind"] == "opened" for sentence in line["repairs"]]
+                more = reviewer.kill_after(review, 2 * kill + 1, rng.random() * 0.1)
+                running.append(confirmed.enter(more))
+                reports += more
+            repaired += [sentence for line in reports if line["kind"] == "opened" for sentence in line["repairs"]]
             with Project.open(review) as project:
                 repaired += project.repairs
-                ledger.check(project, [line for line in under_way if line])
-                assert not list(review.rglob(".*_segmentation-*")), "a stray file was left"
+                confirmed.check(project, [line for line in running if line])
+                assert not list(review.rglob(".*_segmentation-*")), "a temporary file was left"
     finally:
-        reviewers.close()
-    assert ledger.strokes >= KILLS, "the review hardly got to draw, so the test says nothing"
-    print(f"\n{KILLS} kills and more, {ledger.strokes} strokes acknowledged, none lost or torn; repairs:")
+        reviewer.close()
+    assert confirmed.strokes >= KILLS, "too few strokes for a meaningful test"
+    print(f"\n{KILLS} kills and more, {confirmed.strokes} strokes confirmed, none lost or damaged; repairs:")
     for what in sorted({sentence.split(":")[0] for sentence in repaired}):
         print(f"{sum(sentence.startswith(what) for sentence in repaired):6}", what)

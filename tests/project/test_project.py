@@ -1,4 +1,4 @@
-"""A person reviews photos: masks, decisions, predictions, scales; with real files and a real SQLite."""
+"""Tests of a review: masks, decisions, predictions and scales, with real files and SQLite."""
 
 import sqlite3
 import threading
@@ -24,7 +24,7 @@ def predict(project: Project, photo: str, mask: np.ndarray, confidence: float = 
     return project.set_prediction(photo, mask, model=model, model_version="1", confidence=confidence)
 
 
-def test_a_saved_mask_is_a_whole_file_in_isic_naming_and_there_after_reopening(project, draw):
+def test_a_saved_mask_has_an_isic_name_and_is_read_after_reopening(project, draw):
     photo = project.photos()[0]
     saved = project.save_mask(photo.id, draw(10), seconds=4)
     pixels = np.asarray(Image.open(project.folder / "masks" / f"{photo.id}_segmentation.png"))
@@ -36,7 +36,7 @@ def test_a_saved_mask_is_a_whole_file_in_isic_naming_and_there_after_reopening(p
         assert np.array_equal(again.mask(photo.id), draw(10))
 
 
-def test_two_photos_of_one_name_have_masks_of_their_own(project, draw):
+def test_two_photos_with_equal_names_have_separate_masks(project, draw):
     one, other = (photo for photo in project.photos() if photo.name == "a.png")
     project.save_mask(one.id, draw(5))
     project.save_mask(other.id, draw(15))
@@ -46,7 +46,7 @@ def test_two_photos_of_one_name_have_masks_of_their_own(project, draw):
     assert np.array_equal(project.mask(other.id), draw(15))
 
 
-def test_photos_are_referenced_from_the_project_and_never_touched(project, album, draw):
+def test_photos_are_referenced_by_relative_paths_and_never_changed(project, album, draw):
     before = {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in album.rglob("*.*")}
     for photo in project.photos():
         predict(project, photo.id, draw(9))
@@ -56,7 +56,7 @@ def test_photos_are_referenced_from_the_project_and_never_touched(project, album
     assert {path: (path.read_bytes(), path.stat().st_mtime_ns) for path in album.rglob("*.*")} == before
 
 
-def test_a_prediction_is_kept_beside_the_correction_with_their_agreement(project, draw):
+def test_prediction_and_correction_are_both_kept_with_their_dice(project, draw):
     photo = project.photos()[0].id
     assert predict(project, photo, draw(10))
     assert project.photo(photo).status == "predicted"
@@ -68,7 +68,7 @@ def test_a_prediction_is_kept_beside_the_correction_with_their_agreement(project
     assert np.array_equal(project.mask(photo), draw(12))
 
 
-def test_a_new_prediction_replaces_an_old_one_but_never_a_persons_work(project, draw):
+def test_a_new_prediction_replaces_an_old_one_but_no_persons_mask(project, draw):
     untouched, corrected, accepted, skipped = (photo.id for photo in project.photos()[:4])
     for photo in (untouched, corrected, accepted, skipped):
         predict(project, photo, draw(10))
@@ -85,10 +85,10 @@ def test_a_new_prediction_replaces_an_old_one_but_never_a_persons_work(project, 
     assert np.array_equal(project.mask(accepted), draw(10))
     assert [project.photo(photo).stale for photo in (untouched, corrected, accepted)] == ["", "newer 1", "newer 1"]
     assert [project.photo(photo).status for photo in taken] == ["predicted", "corrected", "accepted", "skipped"]
-    assert len(list((project.folder / "masks" / "predicted").iterdir())) == 4, "what is replaced is removed"
+    assert len(list((project.folder / "masks" / "predicted").iterdir())) == 4, "a replaced prediction is removed"
 
 
-def test_accepting_says_whether_the_person_changed_the_mask(project, draw):
+def test_accepting_a_changed_mask_makes_the_photo_corrected(project, draw):
     as_it_is, changed, drawn, nothing = (photo.id for photo in project.photos()[:4])
     predict(project, as_it_is, draw(10))
     predict(project, changed, draw(10))
@@ -98,10 +98,10 @@ def test_accepting_says_whether_the_person_changed_the_mask(project, draw):
     assert np.array_equal(read_mask(project.photo(as_it_is).mask_path), draw(10))
     with pytest.raises(BadInput, match="no mask to accept"):
         project.accept(nothing)
-    assert project.accept(nothing, np.zeros((48, 64), bool)).has_mask, "an empty mask says: no lesion"
+    assert project.accept(nothing, np.zeros((48, 64), bool)).has_mask, "an empty mask means no lesion"
 
 
-def test_a_stroke_and_its_undo_leave_everything_as_it_was(project, draw):
+def test_a_stroke_and_its_undo_restore_status_and_mask(project, draw):
     predicted, accepted, blank = (photo.id for photo in project.photos()[:3])
     for photo in (predicted, accepted):
         predict(project, photo, draw(10))
@@ -111,10 +111,10 @@ def test_a_stroke_and_its_undo_leave_everything_as_it_was(project, draw):
         assert project.save_mask(photo, draw(14)).status == "corrected"
         assert project.save_mask(photo, before).status == status
     assert not project.photo(predicted).mask_path.exists()
-    assert predict(project, predicted, draw(11), model="newer"), "a mask that nobody changed is nobody's work"
+    assert predict(project, predicted, draw(11), model="newer"), "an unchanged mask is not a person's work"
 
 
-def test_the_version_before_the_last_decision_is_kept(project, draw):
+def test_the_mask_before_the_last_decision_is_kept(project, draw):
     photo = project.photos()[0].id
     project.accept(photo, draw(10))
     for radius in (11, 12, 13):
@@ -123,7 +123,7 @@ def test_the_version_before_the_last_decision_is_kept(project, draw):
     assert np.array_equal(project.mask(photo), draw(13))
 
 
-def test_any_status_can_become_any_other_and_every_decision_is_logged_for_good(project, draw):
+def test_any_status_can_become_any_other_and_all_decisions_are_logged(project, draw):
     photo = project.photos()[0].id
     predict(project, photo, draw(10))
     project.save_mask(photo, draw(12))
@@ -137,7 +137,7 @@ def test_any_status_can_become_any_other_and_every_decision_is_logged_for_good(p
     assert {line.reader for line in decided} == {"Ada"}
     assert {line.model for line in decided} == {"unet"}
     assert {line.note for line in decided if line.status == "issue"} == {"blurred", ""}
-    assert np.array_equal(project.mask(photo), draw(12)), "no decision takes a drawing away"
+    assert np.array_equal(project.mask(photo), draw(12)), "no decision removes a mask"
     with sqlite3.connect(project.folder / "skinseg-project.sqlite") as direct:
         for forbidden in ("DELETE FROM log", "UPDATE log SET reader = 'Eve'"):
             with pytest.raises(sqlite3.IntegrityError, match="the log is never"):
@@ -145,7 +145,7 @@ def test_any_status_can_become_any_other_and_every_decision_is_logged_for_good(p
     direct.close()
 
 
-def test_decisions_are_taken_back_one_after_the_other(project, draw):
+def test_decisions_are_undone_in_reverse_order(project, draw):
     first, second = (photo.id for photo in project.photos()[:2])
     predict(project, first, draw(10))
     project.accept(first)
@@ -158,22 +158,22 @@ def test_decisions_are_taken_back_one_after_the_other(project, draw):
     )
     assert (project.take_back().id, project.photo(second).status, project.photo(second).note) == (second, "new", "")
     assert (project.take_back().id, project.photo(first).status) == (first, "predicted")
-    assert not project.photo(first).has_mask, "what was only accepted is the model's again"
+    assert not project.photo(first).has_mask, "a mask that was only accepted is the model's again"
     assert project.take_back() is None
     project.accept(first, draw(12))
-    assert project.take_back().status == "corrected", "what was drawn stays drawn"
+    assert project.take_back().status == "corrected", "a mask that a person drew stays"
     assert np.array_equal(project.mask(first), draw(12))
 
 
 @pytest.mark.parametrize("status", ["accepted", "corrected", "predicted", "done"])
-def test_a_status_that_makes_no_sense_is_refused_in_a_sentence(project, status):
+def test_an_impossible_status_is_refused_with_a_sentence(project, status):
     photo = project.photos()[0].id
     with pytest.raises(BadInput, match=r"not a status|no model's mask|no mask"):
         project.decide(photo, status)
     assert project.photo(photo).status == "new"
 
 
-def test_a_mask_of_another_size_is_refused_and_the_earlier_one_stands(project, draw):
+def test_a_mask_of_another_size_is_refused_and_the_earlier_one_stays(project, draw):
     photo = project.photos()[0].id
     project.save_mask(photo, draw(10))
     for call in (project.save_mask, project.accept):
@@ -184,7 +184,7 @@ def test_a_mask_of_another_size_is_refused_and_the_earlier_one_stands(project, d
     assert np.array_equal(project.mask(photo), draw(10))
 
 
-def test_counts_filter_and_the_next_of_a_status_follow_decisions(project, draw):
+def test_counts_and_photo_lists_follow_decisions(project, draw):
     queue = project.queue("file")
     a, b, c, d, e = (item.photo for item in queue.items)
     project.accept(a, draw(10))
@@ -195,11 +195,11 @@ def test_counts_filter_and_the_next_of_a_status_follow_decisions(project, draw):
     assert [photo.id for photo in project.photos("skipped", "issue")] == [b, d]
     assert project.resume(queue) == c
     assert queue.first([c, e], after=c) == e
-    assert queue.first([c, e], after=e) == c, "after the end it starts again"
+    assert queue.first([c, e], after=e) == c, "after the end the search continues at the start"
     assert queue.first([d], after=d) is None
 
 
-def test_a_person_comes_back_to_the_photo_they_left(project):
+def test_a_review_resumes_at_the_photo_opened_last(project):
     order = [item.photo for item in project.queue("file").items]
     project.visit(order[3])
     with reopened(project) as again:
@@ -208,7 +208,7 @@ def test_a_person_comes_back_to_the_photo_they_left(project):
         assert again.resume(again.queue("file")) == order[0]
 
 
-def test_the_queue_puts_doubtful_masks_first_and_stays_while_things_change(project, draw):
+def test_the_queue_starts_with_doubtful_masks_and_does_not_change(project, draw):
     sure, unsure, empty = (photo.id for photo in project.photos()[:3])
     predict(project, sure, draw(10), confidence=0.95)
     predict(project, unsure, draw(10), confidence=0.55)
@@ -224,7 +224,7 @@ def test_the_queue_puts_doubtful_masks_first_and_stays_while_things_change(proje
     assert project.queue().items[-1].reason == "reviewed already"
 
 
-def test_blind_photos_hide_the_prediction_until_they_are_drawn(project, draw):
+def test_a_blind_photo_hides_its_prediction_until_a_mask_is_drawn(project, draw):
     assert project.set_blind_sample(1.0, seed=3) == 5
     photo = project.photos()[0].id
     predict(project, photo, draw(10))
@@ -238,22 +238,22 @@ def test_blind_photos_hide_the_prediction_until_they_are_drawn(project, draw):
     assert np.array_equal(project.prediction(photo), draw(10))
     late = project.photos()[1].id
     project.accept(late, draw(9))
-    assert predict(project, late, draw(12)), "a prediction may come after the drawing"
+    assert predict(project, late, draw(12)), "a prediction may come after the mask"
     assert project.photo(late).dice == pytest.approx(dice(draw(9), draw(12)))
 
 
-def test_the_blind_sample_is_drawn_by_seed_and_spares_what_was_seen(project, draw):
+def test_the_blind_sample_depends_on_the_seed_and_omits_opened_photos(project, draw):
     project.visit(project.photos()[0].id)
     project.save_mask(project.photos()[1].id, draw(9))
     assert project.set_blind_sample(1.0) == 3
     assert project.set_blind_sample(0.5, seed=1) == project.set_blind_sample(0.5, seed=1)
     drawn = {seed: project.set_blind_sample(0.5, seed) and [photo.id for photo in project.photos() if photo.blind]
              for seed in range(8)}  # fmt: skip
-    assert len({tuple(ids or ()) for ids in drawn.values()}) > 1, "another seed draws others"
+    assert len({tuple(ids or ()) for ids in drawn.values()}) > 1, "another seed chooses other photos"
     assert project.set_blind_sample(0.0) == 0
 
 
-def test_a_scale_is_set_by_a_line_and_given_to_photos_of_the_same_size(project, album, take_photo, draw):
+def test_a_scale_is_set_by_a_line_and_copied_to_photos_of_equal_size(project, album, take_photo, draw):
     take_photo(album / "large.png", 9, (96, 128))
     project.scan(album)
     one, *others = (photo for photo in project.photos() if photo.shape == (48, 64))
@@ -292,7 +292,7 @@ def test_many_threads_read_and_write_one_project(project, draw):
     assert reopened(project).repairs == ()
 
 
-def test_a_project_opened_for_reading_changes_nothing_while_another_reviews(project, draw):
+def test_a_read_only_project_changes_nothing_during_a_review(project, draw):
     photo = project.photos()[0].id
     project.accept(photo, draw(10))
     with Project.open(project.folder, read_only=True) as view:
@@ -305,7 +305,7 @@ def test_a_project_opened_for_reading_changes_nothing_while_another_reviews(proj
     project.save_mask(photo, draw(11))
 
 
-def test_a_closed_project_says_so(project, draw):
+def test_a_closed_project_refuses_every_call(project, draw):
     photo = project.photos()[0].id
     project.close()
     project.close()

@@ -1,4 +1,4 @@
-"""The order of review: doubt, reasons, chance, and places that stay."""
+"""Tests of the review order: doubt scores, reasons and random choices."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def names(queue: Queue) -> list[str]:
     return [item.photo for item in queue.items]
 
 
-def test_the_strongest_cause_of_doubt_is_the_reason(draw):
+def test_the_reason_is_the_largest_part_of_the_doubt_score(draw):
     two = draw(8) | np.roll(draw(4), 24, axis=1)
     assert doubt(draw(10), 0.95).reason == "expected overlap 95 %"
     assert doubt(two, 0.95).reason == "2 pieces"
@@ -25,7 +25,7 @@ def test_the_strongest_cause_of_doubt_is_the_reason(draw):
     assert doubt(two, 0.9).score > doubt(draw(10), 0.9).score
 
 
-def test_where_no_lesion_was_found_is_looked_at_first_and_the_likeliest_to_hide_one_before_the_others(draw):
+def test_masks_without_a_lesion_are_most_doubtful_highest_confidence_first(draw):
     nothing = np.zeros((48, 64), bool)
     undecided = np.full((48, 64), 0.5, np.float32)
     worst = doubt(draw(40) | np.roll(draw(4), 30, axis=1), 0.01, undecided)
@@ -33,7 +33,7 @@ def test_where_no_lesion_was_found_is_looked_at_first_and_the_likeliest_to_hide_
     assert doubt(nothing, None).score > worst.score + 0.4
 
 
-def test_an_undecided_border_counts_and_a_decided_one_does_not(draw):
+def test_an_uncertain_border_adds_to_the_doubt_score(draw):
     rows, columns = np.mgrid[:48, :64]
     inside = 10 - np.hypot(rows - 24, columns - 32)
     sharp, soft = (1 / (1 + np.exp(-inside * k)) for k in (8.0, 0.3))
@@ -43,7 +43,7 @@ def test_an_undecided_border_counts_and_a_decided_one_does_not(draw):
     assert border_entropy(np.zeros((48, 64), np.float32), np.zeros((48, 64), bool)) == 0
 
 
-def test_doubtful_first_then_unpredicted_then_reviewed():
+def test_order_is_doubtful_then_unpredicted_then_reviewed():
     queue = arrange(candidates(0.1, None, 0.9, 0.5, 0.7, reviewed=(4,)))
     assert names(queue) == ["p2", "p3", "p0", "p1", "p4"]
     assert [item.reason for item in queue.items] == [
@@ -51,7 +51,7 @@ def test_doubtful_first_then_unpredicted_then_reviewed():
     ]  # fmt: skip
 
 
-def test_mixed_takes_every_second_by_chance_and_every_photo_once():
+def test_in_mixed_order_every_second_photo_is_random():
     photos = candidates(*np.linspace(0, 1, 40))
     queue = arrange(photos, "mixed", seed=4)
     assert sorted(names(queue)) == sorted(one.photo for one in photos)
@@ -61,7 +61,7 @@ def test_mixed_takes_every_second_by_chance_and_every_photo_once():
     assert queue != arrange(photos, "mixed", seed=5)
 
 
-def test_chance_and_file_order_are_offered():
+def test_random_and_file_order_contain_every_photo():
     photos = candidates(*np.linspace(0, 1, 20), reviewed=(3,))
     assert names(arrange(photos, "file")) == [one.photo for one in photos]
     drawn = names(arrange(photos, "random", seed=1))
@@ -70,7 +70,7 @@ def test_chance_and_file_order_are_offered():
     assert drawn[:-1] != sorted(drawn[:-1], key=lambda name: int(name[1:]))
 
 
-def test_a_lesion_unlike_the_others_in_size_comes_forward_with_that_reason():
+def test_a_lesion_of_unusual_size_comes_first_with_that_reason():
     photos = [Candidate(f"p{i}", False, 0.1, "expected overlap 90 %", 0.1 + 0.001 * i) for i in range(30)]
     photos.append(Candidate("huge", False, 0.1, "expected overlap 90 %", 0.9))
     first = arrange(photos).items[0]
@@ -84,7 +84,7 @@ def test_an_empty_project_has_an_empty_queue(order):
     assert queue.first(["p"]) is None
 
 
-def test_photos_added_meanwhile_come_at_the_end():
+def test_photos_added_later_come_at_the_end():
     queue = arrange(candidates(0.9, 0.8))
     longer = queue.with_more(["p1", "p7"])
     assert names(longer) == ["p0", "p1", "p7"]

@@ -1,4 +1,4 @@
-"""Photos come, move, change and go; the project follows them by content."""
+"""Tests of the scan: photos are added, moved, replaced and removed; the project recognises them by content."""
 
 import shutil
 import threading
@@ -13,7 +13,7 @@ from napari_skinseg.project import scan as project_scan
 from napari_skinseg.project.project import Project
 
 
-def test_a_scan_finds_photos_and_leaves_masks_out(project, album, draw):
+def test_a_scan_finds_photos_and_ignores_masks(project, album, draw):
     write_mask(album / "north" / "b_segmentation.png", draw(8))
     (album / "masks").mkdir()
     write_mask(album / "masks" / "c.png", draw(8))
@@ -22,7 +22,7 @@ def test_a_scan_finds_photos_and_leaves_masks_out(project, album, draw):
     assert project.roots() == [project.folder / "../photos"]
 
 
-def test_a_project_among_its_photos_does_not_review_itself(album, draw):
+def test_a_project_inside_its_photo_folder_adds_none_of_its_own_files(album, draw):
     with Project.open(album, create=True) as project:
         assert len(project.scan(album).added) == 5
         for photo in project.photos():
@@ -36,7 +36,7 @@ def test_a_project_among_its_photos_does_not_review_itself(album, draw):
         assert project.counts()["total"] == 5
 
 
-def test_what_is_no_photo_is_named_and_the_others_are_taken(project, album):
+def test_unreadable_files_are_listed_and_the_other_photos_added(project, album):
     (album / "empty.jpg").touch()
     (album / "text.png").write_text("not a picture")
     outcome = project.scan(album)
@@ -46,7 +46,7 @@ def test_what_is_no_photo_is_named_and_the_others_are_taken(project, album):
     assert "2 unreadable" in outcome.in_words()
 
 
-def test_a_cancelled_scan_keeps_what_it_found_and_the_next_goes_on(tmp_path, album, monkeypatch):
+def test_a_cancelled_scan_keeps_its_batches_and_the_next_continues(tmp_path, album, monkeypatch):
     monkeypatch.setattr(project_scan, "BATCH_SIZE", 2)
     cancel = threading.Event()
     with Project.open(tmp_path / "review", create=True) as project:
@@ -64,7 +64,7 @@ def test_a_cancelled_scan_keeps_what_it_found_and_the_next_goes_on(tmp_path, alb
         assert (len(outcome.known), len(outcome.added)) == (2, 3)
 
 
-def test_a_moved_photo_folder_is_linked_again_with_all_its_work(project, album, draw):
+def test_a_moved_photo_folder_is_linked_again_with_its_masks(project, album, draw):
     ids = [photo.id for photo in project.photos()]
     for photo in ids:
         project.accept(photo, draw(9))
@@ -79,14 +79,14 @@ def test_a_moved_photo_folder_is_linked_again_with_all_its_work(project, album, 
     assert all(project.read_photo(photo).shape == (48, 64, 3) for photo in ids)
 
 
-def test_linking_again_takes_up_no_other_photo(project, album, take_photo):
+def test_relinking_adds_no_new_photo(project, album, take_photo):
     moved = album.rename(album.with_name("elsewhere"))
     take_photo(moved / "other.png", 99)
     assert len(project.relink(moved).relinked) == 5
     assert project.counts()["total"] == 5
 
 
-def test_a_project_moved_with_its_photos_needs_nothing(project, album, draw, tmp_path):
+def test_a_project_moved_with_its_photos_needs_no_repair(project, album, draw, tmp_path):
     photo = project.photos()[0].id
     project.accept(photo, draw(9))
     project.close()
@@ -97,7 +97,7 @@ def test_a_project_moved_with_its_photos_needs_nothing(project, album, draw, tmp
         assert copy.read_photo(photo).shape == (48, 64, 3)
 
 
-def test_a_photo_that_is_gone_is_missing_until_it_comes_back(project, album, draw):
+def test_a_removed_photo_is_missing_until_it_returns(project, album, draw):
     photo = project.find(album / "north" / "b.png").id
     project.accept(photo, draw(9))
     aside = (album / "north" / "b.png").rename(album.parent / "b.png")
@@ -110,7 +110,7 @@ def test_a_photo_that_is_gone_is_missing_until_it_comes_back(project, album, dra
     assert np.array_equal(project.mask(photo), draw(9))
 
 
-def test_a_replaced_photo_is_a_new_one_and_the_old_work_is_kept(project, album, take_photo, draw):
+def test_a_replaced_photo_is_added_and_the_old_mask_kept(project, album, take_photo, draw):
     path = album / "north" / "b.png"
     old = project.find(path).id
     project.accept(old, draw(9))
@@ -125,17 +125,17 @@ def test_a_replaced_photo_is_a_new_one_and_the_old_work_is_kept(project, album, 
     assert np.array_equal(project.mask(old), draw(9))
     path.write_bytes(original)
     project.scan(album)
-    assert project.find(path).id == old, "the old picture brings its work back"
+    assert project.find(path).id == old, "the old picture has its old mask again"
 
 
-def test_a_copied_photo_is_a_photo_of_its_own_and_named_as_duplicate(project, album):
+def test_a_copied_photo_is_added_and_listed_as_duplicate(project, album):
     shutil.copy(album / "north" / "a.png", album / "copy.png")
     outcome = project.scan(album)
     assert (len(outcome.added), outcome.added) == (1, outcome.duplicates)
     assert project.counts()["total"] == 6
 
 
-def test_single_files_are_added_and_found_by_their_path(tmp_path, album):
+def test_single_files_are_added_and_found_by_path(tmp_path, album):
     with Project.open(tmp_path / "review", create=True) as project:
         outcome = project.add([album / "north" / "a.png", album / "south" / "a.png"])
         assert len(outcome.added) == 2
