@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -167,6 +168,53 @@ def test_a_second_export_replaces_files_and_removes_obsolete_ones(project, tmp_p
     assert [path.name for path in (out / "masks").iterdir()] == ["a_segmentation.png"]
     assert [path.name for path in (out / "training" / "images").iterdir()] == ["a.png"]
     assert [row["note"] for row in rows_of(out / "cases.csv")] == ["", "ink in the way", ""]
+
+
+def test_the_export_lists_unreadable_files_with_their_reasons(project, tmp_path):
+    (tmp_path / "photos" / "north" / "empty.png").touch()
+    project.scan(tmp_path / "photos")
+    out = export_project(project, tmp_path / "out").folder
+    (row,) = rows_of(out / "unreadable.csv")
+    assert row["file"] == "../photos/north/empty.png"
+    assert "zero bytes" in row["reason"]
+    (tmp_path / "photos" / "north" / "empty.png").unlink()
+    project.scan(tmp_path / "photos")
+    export_project(project, out)
+    assert not (out / "unreadable.csv").exists()
+
+
+def test_a_second_export_removes_temporary_files_of_a_killed_one(project, tmp_path):
+    out = export_project(project, tmp_path / "out").folder
+    ours = [".cases-abcdefgh.csv", "overlays/.a_overlay-abcd_fgh.png", "training/images/.a-abcdefgh.png"]
+    others = [".DS_Store", ".notes-abcdefgh.txt", "masks/.other_segmentation-abcdefgh.png"]
+    for name in (*ours, *others):
+        (out / name).touch()
+    export_project(project, out)
+    assert all((out / name).exists() for name in ours), "they may belong to an export that is running"
+    for name in (*ours, *others):
+        os.utime(out / name, (0, 0))
+    export_project(project, out)
+    assert not any((out / name).exists() for name in ours)
+    assert all((out / name).exists() for name in others)
+
+
+def test_an_export_killed_at_its_first_step_can_be_repeated(project, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".skinseg-export-abcdefgh.json").touch()
+    assert export_project(project, tmp_path / "out").table is not None
+
+
+@pytest.mark.parametrize("name", ["../keep.txt", "/keep.txt", "notes.txt", "masks/../../keep.txt", "masks/.."])
+def test_a_changed_list_of_files_removes_no_other_files(project, tmp_path, name):
+    out = export_project(project, tmp_path / "out").folder
+    mark = json.loads((out / "skinseg-export.json").read_text())
+    name = str(tmp_path / "keep.txt") if name.startswith("/") else name
+    (out / "skinseg-export.json").write_text(json.dumps(mark | {"files": [*mark["files"], name]}))
+    for path in (tmp_path / "keep.txt", out / "notes.txt"):
+        path.touch()
+    export_project(project, out)
+    assert (tmp_path / "keep.txt").exists()
+    assert (out / "notes.txt").exists()
 
 
 def test_export_refuses_a_folder_with_other_files_and_does_not_change_it(project, tmp_path):

@@ -96,12 +96,13 @@ def test_repair_moves_a_damaged_mask_and_restores_the_previous_one(closed, draw)
 def test_repair_removes_our_temporary_files_and_keeps_all_others(closed, draw):
     for name in (".a-1_segmentation-k3jd_9xa.png", "predicted/.b_segmentation-abcdefgh.png"):
         (closed / "masks" / name).touch()
-    (closed / ".skinseg-project.backup-abcdefgh.sqlite").touch()
+    for ending in ("", "-journal", "-wal"):
+        (closed / f".skinseg-project.backup-abcdefgh.sqlite{ending}").touch()
     (closed / "masks" / "predicted" / "a-0-12345678_segmentation.png").touch()
     for name in (".DS_Store", "notes.txt", "unknown_segmentation.png"):
         (closed / "masks" / name).touch()
     with Project.open(closed) as project:
-        assert "Removed 3 temporary files that a stopped session left." in project.repairs
+        assert "Removed 5 temporary files that a stopped session left." in project.repairs
         assert any("replaced or not finished" in sentence for sentence in project.repairs)
         assert any("not in the project yet: unknown" in sentence for sentence in project.repairs)
     assert {path.name for path in (closed / "masks").iterdir()} >= {

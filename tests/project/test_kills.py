@@ -3,9 +3,11 @@
 Twelve kills by default; `SKINSEG_KILLS=200` for the long form.
 """
 
+import itertools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -179,3 +181,118 @@ def test_kills_at_random_times_lose_or_damage_no_saved_mask(tmp_path, take_photo
     print(f"\n{KILLS} kills and more, {confirmed.strokes} strokes confirmed, none lost or damaged; repairs:")
     for what in sorted({sentence.split(":")[0] for sentence in repaired}):
         print(f"{sum(sentence.startswith(what) for sentence in repaired):6}", what)
+
+
+# Kills before each step of one call. A step is a change of a file (an audit event of Python) or a commit.
+ONE_CALL = """
+import json, os, sys
+from contextlib import contextmanager
+import numpy as np
+from napari_skinseg.project.project import Project
+from napari_skinseg.project.store import Store
+
+STEPS = {"os.rename", "os.link", "os.remove", "commit"}
+remaining = None
+
+def count(event, arguments):
+    global remaining
+    if remaining is not None and event in STEPS:
+        if remaining == 0:
+            os._exit(9)
+        remaining -= 1
+
+sys.addaudithook(count)
+write = Store.write
+
+@contextmanager
+def audited_write(store):
+    with write(store) as connection:
+        yield connection
+        sys.audit("commit")
+
+Store.write = audited_write
+
+def mask(number, shape=(200, 260)):
+    return np.random.default_rng(number).random(shape) < 0.5
+
+def call(folder, before, after, step):
+    global remaining
+    project = Project.open(folder)
+    photo = project.photos()[0].id
+    for name, *numbers in before:
+        run(project, photo, name, *numbers)
+    remaining = step
+    run(project, photo, *after)
+    remaining = None
+    os._exit(0)
+
+def run(project, photo, name, *numbers):
+    if name == "predict":
+        project.set_prediction(photo, mask(numbers[0]), model=str(numbers[0]), confidence=0.9)
+    elif name == "save":
+        project.save_mask(photo, mask(numbers[0]))
+    elif name == "accept":
+        project.accept(photo, *map(mask, numbers))
+    else:
+        project.take_back(photo)
+
+for line in sys.stdin:
+    child = os.fork()
+    if child == 0:
+        call(*json.loads(line))
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
+"""
+
+PREDICTED = [["predict", 1]]
+CORRECTED = [*PREDICTED, ["save", 2]]
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "masks"),
+    [
+        ([], ["save", 2], (None, 2)),
+        (PREDICTED, ["save", 2], (1, 2)),
+        (CORRECTED, ["save", 3], (2, 3)),
+        (CORRECTED, ["save", 1], (2, 1)),  # undo: the prediction again
+        ([*CORRECTED, ["save", 1]], ["save", 3], (1, 3)),
+        ([*CORRECTED, ["accept"]], ["save", 3], (2, 3)),
+        ([*CORRECTED, ["accept"], ["save", 3]], ["save", 2], (3, 2)),  # undo: the accepted mask again
+        (PREDICTED, ["accept"], (1, 1)),
+        (CORRECTED, ["accept", 3], (2, 3)),
+        ([*PREDICTED, ["accept"]], ["take back"], (1, 1)),
+        ([*CORRECTED, ["save", 1], ["accept"]], ["take back"], (1, 1)),
+        ([], ["predict", 1], (None, 1)),
+        (PREDICTED, ["predict", 4], (1, 4)),
+    ],
+    ids=str,
+)
+def test_a_kill_at_any_step_leaves_the_mask_before_or_after_the_call(tmp_path, take_photo, before, call, masks):
+    take_photo(tmp_path / "photos" / "p.png", 1, (200, 260))
+    with Project.open(tmp_path / "empty", create=True) as project:
+        project.scan(tmp_path / "photos")
+    process = subprocess.Popen(
+        [sys.executable, "-c", ONE_CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
+    )
+    expected = [None if number is None else stroke(number) for number in masks]
+    steps = 0
+    with process:
+        for step in itertools.count():
+            review = tmp_path / f"review{step}"
+            shutil.copytree(tmp_path / "empty", review)
+            process.stdin.write(json.dumps([str(review), before, call, step]) + "\n")
+            code = int(process.stdout.readline())
+            with Project.open(review) as project:
+                photo = project.photos()[0]
+                found = project.mask(photo.id)
+                which = [np.array_equal(found, mask) if mask is not None else found is None for mask in expected]
+                assert any(which), f"step {step}: another mask"
+                assert which[1] or code, "the call was confirmed and its mask is missing"
+                assert photo.has_mask == (photo.status in ("corrected", "accepted")), f"step {step}: {photo.status}"
+                assert [path.name for path in (review / "masks").glob(".*")] == []
+            with Project.open(review) as project:
+                assert project.repairs == (), "one repair is enough"
+            if code == 0:
+                break
+            steps += 1
+        process.stdin.close()
+    assert steps >= 2

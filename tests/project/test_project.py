@@ -114,6 +114,28 @@ def test_a_stroke_and_its_undo_restore_status_and_mask(project, draw):
     assert predict(project, predicted, draw(11), model="newer"), "an unchanged mask is not a person's work"
 
 
+def test_an_undone_stroke_is_not_replaced_by_a_prediction_that_came_later(project, draw):
+    empty, same = (photo.id for photo in project.photos()[:2])
+    for photo in (empty, same):
+        project.save_mask(photo, draw(10))
+        assert predict(project, photo, draw(12)), "the prediction comes after the first stroke"
+    undone = project.save_mask(empty, np.zeros((48, 64), bool))
+    assert (undone.status, undone.has_mask) == ("corrected", True)
+    assert not project.mask(empty).any(), "the saved mask is the one that the person saw"
+    assert project.save_mask(same, draw(12)).status == "predicted"
+    assert not project.photo(same).has_mask
+
+
+def test_removing_a_mask_works_while_the_previous_one_is_the_same_file(project, draw):
+    photo = project.photos()[0].id
+    project.save_mask(photo, draw(10))
+    files = project._files
+    files.previous_path(photo).hardlink_to(files.path(photo))  # as a kill in the middle of saving leaves it
+    files.remove(photo)
+    assert not files.path(photo).exists()
+    assert files.previous_path(photo).exists()
+
+
 def test_the_mask_before_the_last_decision_is_kept(project, draw):
     photo = project.photos()[0].id
     project.accept(photo, draw(10))

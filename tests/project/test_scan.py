@@ -46,6 +46,30 @@ def test_unreadable_files_are_listed_and_the_other_photos_added(project, album):
     assert "2 unreadable" in outcome.in_words()
 
 
+def test_the_project_keeps_every_unreadable_file_with_its_reason(project, album, take_photo):
+    for number in range(40):
+        (album / f"{number:02}.png").touch()
+    project.scan(album)
+    (album.parent / "loose.jpg").touch()
+    project.add([album.parent / "loose.jpg"])
+    project.close()
+    with Project.open(project.folder) as again:
+        files = {path.resolve().name: reason for path, reason in again.unreadable()}
+        assert sorted(files) == [*(f"{number:02}.png" for number in range(40)), "loose.jpg"]
+        assert all("zero bytes" in reason for reason in files.values())
+        for number in range(39):
+            take_photo(album / f"{number:02}.png", 100 + number)
+        again.scan(album)
+        assert sorted(path.name for path, _ in again.unreadable()) == ["39.png", "loose.jpg"], (
+            "each file is listed once"
+        )
+        (album / "39.png").unlink()
+        take_photo(album.parent / "loose.jpg", 7)
+        again.scan(album)
+        again.add([album.parent / "loose.jpg"])
+        assert again.unreadable() == []
+
+
 def test_a_cancelled_scan_keeps_its_batches_and_the_next_continues(tmp_path, album, monkeypatch):
     monkeypatch.setattr(project_scan, "BATCH_SIZE", 2)
     cancel = threading.Event()

@@ -3,6 +3,7 @@
     <out>/masks/<photo>_segmentation.png       0/255, in ISIC naming; the photo's id where two photos have one name
     <out>/overlays/<photo>_overlay.png         the photo with its outline
     <out>/cases.csv                            a row per photo of the project: status, model, agreement, measurements
+    <out>/unreadable.csv                       files that a scan could not read, each with a reason; if any
     <out>/coco_polygons.json, coco_rle.json    the outlines for labelling tools, and the exact masks
     <out>/training/images, masks, metadata.csv photos with their masks, as `train` and `evaluate` read them
     <out>/skinseg-export.json                  the source and the files of this export, and the blind sample
@@ -12,8 +13,9 @@ removes those that no longer belong to it; a folder with any other file is refus
 """
 
 import json
-import os
+import re
 import shutil
+import time
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -36,9 +38,16 @@ from .blind_sample import BlindSample, compare_blind_sample
 from .coco import polygons, run_lengths
 from .mask_files import MASK_ENDING
 from .project import Photo, Project, Status
+from .records import relative_path
 
 TABLE = "cases.csv"
+UNREADABLE = "unreadable.csv"
 
+_OUR_FILES = re.compile(
+    r"(masks|overlays|training/images|training/masks)/[^/\\\0]*\w[^/\\\0]*|training/metadata\.csv|[a-z_]+\.(csv|json)"
+)
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}(?P<suffix>\.\w+)")
+_TEMPORARY_AGE = 60.0  # s; a younger file may belong to an export that is running
 _CATEGORIES = [{"id": 1, "name": "lesion", "supercategory": "skin"}]
 
 
@@ -170,6 +179,7 @@ class _Export:
         self.project, self.out, self.options = project, out, options
         self.on_event, self.cancel = on_event, cancel
         self.photos = project.photos(replaced=True)
+        self.unreadable = [(relative_path(path, project.folder), reason) for path, reason in project.unreadable()]
         self.jobs = _named([photo for photo in self.photos if self._is_wanted(photo)])
         if not self.jobs:
             raise BadInput(
@@ -183,16 +193,21 @@ class _Export:
         planned = [name for job in self.jobs for name in job.files(self.options)]
         planned += [TABLE, *["coco_polygons.json", "coco_rle.json"] * self.options.coco]
         planned += ["training/metadata.csv"] * self.options.training
-        for folder in ("", *sorted({os.path.dirname(name) for name in planned})):  # noqa: PTH120 - a part of a name
-            make_output_folder(self.out / folder)
-        # Before the first photo: a scan of a folder above must not add the photos that this export copies.
+        planned += [UNREADABLE] * bool(self.unreadable)
+        make_output_folder(self.out)
+        # Before anything else: a scan of a folder above must not add the photos that this export copies.
         self._mark(sorted({*earlier, *planned}), finished=False)
+        for folder in {Path(name).parent for name in planned}:
+            make_output_folder(self.out / folder)
+        _remove_temporary_files(self.out, {*earlier, *planned, EXPORT_MARK})
         blind = compare_blind_sample(self.photos)
         try:
             self._export_all()
         except Cancelled:
             return ExportOutcome(self.out, self._written(), tuple(self.failed), None, None, blind, cancelled=True)
         self._write_table()
+        if self.unreadable:
+            write_csv(self.out / UNREADABLE, ["file", "reason"], self.unreadable)
         if self.options.coco:
             for kind in ("polygons", "rle"):
                 write_json(self.out / f"coco_{kind}.json", self._coco(kind))
@@ -336,14 +351,28 @@ def _named(photos: Sequence[Photo]) -> list[_Job]:
 def _earlier_files(out: Path) -> list[str]:
     """The files of an earlier export in `out`; raises `BadInput` if `out` holds other files."""
     try:
-        inside = list(out.iterdir()) if out.exists() else []
-        if not inside:
-            return []
+        if not out.exists() or all(_target_of(path) == out / EXPORT_MARK for path in out.iterdir()):
+            return []  # no export, or one that was killed at its first step
         names = json.loads((out / EXPORT_MARK).read_text(encoding="utf-8"))["files"]
-        # Only paths below `out`: a changed list must not cause the removal of other files.
-        return [name for name in names if not Path(name).is_absolute() and ".." not in Path(name).parts]
+        # Only files of an export: a changed list must not cause the removal of other files.
+        return [name for name in names if _OUR_FILES.fullmatch(name)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{out} holds other files than those of an export; choose a new or empty folder.") from error
+
+
+def _target_of(path: Path) -> Path | None:
+    """The file that a temporary file of `files.atomic` was made for; None if `path` is another file."""
+    parts = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(parts["stem"] + parts["suffix"]) if parts else None
+
+
+def _remove_temporary_files(out: Path, names: set[str]) -> None:
+    """Remove the temporary files that a killed export left for the files `names` in `out`."""
+    targets = {out / name for name in names}
+    for folder in {target.parent for target in targets}:
+        for path in folder.iterdir() if folder.is_dir() else ():
+            if _target_of(path) in targets and time.time() - path.lstat().st_mtime > _TEMPORARY_AGE:
+                path.unlink(missing_ok=True)
 
 
 def _place(photo: Path, target: Path, *, link: bool) -> None:

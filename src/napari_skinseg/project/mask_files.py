@@ -31,6 +31,8 @@ MASK_ENDING = "_segmentation.png"
 _TEMPORARY = re.compile(
     r"^\.(.+_segmentation-.{8}\.png|skinseg-project.*-.{8}\.sqlite(-journal|-wal|-shm)?|skinseg-project\.lock-.+)$"
 )
+_NOT_IN_NAMES = r'\x00-\x1f/\\:*?"<>|'
+_PLAIN_NAME = re.compile(rf"[^.{_NOT_IN_NAMES}][^{_NOT_IN_NAMES}]*")
 _LOCK_AGE = 60.0  # s; another process may be creating a younger temporary lock at this moment
 
 Mask = NDArray[np.bool_]
@@ -58,15 +60,17 @@ class MaskFiles:
         """Make the folders that are missing.
 
         Raises:
-            BadInput: a folder cannot be made.
+            BadInput: a folder cannot be made, or is a link: masks are written inside the project only.
         """
-        for folder in (self.masks, self.previous, self.predicted):
-            if not folder.is_dir():
+        for folder in (self.masks, self.previous, self.predicted, self.damaged):
+            if folder.is_symlink():
+                raise BadInput(f"{folder} is a link to another folder; put a folder in its place to open the project.")
+            if folder != self.damaged and not folder.is_dir():
                 make_output_folder(folder)
 
     def path(self, photo: str) -> Path:
         """The person's mask of the photo with this id."""
-        return self.masks / f"{photo}{MASK_ENDING}"
+        return self.masks / _checked_name(f"{photo}{MASK_ENDING}")
 
     def previous_path(self, photo: str) -> Path:
         """The person's mask before the last decision."""
@@ -74,7 +78,7 @@ class MaskFiles:
 
     def predicted_path(self, name: str) -> Path:
         """The model's mask with this file name."""
-        return self.predicted / name
+        return self.predicted / _checked_name(name)
 
     def save(self, photo: str, mask: Mask, *, keep_previous: bool) -> Fingerprint:
         """Write a person's mask, bool `[H, W]`, read it back, and only then replace the earlier mask.
@@ -129,6 +133,7 @@ class MaskFiles:
         path = self.path(photo)
         if path.exists():
             os.replace(path, self.previous_path(photo))
+            path.unlink(missing_ok=True)  # renaming does nothing if both names are the same file
 
     def is_readable(self, photo: str, shape: tuple[int, ...]) -> bool:
         """Whether the person's mask can be read and has the shape (height, width) of its photo."""
@@ -162,10 +167,21 @@ class MaskFiles:
         return removed
 
 
+def is_plain_name(name: str) -> bool:
+    """Whether `name` is a file name on every system, not a path and not hidden."""
+    return bool(_PLAIN_NAME.fullmatch(name))
+
+
 def fingerprint(path: Path) -> Fingerprint:
     """The fingerprint of a file; raises `OSError` if it cannot be read."""
     found = path.stat()
     return Fingerprint(hashlib.sha256(path.read_bytes()).hexdigest(), found.st_size, found.st_mtime_ns)
+
+
+def _checked_name(name: str) -> str:
+    if not is_plain_name(name):
+        raise BadInput(f"{name!r} is not a file name, so no mask is read or written there; check the project.")
+    return name
 
 
 def _write(path: Path, mask: Mask) -> Fingerprint:

@@ -16,11 +16,13 @@ other and wait for the disk (about 10 ms, more for large photos), so a window ca
 import json
 import math
 import sqlite3
+import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Self, get_args
+from typing import Any, Self, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +47,7 @@ from .records import (
     Photo,
     Status,
     decision_of,
+    is_below,
     mask_columns,
     now,
     photo_of,
@@ -56,6 +59,7 @@ from .records import (
 from .repair import Repair
 from .scan import Scan, ScanOutcome
 from .store import STATUSES, STORE_NAME, ProjectDamaged, Store, check_header, restore_backup
+from .validation import validate_rows
 
 __all__ = [
     "LEAST_MM", "REVIEWED", "Decision", "Line", "Order", "Owner", "Photo", "Project", "ProjectDamaged", "ProjectInUse",
@@ -119,7 +123,8 @@ class Project:
 
         Raises:
             ProjectInUse: another session has the project open; `owner` says which.
-            ProjectDamaged: the SQLite file is damaged; `restore_backup(folder)` restores the last intact copy.
+            ProjectDamaged: the SQLite file is damaged or holds invalid values; `restore_backup(folder)` restores the
+                last intact copy.
             BadInput: there is no project, a newer version wrote it, or the folder cannot be written to.
         """
         folder = Path(folder).expanduser().resolve()
@@ -130,21 +135,33 @@ class Project:
             make_output_folder(folder)
         reader = reader or user_name()
         if read_only:
-            return cls(folder, reader, Store(folder, read_only=True), None, ())
+            store = Store(folder, read_only=True)
+            try:
+                validate_rows(store)
+            except BadInput:
+                store.close()
+                raise
+            return cls(folder, reader, store, None, ())
         lock = Lock(folder, reader)
         last_session = lock.acquire(take_over=take_over)
-        store: Store | None = None
+        opened: Store | None = None
         try:
-            store = Store(folder, guard=lock.check)
+            opened = store = Store(folder, guard=lock.check)
+            validate_rows(store)
             repairs = Repair(store, MaskFiles(folder), reader).run()
             try:
                 store.backup()
             except BadInput as error:  # a disk without space for a second index still has space for masks
                 repairs = (*repairs, f"The index was not backed up: {error}")
-        except BaseException:
-            if store is not None:
-                store.close()
+        except BaseException as error:
+            if opened is not None:
+                opened.close()
             lock.release()
+            if isinstance(error, OSError):
+                raise BadInput(
+                    f"{error.filename or folder} cannot be read or written ({error.strerror or error}); "
+                    "check the disk and the permissions."
+                ) from error
             raise
         return cls(folder, reader, store, lock, (last_session, *repairs) if last_session else repairs)
 
@@ -192,16 +209,20 @@ class Project:
         root = Path(folder).expanduser().resolve()
         outcome = self._scan(add=True).run(find_cases(root), on_event, cancel or NeverCancelled(), root)
         with self._store.write() as connection:
-            roots = json.loads(self._fact("roots") or "[]")
+            roots = self._list_fact("roots")
             if (name := relative_path(root, self.folder)) not in roots:
                 set_fact(connection, "roots", json.dumps([*roots, name]))
+        self._remember_unreadable(outcome, lambda file: is_below(file, self.folder, root))
         return outcome
 
     def add(self, photos: Iterable[str | Path]) -> ScanOutcome:
         """Add single photo files, such as those of the open layers; otherwise as `scan`."""
         paths = [Path(path).expanduser() for path in photos]
         cases = [Case(path.stem, path.parent.resolve() / path.name) for path in paths]
-        return self._scan(add=True).run(cases, ignore_event, NeverCancelled())
+        outcome = self._scan(add=True).run(cases, ignore_event, NeverCancelled())
+        files = {relative_path(case.image, self.folder) for case in cases}
+        self._remember_unreadable(outcome, lambda file: file in files)
+        return outcome
 
     def relink(
         self, folder: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None
@@ -212,7 +233,19 @@ class Project:
 
     def roots(self) -> list[Path]:
         """The folders that were scanned."""
-        return [self.folder / name for name in json.loads(self._fact("roots") or "[]")]
+        return [self.folder / name for name in self._list_fact("roots")]
+
+    def unreadable(self) -> list[tuple[Path, str]]:
+        """The files that the last scans could not read as photos, and a sentence each that says why."""
+        return [(self.folder / name, reason) for name, reason in self._list_fact("unreadable")]
+
+    def _remember_unreadable(self, outcome: ScanOutcome, was_scanned: Callable[[str], bool]) -> None:
+        before = self._list_fact("unreadable")
+        found = [[relative_path(path, self.folder), reason] for path, reason in outcome.unreadable]
+        files = sorted([*(file for file in before if not was_scanned(file[0])), *found])
+        if files != before:
+            with self._store.write() as connection:
+                set_fact(connection, "unreadable", json.dumps(files))
 
     def _scan(self, *, add: bool) -> Scan:
         return Scan(self._store, self._files, self.folder, self.reader, add=add)
@@ -281,6 +314,9 @@ class Project:
         row = self._store.one("SELECT value FROM facts WHERE name = ?", name)
         return row[0] if row else None
 
+    def _list_fact(self, name: str) -> list[Any]:
+        return list(json.loads(self._fact(name) or "[]"))
+
     # Reading pixels
 
     def read_photo(self, photo: str) -> NDArray[np.uint8]:
@@ -289,12 +325,12 @@ class Project:
         Raises:
             BadInput: the file is missing, is another picture now, or cannot be read.
         """
-        row = self._store.one("SELECT * FROM photos WHERE id = ?", photo)
         known = self.photo(photo)
+        row = self._store.rows("SELECT bytes, mtime_ns FROM photos WHERE id = ?", photo)[0]
         try:
             entry = known.path.stat()
-            same = row is not None and (entry.st_size, entry.st_mtime_ns) == (row["bytes"], row["mtime_ns"])
-            same = same or fingerprint(known.path).sha256 == known.sha256
+            same = stat.S_ISREG(entry.st_mode) and entry.st_size == row["bytes"]
+            same = same and (entry.st_mtime_ns == row["mtime_ns"] or fingerprint(known.path).sha256 == known.sha256)
         except OSError as error:
             raise BadInput(
                 f"{known.path} is missing ({error.strerror or error}); put it back, or choose its new folder."
@@ -412,12 +448,15 @@ class Project:
         mask = _checked(mask, known)
         self._store.check_writable()
         is_first, before = known.id not in self._before_changes, self._before_changes.get(known.id, known)
-        if not even_if_unchanged and not before.has_mask and np.array_equal(mask, self._visible_mask(before)):
+        # Compare with what is visible without this mask: a prediction may be newer than the first change.
+        visible = None if even_if_unchanged or before.has_mask else self._visible_mask(replace(known, mask_sha256=""))
+        if visible is not None and np.array_equal(mask, visible):
+            status = "predicted" if before.status == "new" and known.predicted_file else before.status
             with self._store.write() as connection:
                 if known.has_mask:
-                    self._log(connection, known, "undo", status=before.status)
+                    self._log(connection, known, "undo", status=status)
                 update(
-                    connection, known.id, status=before.status, dice=None, seconds=known.seconds + seconds,
+                    connection, known.id, status=status, dice=None, seconds=known.seconds + seconds,
                     **mask_columns(None),
                 )  # fmt: skip
             self._files.remove(known.id)

@@ -223,3 +223,8 @@ def relative_path(path: Path, folder: Path) -> str:
         return Path(os.path.relpath(path, folder)).as_posix()
     except ValueError:
         return path.as_posix()
+
+
+def is_below(relative: str, folder: Path, root: Path) -> bool:
+    """Whether the path `relative` to `folder` lies below the folder `root`; both folders are absolute."""
+    return Path(os.path.normpath(folder / relative)).is_relative_to(root)

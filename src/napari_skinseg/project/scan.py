@@ -18,7 +18,7 @@ from napari_skinseg.read_ahead import in_batches, read_ahead
 
 from .blind_sample import is_sampled, sample_settings
 from .mask_files import MaskFiles, fingerprint
-from .records import insert, mask_columns, relative_path, update, write_log
+from .records import insert, is_below, mask_columns, relative_path, update, write_log
 from .store import Store
 
 BATCH_SIZE = 256
@@ -203,18 +203,17 @@ class Scan:
     def _new_id(self, file: _PhotoFile) -> str:
         """A readable id that depends only on the path and the content, and is unique in the project."""
         stem = re.sub(r"[^\w.-]+", "_", file.case.image.stem)[:80].strip("._") or "photo"
+        stem = stem.encode()[:160].decode(errors="ignore")  # file names are limited to 255 bytes
         digest = hashlib.sha256(f"{file.relative}\0{file.sha256}".encode()).hexdigest()
         return next(photo for length in range(8, 65, 8) if (photo := f"{stem}-{digest[:length]}") not in self.rows)
 
     def _mark_missing(self, root: Path | None) -> None:
-        below = "" if root is None else relative_path(root, self.folder)
-        prefix = "" if below == "." else f"{below}/"
         missing = [
             photo
             for photo in sorted(self.without_file - self.found)
             if self.rows[photo]["state"] == "here"
             and photo not in self.result["replaced"]
-            and self.rows[photo]["path"].startswith(prefix)
+            and (root is not None and is_below(self.rows[photo]["path"], self.folder, root))
         ]
         if missing:
             with self.store.write() as connection:

@@ -5,12 +5,14 @@ writer. On network shares it uses the rollback journal, because the index of a w
 """
 
 import os
+import re
 import shutil
 import sqlite3
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -92,9 +94,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (_FIRST,)
 """Statements that bring the schema from version n to n + 1; the version is `user_version` in the file's header."""
 
 _MAGIC = b"SQLite format 3\0"
+_SUPER_JOURNAL = bytes.fromhex("d9d505f920a163d7")
+_BESIDE = ("-wal", "-shm", "-journal")
 _REMOTE = (
     "nfs", "cifs", "smb", "afp", "webdav", "davfs", "sshfs", "9p", "fuse.", "ncpfs", "vboxsf", "prl_fs", "lustre"
 )  # fmt: skip
+_ERRORS = (sqlite3.Error, UnicodeDecodeError)  # of a damaged file; SQLite's own messages quote its text
 _TIMEOUT = 10.0  # s to wait for another connection's write
 _WRITES_PER_BACKUP = 200
 
@@ -134,7 +139,7 @@ class Store:
         check_header(self.path)
         try:
             self._writer = self._open_writer()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             raise self._as_bad_input(error) from error
 
     @contextmanager
@@ -153,7 +158,7 @@ class Store:
             except BaseException as error:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
-                if isinstance(error, sqlite3.Error):
+                if isinstance(error, _ERRORS):
                     raise self._as_bad_input(error) from error
                 raise
             self._writes += 1
@@ -182,7 +187,7 @@ class Store:
         try:
             connection = connection or self._connect()
             found = connection.execute(sql, values).fetchall()
-        except sqlite3.Error as error:
+        except _ERRORS as error:
             if connection:
                 connection.close()
             raise self._as_bad_input(error) from error
@@ -201,14 +206,12 @@ class Store:
     def backup(self) -> None:
         """Write a copy of the file beside it, completely or not at all."""
         with self._write_lock, atomic(self.path.with_name(BACKUP_NAME)) as temporary:
-            copy = sqlite3.connect(temporary)
             try:
-                self._writer.backup(copy)
-                copy.execute("PRAGMA journal_mode = DELETE")  # the copy is one file without a log
-            except sqlite3.Error as error:
+                with closing(sqlite3.connect(temporary)) as copy:
+                    self._writer.backup(copy)
+                    copy.execute("PRAGMA journal_mode = DELETE")  # the copy is one file without a log
+            except _ERRORS as error:
                 raise self._as_bad_input(error) from error
-            finally:
-                copy.close()
 
     def close(self) -> None:
         """Close every connection; later calls raise `BadInput`."""
@@ -231,8 +234,10 @@ class Store:
         try:
             problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
             if problems != ["ok"]:
-                raise _damaged(self.path, problems[0])
+                raise damaged(self.path, problems[0])
             self._migrate(connection)
+            if _schema(connection) != _our_schema():  # triggers or other tables could change what we write
+                raise damaged(self.path, "its tables are not those of this program")
             if not self.read_only:  # last, because this writes: a damaged file must not change
                 wanted = "WAL" if is_local(self.path.parent) else "DELETE"
                 connection.execute(f"PRAGMA journal_mode = {wanted}")
@@ -248,8 +253,13 @@ class Store:
             target, timeout=_TIMEOUT, isolation_level=None, check_same_thread=False, uri=self.read_only
         )
         connection.row_factory = sqlite3.Row
-        # EXTRA = FULL, and SQLite synchronises the folder after it deletes a journal: power loss undoes no commit.
-        connection.execute("PRAGMA synchronous = EXTRA")
+        try:
+            connection.execute("PRAGMA trusted_schema = OFF")
+            # EXTRA = FULL, and SQLite synchronises the folder after it deletes a journal: power loss undoes no commit.
+            connection.execute("PRAGMA synchronous = EXTRA")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
@@ -273,35 +283,44 @@ class Store:
         if self._closed:
             raise BadInput(f"{self.path.parent} was closed; open the project again.")
 
-    def _as_bad_input(self, error: sqlite3.Error) -> BadInput:
+    def _as_bad_input(self, error: sqlite3.Error | UnicodeDecodeError) -> BadInput:
+        if isinstance(error, UnicodeDecodeError):
+            return damaged(self.path, "it holds text that is not UTF-8")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return _damaged(self.path, error)
+            return damaged(self.path, error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return BadInput(f"{self.path} is in use by another program; close that program and try again.")
         return BadInput(f"{self.path} could not be read or written ({error}); check the disk and try again.")
 
 
 def check_header(path: Path) -> None:
-    """Check the header of a project's SQLite file without opening it as a database.
+    """Check a project's SQLite file and the files that SQLite keeps beside it, without opening it as a database.
 
     Raises:
         ProjectDamaged: it is not an SQLite file, or is missing or empty although there is a backup.
-        BadInput: another program or a newer version wrote it, or it cannot be read.
+        BadInput: another program or a newer version wrote it, it is a link, or it cannot be read.
     """
+    for ending in ("", *_BESIDE):
+        if path.with_name(path.name + ending).is_symlink():
+            raise BadInput(f"{path}{ending} is a link to another file; put the file itself in its place.")
     try:
+        journal = path.with_name(path.name + "-journal")
+        # Such a journal names another file, which SQLite deletes. We never write one.
+        if journal.exists() and journal.read_bytes().endswith(_SUPER_JOURNAL):
+            raise damaged(path, f"{journal.name} refers to other files")
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
         if path.with_name(BACKUP_NAME).exists():
-            raise _damaged(path, "it is missing") from None
+            raise damaged(path, "it is missing") from None
         return
     except OSError as error:
         raise BadInput(f"{path} cannot be opened ({error.strerror or error}); check its permissions.") from error
     if not head and not path.with_name(BACKUP_NAME).exists():
         return  # a process was killed while it created the file
     if len(head) < 100 or not head.startswith(_MAGIC):
-        raise _damaged(path, "it is not an SQLite file")
+        raise damaged(path, "it is not an SQLite file")
     # Big-endian numbers in the header (sqlite.org/fileformat.html, section 1.3).
     version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
     if application not in (0, APPLICATION_ID):
@@ -323,7 +342,7 @@ def restore_backup(folder: Path) -> Path:
     if path.exists():
         shutil.copyfile(path, kept)
     # Move the old log first: SQLite would apply it to the restored file.
-    for ending in ("-wal", "-shm", "-journal"):
+    for ending in _BESIDE:
         stray = path.with_name(path.name + ending)
         if stray.exists():
             os.replace(stray, kept.with_name(kept.name + ending))
@@ -354,13 +373,14 @@ def _is_intact(path: Path) -> bool:
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
         return connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
-    except sqlite3.Error:
+    except _ERRORS:
         return False
     finally:
         connection.close()
 
 
-def _damaged(path: Path, detail: object) -> ProjectDamaged:
+def damaged(path: Path, detail: object) -> ProjectDamaged:
+    """The error for a damaged SQLite file, with the way to restore it."""
     backup = path.with_name(BACKUP_NAME)
     if not _is_intact(backup):
         return ProjectDamaged(f"{path} is damaged ({detail}) and has no backup; restore it from a copy.", None)
@@ -369,6 +389,24 @@ def _damaged(path: Path, detail: object) -> ProjectDamaged:
         f"{path} is damaged ({detail}); restore the backup of {when}: the masks are separate files and are kept.",
         backup,
     )
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:
+    """Type, name and SQL of everything in the schema, without comments and line breaks."""
+    rows = connection.execute(
+        "SELECT type, name, sql FROM sqlite_master "
+        "WHERE sql IS NOT NULL AND name NOT IN ('sqlite_sequence', 'sqlite_stat1', 'sqlite_stat4')"
+    )
+    return {(row[0], row[1], " ".join(re.sub("--.*", "", row[2]).split())) for row in rows}
+
+
+@cache
+def _our_schema() -> set[tuple[str, str, str]]:
+    with closing(sqlite3.connect(":memory:")) as connection:
+        for statements in MIGRATIONS:
+            for statement in statements:
+                connection.execute(statement)
+        return _schema(connection)
 
 
 def _newer(path: Path, version: int) -> BadInput:
