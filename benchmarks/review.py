@@ -86,7 +86,7 @@ class Bench:
     def open(self, folder: Path, *, until_photo: bool = False) -> float:
         start = time.perf_counter()
         self.tab.open_folder(folder)
-        self._until(lambda: self.tab.walk.desk.photo is not None if until_photo else self._is_idle())
+        self._until(lambda: self.tab.navigator.current.photo is not None if until_photo else self._is_idle())
         return time.perf_counter() - start
 
     def close(self) -> None:
@@ -99,10 +99,10 @@ class Bench:
         for _ in range(steps):
             self.settle()
             start = time.perf_counter()
-            self.tab.walk.next()
+            self.tab.navigator.next()
             QApplication.processEvents()  # renders
             taken.append(time.perf_counter() - start)
-            assert self.tab.walk.desk.photo is not None
+            assert self.tab.navigator.current.photo is not None
         return taken
 
     def correct(self, steps: int) -> list[float]:
@@ -111,10 +111,10 @@ class Bench:
         for step in range(steps):
             self.settle()
             start = time.perf_counter()
-            before = self.tab.walk.photo
-            self.tab.walk.desk.labels.paint((20 + step, 20), 1)
-            self.tab.walk.next()
-            self._until(lambda: self.tab.walk.desk.photo is not None and self.tab.walk.photo != before)  # noqa: B023
+            before = self.tab.navigator.photo
+            self.tab.navigator.current.labels.paint((20 + step, 20), 1)
+            self.tab.navigator.next()
+            self._until(lambda: self.tab.navigator.current.photo is not None and self.tab.navigator.photo != before)  # noqa: B023
             QApplication.processEvents()
             taken.append(time.perf_counter() - start)
         return taken
@@ -170,12 +170,12 @@ class Bench:
         self.viewer.close()
 
     def _is_idle(self) -> bool:
-        walk = self.tab.walk
+        navigator = self.tab.navigator
         busy = (
             self.widget.session.background.is_busy
-            or walk.writes.is_busy
-            or walk.saver._timer.isActive()
-            or walk._soon.isActive()
+            or navigator.write_queue.is_busy
+            or navigator.autosave._timer.isActive()
+            or navigator._soon.isActive()
         )
         return not busy and self.tab._job is None
 

@@ -1,4 +1,4 @@
-"""Every way out of the Review tab leads past here: the window closes, the dock closes, the program ends."""
+"""Save before the window or the dock of a panel closes."""
 
 from collections.abc import Callable
 
@@ -6,52 +6,56 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QMessageBox, QWidget
 
 
-class Door(QObject):
-    """Watches the window and the dock that a panel is in.
+class CloseGuard(QObject):
+    """Watches the window and the dock that contain a panel.
 
     Args:
         panel: the panel.
-        finish: saves on the spot; returns a sentence if that failed.
+        save: saves at once; returns an error message, or an empty text if everything is saved.
         save_elsewhere: lets the person write the mask to another file.
-        leave: saves and closes the project.
+        on_dock_closed: called after the dock was closed; saves and closes the project.
+
+    Attributes:
+        window: the window of the panel; None before `watch` and after the window was closed.
     """
 
     def __init__(
         self,
         panel: QWidget,
-        finish: Callable[[], str],
+        save: Callable[[], str],
         save_elsewhere: Callable[[], None],
-        leave: Callable[[], None],
+        on_dock_closed: Callable[[], None],
     ) -> None:
         super().__init__(panel)
-        self._panel, self._finish, self._save_elsewhere, self._leave = panel, finish, save_elsewhere, leave
+        self._panel, self._save, self._save_elsewhere = panel, save, save_elsewhere
+        self._on_dock_closed = on_dock_closed
         self.window: QMainWindow | None = None
         self._docked: QWidget | None = None
 
     def watch(self) -> None:
-        """Find the window and the dock; call it whenever the panel is shown."""
-        above: QWidget | None = self._panel
-        while above is not None and not isinstance(above, QMainWindow):
-            if isinstance(above.parentWidget(), QDockWidget) and above is not self._docked:
-                self._docked = above
-                above.installEventFilter(self)
-            above = above.parentWidget()
-        if above is not None and above is not self.window:
-            self.window = above
-            above.installEventFilter(self)
+        """Find the window and the dock; call this each time the panel is shown."""
+        parent: QWidget | None = self._panel
+        while parent is not None and not isinstance(parent, QMainWindow):
+            if isinstance(parent.parentWidget(), QDockWidget) and parent is not self._docked:
+                self._docked = parent
+                parent.installEventFilter(self)
+            parent = parent.parentWidget()
+        if parent is not None and parent is not self.window:
+            self.window = parent
+            parent.installEventFilter(self)
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Save before the window closes, and keep it open if that fails, unless the person gives the mask up."""
+        """Save before the window closes. If saving fails, ask the person, and keep the window open on *Cancel*."""
         if watched is self._docked and event.type() == QEvent.Type.ParentChange:
-            # napari takes the widget out of a dock that closes; what holds layers and keys would live on for ever.
-            QTimer.singleShot(0, self._leave_dock)
+            # napari removes the widget from a dock that closes, but does not delete the widget.
+            QTimer.singleShot(0, self._check_dock)
         if watched is self.window and event.type() == QEvent.Type.Close:
-            while sentence := self._finish():
+            while message := self._save():
                 buttons = QMessageBox.StandardButton
                 answer = QMessageBox.critical(
                     self._panel,
                     "NOT SAVED",
-                    f"{sentence}\n\nThe last strokes are not on disk.",
+                    f"{message}\n\nThe last strokes are not saved.",
                     buttons.Retry | buttons.Save | buttons.Discard | buttons.Cancel,
                 )
                 if answer == buttons.Save:
@@ -64,7 +68,7 @@ class Door(QObject):
             self.window = None
         return False
 
-    def _leave_dock(self) -> None:
+    def _check_dock(self) -> None:
         if self._docked is not None and self._docked.parentWidget() is None:
             self._docked = self.window = None
-            self._leave()
+            self._on_dock_closed()

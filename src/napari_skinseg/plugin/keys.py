@@ -1,4 +1,4 @@
-"""The keys of review. None is a default of any napari layer or viewer, and they hold only while the tab is seen."""
+"""The keys of the Review tab. They work only while the tab is shown, and no napari layer or viewer uses them."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
@@ -10,27 +10,22 @@ from .session import PLUGIN
 
 
 class Key(NamedTuple):
-    """One key and what it does.
+    """A key and its action.
 
     Attributes:
-        action: name of what is done.
-        binding: as napari spells it.
-        words: what the strip says.
+        action: name of the action, and of its preference in the manifest. People's settings files contain these names.
+        binding: the key in napari's notation, such as "Shift-N".
+        label: text beside the key in the key list; empty for the first key of a pair.
     """
 
     action: str
     binding: str
-    words: str
+    label: str
 
     @property
-    def shown(self) -> str:
-        """As a person reads it."""
+    def text(self) -> str:
+        """The key as it is shown to a person, such as "⇧N"."""
         return self.binding.replace("Shift-", "⇧")
-
-    @property
-    def preference(self) -> str:
-        """What it is called in the manifest, where a person can choose another."""
-        return self.action.replace(" ", "_")
 
 
 KEYS = (
@@ -39,10 +34,10 @@ KEYS = (
     Key("issue", "U", "issue"),
     Key("next", "N", "next"),
     Key("previous", "Shift-N", "previous"),
-    Key("take back", "Shift-W", "take back"),
-    Key("next alike", "Shift-J", "next alike"),
+    Key("take_back", "Shift-W", "take back"),
+    Key("next_alike", "Shift-J", "next of this status"),
     Key("hide", "H", "hide"),
-    Key("look", "G", "look"),
+    Key("look", "G", "display"),
     Key("model", "J", "model’s mask"),
     Key("refine", "K", "refine"),
     Key("smaller", ",", ""),
@@ -50,29 +45,31 @@ KEYS = (
 )
 
 NAPARI_KEYS = (("P", "paint"), ("E", "erase"), ("F", "fill"), ("Ctrl+Z", "undo"), ("Space", "pan"))
-"""napari's own, that a person needs here; the strip reminds of them."""
+"""Keys of napari that are needed for corrections; the key list shows them too."""
 
 
-def chosen() -> dict[str, Key]:
-    """The keys by their actions, as napari's preferences have them; ours where what is there is no key."""
-    wished = get_plugin_settings(PLUGIN).review
-    return {key.action: key._replace(binding=_binding(getattr(wished, key.preference), key.binding)) for key in KEYS}
+def preferred_keys() -> dict[str, Key]:
+    """The keys by action, from napari's preferences; the default key where a preference is not a valid key."""
+    preferences = get_plugin_settings(PLUGIN).review
+    return {
+        key.action: key._replace(binding=_valid_binding(getattr(preferences, key.action), key.binding)) for key in KEYS
+    }
 
 
-def strip(keys: Iterable[Key]) -> str:
-    """All keys in one paragraph of rich text."""
-    pairs = [(key.shown, key.words) for key in keys] + list(NAPARI_KEYS)
-    texts = (f"<b>{key}</b>&nbsp;{words.replace(' ', '&nbsp;')}" for key, words in pairs)
+def key_list(keys: Iterable[Key]) -> str:
+    """All keys with their labels, in one paragraph of rich text."""
+    pairs = [(key.text, key.label) for key in keys] + list(NAPARI_KEYS)
+    texts = (f"<b>{key}</b>&nbsp;{label.replace(' ', '&nbsp;')}" for key, label in pairs)
     return "&nbsp;· ".join(texts).replace("</b>&nbsp;&nbsp;·", "</b>")
 
 
-class Bindings:
-    """Holds the keys on whatever has a keymap: the layer in hand first, because layer keys beat viewer keys.
+class KeyBindings:
+    """Binds the keys to layers and to the viewer. Keys of a layer have priority over keys of the viewer.
 
     Args:
-        keys: by their actions.
-        actions: what to call, by the name of the action.
-        hold: called with True when the key of "hide" goes down, with False when it comes up.
+        keys: by action.
+        actions: the function to call, by action.
+        hold: called with True when the key of "hide" is pressed, and with False when it is released.
     """
 
     def __init__(
@@ -84,26 +81,26 @@ class Bindings:
         self._calls: dict[str, Callable[[Any], Any]] = {
             key.binding: _hold(hold) if action == "hide" else _press(actions[action]) for action, key in keys.items()
         }
-        self._held: list[tuple[Any, dict[str, Any]]] = []
+        self._bound: list[tuple[Any, dict[str, Any]]] = []
 
     def bind(self, *targets: Any) -> None:
-        """Take the keys on `targets`, and give back what was taken on others."""
+        """Bind the keys to `targets`, and unbind them from all other targets."""
         self.release()
         for target in targets:
             earlier = {key: target.bind_key(key, call, overwrite=True) for key, call in self._calls.items()}
-            self._held.append((target, earlier))
+            self._bound.append((target, earlier))
 
     def release(self) -> None:
-        """Give every key back to whoever had it."""
-        for target, earlier in self._held:
+        """Unbind all keys, and restore the earlier bindings."""
+        for target, earlier in self._bound:
             for key, call in earlier.items():
                 target.bind_key(key, call, overwrite=True)  # None unbinds
-        self._held.clear()
+        self._bound.clear()
 
 
-def _binding(wished: str, ours: str) -> str:
-    wished = wished.strip()
-    return wished if str(coerce_keybinding(wished)).strip() else ours
+def _valid_binding(preferred: str, default: str) -> str:
+    preferred = preferred.strip()
+    return preferred if str(coerce_keybinding(preferred)).strip() else default
 
 
 def _press(action: Callable[[], object]) -> Callable[[Any], None]:
@@ -116,7 +113,7 @@ def _press(action: Callable[[], object]) -> Callable[[Any], None]:
 def _hold(hold: Callable[[bool], None]) -> Callable[[Any], Iterator[None]]:
     def press(target: Any) -> Iterator[None]:
         hold(True)
-        yield  # napari goes on here when the key comes up
+        yield  # napari continues here when the key is released
         hold(False)
 
     return press

@@ -13,7 +13,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.mask import read_mask
-from napari_skinseg.plugin.keys import chosen
+from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.project.project import Project
 from napari_skinseg.segmentation.segmenter import Segmenter
 
@@ -64,14 +64,14 @@ class Window:
         """Until nothing is done and nothing is about to be."""
 
         def is_at_rest():
-            walk, busy = self.review.walk, self.widget.session.background.is_busy
+            navigator, busy = self.review.navigator, self.widget.session.background.is_busy
             later = (
-                walk.saver._timer.isActive()
-                or walk._soon.isActive()
+                navigator.autosave._timer.isActive()
+                or navigator._soon.isActive()
                 or self.segment._pause.isActive()
                 or not self.segment._monitor.is_idle
             )
-            return not busy and not walk.writes.is_busy and not later and not walk._is_leaving
+            return not busy and not navigator.write_queue.is_busy and not later and not navigator._is_leaving
 
         for _ in range(3):
             QApplication.processEvents()
@@ -481,7 +481,7 @@ def gallery(window, tmp_path, spot):
     window.widget.tabs.setCurrentIndex(1)
     window.review.open_folder(folder)
     window.rest()
-    assert window.review.walk.desk.photo.name == "photo_0.png"
+    assert window.review.navigator.current.photo.name == "photo_0.png"
     return folder
 
 
@@ -501,7 +501,7 @@ def test_in_review_clicks_belong_to_the_photo_and_are_saved_as_any_correction(wi
     assert stored(gallery, "photo_0.png")[0] == "corrected"
     np.testing.assert_array_equal(stored(gallery, "photo_0.png")[1], refined)
     window.strike(Qt.Key.Key_N)
-    assert window.review.walk.desk.photo.name == "photo_1.png"
+    assert window.review.navigator.current.photo.name == "photo_1.png"
     assert window.tool.is_on
     assert window.dots == []
     before = window.mask.data.copy()
@@ -519,7 +519,7 @@ def test_accepting_right_after_a_click_waits_for_its_answer(window, gallery):
     window.refine()
     window.click(SKIN, wait=False)
     window.strike(Qt.Key.Key_W)
-    assert window.review.walk.desk.photo.name == "photo_1.png"
+    assert window.review.navigator.current.photo.name == "photo_1.png"
     assert stored(gallery, "photo_0.png")[1][SKIN]
 
 
@@ -544,7 +544,7 @@ def test_hiding_the_mask_hides_the_dots_and_looks_do_not_end_it(qtbot, window, g
     assert window.tool.is_on
     for dots in (0, 1):
         qtbot.keyPress(window.main, Qt.Key.Key_H)
-        window.review.walk.look._held_since += 60  # a tap, on however slow a machine
+        window.review.navigator.display._pressed_at += 60  # a tap, on however slow a machine
         qtbot.keyRelease(window.main, Qt.Key.Key_H)
         window.rest()
         assert len(window.dots) == dots
@@ -552,7 +552,7 @@ def test_hiding_the_mask_hides_the_dots_and_looks_do_not_end_it(qtbot, window, g
 
 def test_a_photo_of_the_blind_sample_is_drawn_without_the_model(window, gallery):
     window.review.project.set_blind_sample(1.0)
-    window.review.list_again()
+    window.review.reload_list()
     window.rest()
     window.strike(Qt.Key.Key_N)
     window.strike(Qt.Key.Key_K)
@@ -575,5 +575,5 @@ def test_closing_the_project_ends_it(window, gallery):
 
 
 def test_the_key_is_on_the_button_and_in_the_strip(window):
-    assert f"({chosen()['refine'].shown})" in window.segment.refine.button.toolTip()
-    assert "<b>K</b>&nbsp;refine" in window.review.strip.text()
+    assert f"({preferred_keys()['refine'].shown})" in window.segment.refine.button.toolTip()
+    assert "<b>K</b>&nbsp;refine" in window.review.keys_label.text()

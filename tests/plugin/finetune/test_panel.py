@@ -33,7 +33,7 @@ ENDLESS = FineTuneOptions(passes=1000, folds=6)  # minutes on any machine: not o
 
 @pytest.fixture
 def wide(spot):
-    """How this clinic draws: well outside the border. Photos of dark spots, and their masks."""
+    """OpenOptions this clinic draws: well outside the border. Photos of dark spots, and their masks."""
 
     def draw(place):
         image, truth = spot(*place, SHAPE)
@@ -146,7 +146,7 @@ def learning(qtbot, tab, settle, folder):
 
 def correct(qtbot, review, wide):
     """Draw the photo in hand as the clinic does, and accept."""
-    layer, mask = review.walk.desk.labels, wide(PLACES[int(review.walk.desk.photo.name[6])])[1]
+    layer, mask = review.navigator.current.labels, wide(PLACES[int(review.navigator.current.photo.name[6])])[1]
     differing = np.nonzero((layer.data > 0) != mask)
     layer.data_setitem(differing, mask[differing].astype(np.uint8))
     press(qtbot, review.accept_button)
@@ -160,7 +160,7 @@ def test_from_corrections_to_a_model_in_use_and_back(qtbot, widget, panels, tab,
     review, segment = panels["Review"], panels["Segment"]
     widget.tabs.setCurrentIndex(widget.panels.index(review))
     review.open_folder(folder)
-    qtbot.waitUntil(lambda: review.walk.desk.photo is not None, timeout=300_000)
+    qtbot.waitUntil(lambda: review.navigator.current.photo is not None, timeout=300_000)
     settle()
     for done in range(1, len(PLACES) + 1):
         correct(qtbot, review, wide)

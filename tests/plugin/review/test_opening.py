@@ -12,7 +12,13 @@ import pytest
 from PIL import Image
 
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.plugin.review.opening import How, NoPlace, Opened, may_be_gone, open_folder
+from napari_skinseg.plugin.review.opening import (
+    FolderNotWritable,
+    OpenedProject,
+    OpenOptions,
+    may_take_over,
+    open_folder,
+)
 from napari_skinseg.project.project import Owner, Project, ProjectInUse, project_folder
 
 NOW = datetime(2026, 2, 3, 14, 2)
@@ -35,21 +41,23 @@ def folder(tmp_path):
 
 @pytest.fixture
 def opening() -> Iterator[Callable]:
-    """Open a folder; what is opened is closed at the end."""
+    """Open a folder; close its project after the test."""
     projects = []
 
-    def open_it(folder, how=None, cancel=None):
-        told = []
-        listing = open_folder(folder, how or How(), "least certain", told.append, cancel or Token(), projects)
-        return listing, [item for item in told if isinstance(item, Opened)], told
+    def open_one(folder, options=None, cancel=None):
+        reports = []
+        contents = open_folder(
+            folder, options or OpenOptions(), "least certain", reports.append, cancel or Token(), projects
+        )
+        return contents, [item for item in reports if isinstance(item, OpenedProject)], reports
 
-    yield open_it
+    yield open_one
     for project in projects:
         project.close()
 
 
 @pytest.mark.parametrize(
-    ("who", "gone"),
+    ("holder", "may_take"),
     [
         (None, True),
         (owner(since="2026-02-03 09:00"), False),
@@ -58,27 +66,27 @@ def opening() -> Iterator[Callable]:
         (owner(since="some day"), True),
     ],
 )
-def test_only_who_began_long_ago_on_another_computer_may_be_passed_over(who, gone):
-    assert may_be_gone(who, lambda: NOW) == gone
+def test_only_an_old_lock_of_another_computer_may_be_taken_over(holder, may_take):
+    assert may_take_over(holder, lambda: NOW) == may_take
 
 
 def test_a_folder_of_photos_keeps_its_project_in_a_sub_folder(folder, opening):
-    listing, (opened,), _ = opening(folder)
+    contents, (opened,), _ = opening(folder)
     assert opened.project.folder == folder / "skinseg-review"
     assert opened.is_new
-    assert [photo.name for photo in listing.photos] == ["photo_0.png", "photo_1.png", "photo_2.png"]
+    assert [photo.name for photo in contents.photos] == ["photo_0.png", "photo_1.png", "photo_2.png"]
 
 
-def test_a_project_can_be_opened_by_its_own_folder_too(folder, opening):
+def test_a_project_can_be_opened_by_its_own_folder(folder, opening):
     _, (opened,), _ = opening(folder)
     opened.project.close()
-    listing, (again,), _ = opening(folder / "skinseg-review")
+    contents, (again,), _ = opening(folder / "skinseg-review")
     assert not again.is_new
-    assert len(listing.photos) == 3
-    assert len(again.listing.photos) == 3  # before it was scanned
+    assert len(contents.photos) == 3
+    assert len(again.contents.photos) == 3  # before the scan
 
 
-def test_a_project_among_the_photos_is_found(folder):
+def test_a_folder_that_is_a_project_is_its_own_project_folder(folder):
     Project.open(folder, create=True).close()
     assert project_folder(folder) == folder
 
@@ -87,15 +95,15 @@ def test_new_photos_are_found_at_the_next_opening(folder, opening):
     _, (opened,), _ = opening(folder)
     opened.project.close()
     Image.fromarray(np.full((40, 50, 3), 7, np.uint8)).save(folder / "photo_3.png")
-    listing, (again,), _ = opening(folder)
-    assert (len(again.listing.photos), len(listing.photos)) == (3, 4)
+    contents, (again,), _ = opening(folder)
+    assert (len(again.contents.photos), len(contents.photos)) == (3, 4)
 
 
-def test_a_file_that_is_no_photo_is_named_and_the_others_are_taken(folder, opening):
+def test_an_unreadable_file_is_named_and_the_others_are_added(folder, opening):
     (folder / "broken.jpg").write_bytes(b"no photo")
-    listing, _, told = opening(folder)
-    assert len(listing.photos) == 3
-    assert "broken.jpg" in told[-1]
+    contents, _, reports = opening(folder)
+    assert len(contents.photos) == 3
+    assert "broken.jpg" in reports[-1]
 
 
 def test_a_cancelled_opening_leaves_an_open_project(folder, opening):
@@ -106,7 +114,7 @@ def test_a_cancelled_opening_leaves_an_open_project(folder, opening):
     assert Project.exists(folder / "skinseg-review")
 
 
-def test_a_folder_without_photos_is_left_as_it_is(tmp_path, opening):
+def test_nothing_is_created_in_a_folder_without_photos(tmp_path, opening):
     empty = tmp_path / "empty"
     empty.mkdir()
     with pytest.raises(BadInput):
@@ -114,17 +122,17 @@ def test_a_folder_without_photos_is_left_as_it_is(tmp_path, opening):
     assert not list(empty.iterdir())
 
 
-def test_where_nothing_can_be_written_another_place_is_asked_for(folder, opening, tmp_path):
+def test_a_read_only_folder_needs_another_location(folder, opening, tmp_path):
     (folder / "skinseg-review").write_text("a file is in the way")
-    with pytest.raises(NoPlace, match="choose a folder"):
+    with pytest.raises(FolderNotWritable, match="Choose another folder"):
         opening(folder)
-    place = tmp_path / "place"
-    listing, (opened,), _ = opening(folder, How(place=place))
-    assert opened.project.folder == place
-    assert len(listing.photos) == 3
+    location = tmp_path / "location"
+    contents, (opened,), _ = opening(folder, OpenOptions(location=location))
+    assert opened.project.folder == location
+    assert len(contents.photos) == 3
 
 
-def test_a_lock_that_was_left_on_another_computer_can_be_taken_over(folder, opening):
+def test_a_lock_of_another_computer_can_be_taken_over(folder, opening):
     _, (opened,), _ = opening(folder)
     opened.project.close()
     lock = folder / "skinseg-review" / "skinseg-project.lock"
@@ -132,15 +140,15 @@ def test_a_lock_that_was_left_on_another_computer_can_be_taken_over(folder, open
     with pytest.raises(ProjectInUse) as caught:
         opening(folder)
     assert caught.value.owner.name == "Marie"
-    listing, (again,), _ = opening(folder, How(take_over=True))
-    assert len(listing.photos) == 3
-    assert "taken over" in again.news[0]
+    contents, (again,), _ = opening(folder, OpenOptions(take_over=True))
+    assert len(contents.photos) == 3
+    assert "taken over" in again.messages[0]
 
 
-def test_read_only_lists_the_photos_and_scans_nothing(folder, opening):
+def test_a_read_only_opening_does_not_scan(folder, opening):
     opening(folder)
     Image.fromarray(np.full((40, 50, 3), 7, np.uint8)).save(folder / "photo_3.png")
-    listing, (again,), _ = opening(folder, How(read_only=True))
-    assert listing is None
+    contents, (again,), _ = opening(folder, OpenOptions(read_only=True))
+    assert contents is None
     assert again.read_only
-    assert len(again.listing.photos) == 3
+    assert len(again.contents.photos) == 3

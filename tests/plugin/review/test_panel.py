@@ -1,4 +1,4 @@
-"""A folder of photos is reviewed through the real tab: real files, real workers, a real network."""
+"""Review a folder of photos in the real tab, with real files, real workers and a real network."""
 
 import itertools
 import shutil
@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QMessageBox
+from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
 
 from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
@@ -26,7 +26,7 @@ PLACES = [(60, 80, 30), (50, 60, 20), (70, 100, 25), (60, 50, 35)]
 
 @pytest.fixture
 def folder(tmp_path, spot):
-    """Four photos of a dark spot, and one mask that somebody put there."""
+    """Four photos of a dark spot."""
     folder = tmp_path / "photos"
     folder.mkdir()
     for number, place in enumerate(PLACES):
@@ -41,7 +41,7 @@ def truths(spot):
 
 @pytest.fixture
 def tab(empty_viewer, settle) -> Iterator[object]:
-    """The Review tab of the widget, opened as the Plugins menu does."""
+    """The Review tab of the widget, opened as from the Plugins menu."""
     _, widget = empty_viewer.window.add_plugin_dock_widget("napari-skinseg")
     (panel,) = (panel for panel in widget.panels if panel.title == "Review")
     panel.widget = widget
@@ -55,32 +55,32 @@ def tab(empty_viewer, settle) -> Iterator[object]:
 
 @pytest.fixture
 def settle(qtbot):
-    """Wait until nothing runs, nothing is about to, and the photo that was asked for is in hand."""
+    """Wait until no job runs or waits, and the requested photo is shown."""
 
-    def is_settled(panel) -> bool:
-        walk = panel.walk
+    def is_idle(panel) -> bool:
+        navigator = panel.navigator
         busy = (
             panel._session.background.is_busy
-            or walk.writes.is_busy
-            or walk.saver._timer.isActive()
-            or walk._soon.isActive()
+            or navigator.write_queue.is_busy
+            or navigator.autosave._timer.isActive()
+            or navigator._soon.isActive()
         )
-        return not busy and not walk._is_leaving and panel._job is None
+        return not busy and not navigator._is_leaving and panel._job is None
 
     def wait(panel, timeout: int = 60_000) -> None:
-        for _ in range(3):  # what ends may begin something else
+        for _ in range(3):  # a job that ends may start another one
             QApplication.processEvents()
-            qtbot.waitUntil(lambda: is_settled(panel), timeout=timeout)
+            qtbot.waitUntil(lambda: is_idle(panel), timeout=timeout)
 
     return wait
 
 
 @pytest.fixture
 def opened(tab, folder, settle):
-    """The tab with the folder open, its first photo in hand."""
+    """The tab with the folder open and its first photo shown."""
     tab.open_folder(folder)
     settle(tab)
-    assert tab.walk.desk.photo is not None, tab.message.text()
+    assert tab.navigator.current.photo is not None, tab.message.text()
     return tab
 
 
@@ -89,24 +89,30 @@ def press(qtbot, button):
     qtbot.mouseClick(button, Qt.MouseButton.LeftButton)
 
 
+def press_answer(qtbot, tab, text):
+    """Press the button of an answer to the question that is shown."""
+    (button,) = (button for button in tab.question.findChildren(QPushButton) if button.text() == text)
+    press(qtbot, button)
+
+
 def paint(tab, place=(10, 10)):
-    """What a person does with the brush."""
-    layer = tab.walk.desk.labels
+    """Paint a dot with the brush."""
+    layer = tab.navigator.current.labels
     layer.brush_size = 6
     layer.paint(place, 1)
 
 
-def in_hand(tab):
-    return tab.walk.desk.photo.name
+def current(tab):
+    return tab.navigator.current.photo.name
 
 
 def go_to(tab, settle, name):
-    tab.walk.go(next(one for one in tab.photos.list.shown if tab.photos.list[one].name == name))
+    tab.navigator.go_to(next(one for one in tab.photos.list.shown if tab.photos.list[one].name == name))
     settle(tab)
 
 
 def stored(folder, name) -> tuple[str, np.ndarray | None]:
-    """Status and person's mask of a photo, as another program reads them."""
+    """Status and corrected mask of a photo, read by another project object."""
     project = Project.open(folder / "skinseg-review", read_only=True)
     try:
         photo = project.find(folder / name)
@@ -115,30 +121,30 @@ def stored(folder, name) -> tuple[str, np.ndarray | None]:
         project.close()
 
 
-def test_a_folder_becomes_a_project_and_the_photos_stay_as_they_are(opened, folder, truths):
+def test_opening_a_folder_creates_a_project_and_changes_no_photo(opened, folder, truths):
     before = {path.name for path in folder.iterdir()}
     assert before == {*(f"photo_{number}.png" for number in range(4)), "skinseg-review"}
     assert "skinseg-review" in opened.message.text()
     assert "not changed" in opened.message.text()
-    assert in_hand(opened) == "photo_0.png"
-    assert dice(opened.walk.desk.mask(), truths[0]) > 0.9
+    assert current(opened) == "photo_0.png"
+    assert dice(opened.navigator.current.mask(), truths[0]) > 0.9
     assert opened.counts.text() == "<b>0 of 4</b> reviewed"
-    assert opened.walk.desk.labels.mode == "paint"
-    assert opened.walk.desk.labels.selected_label == 1
-    assert opened._viewer.layers.selection.active == opened.walk.desk.labels
+    assert opened.navigator.current.labels.mode == "paint"
+    assert opened.navigator.current.labels.selected_label == 1
+    assert opened._viewer.layers.selection.active == opened.navigator.current.labels
 
 
-def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, truths, tmp_path):
+def test_everything_is_there_after_closing_and_reopening(qtbot, opened, folder, settle, truths, tmp_path):
     paint(opened)
-    drawn = opened.walk.desk.mask()
+    painted = opened.navigator.current.mask()
     paint(opened, (100, 150))
-    opened.walk.desk.labels.undo()
+    opened.navigator.current.labels.undo()
     press(qtbot, opened.next_button)
     settle(opened)
-    assert in_hand(opened) == "photo_1.png"
+    assert current(opened) == "photo_1.png"
     press(qtbot, opened.accept_button)
     settle(opened)
-    assert in_hand(opened) == "photo_2.png"
+    assert current(opened) == "photo_2.png"
     opened.close_project()
     settle(opened)
     assert len(opened._viewer.layers) == 0
@@ -146,106 +152,106 @@ def test_a_review_from_end_to_end_loses_nothing(qtbot, opened, folder, settle, t
 
     opened.open_folder(folder)
     settle(opened)
-    assert in_hand(opened) == "photo_2.png"
+    assert current(opened) == "photo_2.png"
     assert opened.counts.text() == "<b>2 of 4</b> reviewed"
     status, mask = stored(folder, "photo_0.png")
     assert status == "corrected"
-    np.testing.assert_array_equal(mask, drawn)
+    np.testing.assert_array_equal(mask, painted)
     status, mask = stored(folder, "photo_1.png")
     assert status == "accepted"
     assert dice(mask, truths[1]) > 0.9
     go_to(opened, settle, "photo_0.png")
-    np.testing.assert_array_equal(opened.walk.desk.mask(), drawn)
+    np.testing.assert_array_equal(opened.navigator.current.mask(), painted)
     opened.export(tmp_path / "export")
     settle(opened)
     assert f"2 masks are in {tmp_path / 'export'}" in opened.message.text()
-    np.testing.assert_array_equal(read_mask(tmp_path / "export/masks/photo_0_segmentation.png"), drawn)
+    np.testing.assert_array_equal(read_mask(tmp_path / "export/masks/photo_0_segmentation.png"), painted)
 
 
-def test_a_stroke_is_on_disk_a_second_later_without_anybody_asking(qtbot, opened, folder):
+def test_a_stroke_is_saved_automatically(qtbot, opened, folder):
     paint(opened)
     assert opened.saved.text() == "Saving…"
     qtbot.waitUntil(lambda: stored(folder, "photo_0.png")[0] == "corrected", timeout=60_000)
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.walk.desk.mask())
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.navigator.current.mask())
     qtbot.waitUntil(lambda: opened.saved.text().startswith("Saved "), timeout=60_000)
 
 
-def test_painting_without_a_rest_is_saved_all_the_same(qtbot, opened, folder):
+def test_continuous_painting_is_saved(qtbot, opened, folder):
     columns = itertools.cycle(range(10, 150))
 
-    def paints_until_it_is_saved():
+    def paint_until_saved():
         paint(opened, (10, next(columns)))
         return stored(folder, "photo_0.png")[0] == "corrected"
 
-    qtbot.waitUntil(paints_until_it_is_saved, timeout=60_000)
+    qtbot.waitUntil(paint_until_saved, timeout=60_000)
 
 
-def test_an_undo_is_saved_too(opened, folder, settle):
+def test_an_undo_is_saved(opened, folder, settle):
     paint(opened)
     settle(opened)
     assert stored(folder, "photo_0.png")[0] == "corrected"
-    opened.walk.desk.labels.undo()
+    opened.navigator.current.labels.undo()
     settle(opened)
     assert stored(folder, "photo_0.png") == ("predicted", None)
 
 
-def test_no_undo_reaches_into_the_photo_before_or_after(qtbot, opened, settle):
+def test_undo_does_not_reach_into_another_photo(qtbot, opened, settle):
     paint(opened)
     settle(opened)
     press(qtbot, opened.next_button)
     settle(opened)
-    layer, before = opened.walk.desk.labels, opened.walk.desk.mask()
+    layer, before = opened.navigator.current.labels, opened.navigator.current.mask()
     layer.undo()
-    np.testing.assert_array_equal(opened.walk.desk.mask(), before)
+    np.testing.assert_array_equal(opened.navigator.current.mask(), before)
     paint(opened)
     layer.undo()
     layer.redo()
     layer.undo()
     layer.undo()
-    np.testing.assert_array_equal(opened.walk.desk.mask(), before)
+    np.testing.assert_array_equal(opened.navigator.current.mask(), before)
     assert layer.mode == "paint"
     assert layer.editable
 
 
-def test_next_and_previous_keep_what_was_drawn(qtbot, opened, settle):
+def test_next_and_previous_keep_the_strokes(qtbot, opened, settle):
     paint(opened)
-    drawn = opened.walk.desk.mask()
+    painted = opened.navigator.current.mask()
     for button, name in ((opened.next_button, "photo_1.png"), (opened.previous_button, "photo_0.png")):
         press(qtbot, button)
         settle(opened)
-        assert in_hand(opened) == name
-    np.testing.assert_array_equal(opened.walk.desk.mask(), drawn)
+        assert current(opened) == name
+    np.testing.assert_array_equal(opened.navigator.current.mask(), painted)
 
 
-def test_a_photo_got_ready_is_shown_at_once(qtbot, opened, settle):
+def test_a_prefetched_photo_is_shown_at_once(qtbot, opened, settle):
     press(qtbot, opened.next_button)
-    assert in_hand(opened) == "photo_1.png"  # no event was waited for
+    assert current(opened) == "photo_1.png"  # without waiting for any event
 
 
-def test_choosing_a_row_saves_and_shows(qtbot, opened, folder, settle):
+def test_clicking_a_row_saves_and_shows_its_photo(qtbot, opened, folder, settle):
     paint(opened)
     opened.table.clicked.emit(opened.photos.index(2, 1))
     settle(opened)
-    assert in_hand(opened) == "photo_2.png"
+    assert current(opened) == "photo_2.png"
     assert stored(folder, "photo_0.png")[0] == "corrected"
     assert opened.table.selectionModel().currentIndex().row() == 2
 
 
-def test_when_saving_fails_nobody_leaves(qtbot, opened, folder, settle):
+def test_the_photo_stays_if_saving_fails(qtbot, opened, folder, settle):
     masks = folder / "skinseg-review" / "masks"
     masks.rename(folder / "away")
     masks.write_text("in the way")
     paint(opened)
     press(qtbot, opened.next_button)
     settle(opened)
-    assert in_hand(opened) == "photo_0.png"
+    assert current(opened) == "photo_0.png"
     assert opened.saved.text() == "NOT SAVED"
     assert "masks" in opened.message.text()
     assert not opened.retry_button.isHidden()
     assert not opened.elsewhere_button.isHidden()
     opened.table.clicked.emit(opened.photos.index(2, 1))
     settle(opened)
-    assert in_hand(opened) == "photo_0.png"
+    assert current(opened) == "photo_0.png"
     assert opened.table.selectionModel().currentIndex().row() == 0
 
     masks.unlink()
@@ -254,94 +260,94 @@ def test_when_saving_fails_nobody_leaves(qtbot, opened, folder, settle):
     settle(opened)
     assert opened.saved.text().startswith("Saved ")
     assert opened.retry_button.isHidden()
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.walk.desk.mask())
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.navigator.current.mask())
     press(qtbot, opened.next_button)
     settle(opened)
-    assert in_hand(opened) == "photo_1.png"
+    assert current(opened) == "photo_1.png"
 
 
-def test_a_mask_that_was_saved_elsewhere_may_be_left(qtbot, opened, folder, settle, tmp_path):
+def test_the_photo_can_be_left_after_saving_elsewhere(qtbot, opened, folder, settle, tmp_path):
     masks = folder / "skinseg-review" / "masks"
     masks.rename(folder / "away")
     masks.write_text("in the way")
     paint(opened)
-    drawn = opened.walk.desk.mask()
+    painted = opened.navigator.current.mask()
     settle(opened)
     assert opened.saved.text() == "NOT SAVED"
-    opened.walk.saver.save_elsewhere(tmp_path / "mine.png")
+    opened.navigator.autosave.save_elsewhere(tmp_path / "mine.png")
     settle(opened)
-    np.testing.assert_array_equal(read_mask(tmp_path / "mine.png"), drawn)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mine.png"), painted)
     assert "mine.png" in opened.saved.text()
     masks.unlink()
     (folder / "away").rename(masks)
     press(qtbot, opened.next_button)
     settle(opened)
-    assert in_hand(opened) == "photo_1.png"
+    assert current(opened) == "photo_1.png"
 
 
-def test_an_acceptance_that_fails_is_not_shown_as_one(qtbot, opened, folder, settle):
+def test_a_failed_acceptance_is_not_shown_as_accepted(qtbot, opened, folder, settle):
     masks = folder / "skinseg-review" / "masks"
     masks.rename(folder / "away")
     masks.write_text("in the way")
     press(qtbot, opened.accept_button)
     settle(opened)
-    assert in_hand(opened) == "photo_0.png"
+    assert current(opened) == "photo_0.png"
     assert opened.saved.text() == "NOT SAVED"
     masks.unlink()
     (folder / "away").rename(masks)
     press(qtbot, opened.retry_button)
     settle(opened)
     assert stored(folder, "photo_0.png")[0] == "accepted"
-    assert in_hand(opened) == "photo_1.png"
+    assert current(opened) == "photo_1.png"
 
 
-def test_a_prediction_never_takes_the_place_of_what_was_drawn(qtbot, tab, folder, settle, truths):
-    lock = tab.walk.ahead._network
-    lock.acquire()  # the model takes its time
+def test_a_prediction_does_not_replace_strokes(qtbot, tab, folder, settle, truths):
+    lock = tab.navigator.prefetch._network_lock
+    lock.acquire()  # the prediction waits
     tab.open_folder(folder)
-    qtbot.waitUntil(lambda: tab.walk.desk.photo is not None, timeout=60_000)
-    assert tab.walk.desk.ready.awaits_model
-    assert not tab.walk.desk.mask().any()
+    qtbot.waitUntil(lambda: tab.navigator.current.photo is not None, timeout=60_000)
+    assert tab.navigator.current.loaded.awaits_prediction
+    assert not tab.navigator.current.mask().any()
     press(qtbot, tab.accept_button)
-    assert "still at photo_0.png" in tab.message.text()
+    assert "has not finished photo_0.png" in tab.message.text()
     paint(tab)
-    drawn = tab.walk.desk.mask()
+    painted = tab.navigator.current.mask()
     lock.release()
     settle(tab)
-    np.testing.assert_array_equal(tab.walk.desk.mask(), drawn)
+    np.testing.assert_array_equal(tab.navigator.current.mask(), painted)
     assert stored(folder, "photo_0.png")[0] == "corrected"
-    press(qtbot, tab.model_button)
+    press(qtbot, tab.prediction_button)
     settle(tab)
-    assert dice(tab.walk.desk.mask(), truths[0]) > 0.9
-    tab.walk.desk.labels.undo()
-    np.testing.assert_array_equal(tab.walk.desk.mask(), drawn)
+    assert dice(tab.navigator.current.mask(), truths[0]) > 0.9
+    tab.navigator.current.labels.undo()
+    np.testing.assert_array_equal(tab.navigator.current.mask(), painted)
 
 
-def test_decisions_move_on_and_can_be_taken_back(qtbot, opened, folder, settle):
+def test_a_decision_shows_the_next_photo_and_can_be_taken_back(qtbot, opened, folder, settle):
     press(qtbot, opened.skip_button)
     settle(opened)
     press(qtbot, opened.issue_button)
     opened.note.setText("out of focus")
     qtbot.keyPress(opened.note, Qt.Key.Key_Return)
     settle(opened)
-    assert in_hand(opened) == "photo_2.png"
+    assert current(opened) == "photo_2.png"
     assert stored(folder, "photo_0.png")[0] == "skipped"
     assert stored(folder, "photo_1.png")[0] == "issue"
     assert "out of focus" in opened.photos.data(opened.photos.index(1, 1), Qt.ItemDataRole.ToolTipRole)
     press(qtbot, opened.back_button)
     settle(opened)
-    assert in_hand(opened) == "photo_1.png"
+    assert current(opened) == "photo_1.png"
     assert stored(folder, "photo_1.png")[0] == "predicted"
     press(qtbot, opened.back_button)
     settle(opened)
-    assert in_hand(opened) == "photo_0.png"
+    assert current(opened) == "photo_0.png"
     assert opened.counts.text() == "<b>0 of 4</b> reviewed"
     press(qtbot, opened.back_button)
     settle(opened)
     assert "no decision" in opened.message.text()
 
 
-def test_at_the_end_the_tab_says_what_was_done(qtbot, opened, settle):
+def test_the_end_of_the_list_shows_a_summary(qtbot, opened, settle):
     for _ in range(4):
         press(qtbot, opened.accept_button)
         settle(opened)
@@ -351,8 +357,8 @@ def test_at_the_end_the_tab_says_what_was_done(qtbot, opened, settle):
     assert "All 4 photos" in opened.message.text()
 
 
-def test_an_empty_mask_is_accepted_as_no_lesion_and_said_so(qtbot, opened, folder, settle):
-    labels = opened.walk.desk.labels
+def test_an_empty_mask_is_accepted_with_a_message(qtbot, opened, folder, settle):
+    labels = opened.navigator.current.labels
     labels.data_setitem(np.nonzero(labels.data), 0)
     press(qtbot, opened.accept_button)
     settle(opened)
@@ -362,7 +368,7 @@ def test_an_empty_mask_is_accepted_as_no_lesion_and_said_so(qtbot, opened, folde
     assert not mask.any()
 
 
-def test_the_filter_shows_what_it_says_with_counts(qtbot, opened, settle):
+def test_the_filter_shows_its_photos_and_their_number(qtbot, opened, settle):
     press(qtbot, opened.accept_button)
     settle(opened)
     opened.filter.setCurrentIndex(5)
@@ -379,26 +385,28 @@ def test_the_filter_shows_what_it_says_with_counts(qtbot, opened, settle):
     assert opened.counts.text() == "<b>2 of 4</b> reviewed"
 
 
-def test_predict_all_sorts_the_least_certain_first(qtbot, tab, folder, spot, settle):
+def test_after_predict_all_the_least_certain_photo_is_offered(qtbot, tab, folder, spot, settle):
     ground = np.full((*SHAPE, 3), (225, 180, 165), np.uint8)
-    ground[40:80, 40:120] = (190, 145, 132)  # hardly a spot
+    ground[40:80, 40:120] = (190, 145, 132)  # a faint spot
     Image.fromarray(ground).save(folder / "photo_9.png")
     tab.open_folder(folder)
     settle(tab)
     press(qtbot, tab.predict_button)
     settle(tab)
-    assert "least certain come first" in tab.message.text()
-    assert tab.photos.list.to_predict() == []
+    assert current(tab) == "photo_0.png"
+    press_answer(qtbot, tab, "Go to least certain")
+    settle(tab)
+    assert tab.photos.list.without_prediction() == []
     doubts = [tab.photos.list[one].doubt for one in tab.photos.list.shown]
     assert doubts == sorted(doubts, reverse=True)
     assert doubts[0] > doubts[-1]
     reason = tab.photos.data(tab.photos.index(0, 1), Qt.ItemDataRole.ToolTipRole)
     assert "Why here:" in reason
-    assert tab.walk.photo == tab.photos.list.shown[0]
+    assert tab.navigator.photo == tab.photos.list.shown[0]
 
 
-def test_predicting_all_can_be_stopped(qtbot, opened, settle):
-    opened.ask_project("forgetting", lambda project: None, lambda _: None)
+def test_predict_all_can_be_cancelled(qtbot, opened, settle):
+    opened.write_to_project("waiting", lambda project: None, lambda _: None)
     press(qtbot, opened.predict_button)
     opened.cancel()
     settle(opened)
@@ -406,31 +414,31 @@ def test_predicting_all_can_be_stopped(qtbot, opened, settle):
     assert opened.progress.isHidden()
 
 
-def test_a_photo_that_vanished_is_said_and_keeps_its_status(qtbot, opened, folder, settle):
+def test_a_deleted_photo_is_reported_and_keeps_its_status(qtbot, opened, folder, settle):
     (folder / "photo_3.png").unlink()
-    opened.walk.ahead.forget(opened.photos.list.shown[3])
+    opened.navigator.prefetch.discard(opened.photos.list.shown[3])
     go_to(opened, settle, "photo_3.png")
     assert "photo_3.png is missing" in opened.message.text()
-    assert opened.walk.desk.photo is None
+    assert opened.navigator.current.photo is None
     assert stored(folder, "photo_3.png")[0] in ("new", "predicted")
     press(qtbot, opened.previous_button)
     settle(opened)
-    assert in_hand(opened) == "photo_0.png"
+    assert current(opened) == "photo_0.png"
     assert not opened.message.text()
 
 
-def test_a_photo_that_was_replaced_is_said_and_its_mask_kept(qtbot, opened, folder, settle, spot):
+def test_a_replaced_photo_is_reported_and_keeps_its_mask(qtbot, opened, folder, settle, spot):
     go_to(opened, settle, "photo_3.png")
     press(qtbot, opened.accept_button)
     settle(opened)
     Image.fromarray(spot(60, 80, 10, SHAPE)[0]).save(folder / "photo_3.png")
-    opened.walk.ahead.forget(next(one for one in opened.photos.list.shown if "photo_3" in one))
+    opened.navigator.prefetch.discard(next(one for one in opened.photos.list.shown if "photo_3" in one))
     go_to(opened, settle, "photo_3.png")
     assert "another picture" in opened.message.text()
     assert stored(folder, "photo_3.png")[0] == "accepted"
 
 
-def test_of_a_project_that_someone_else_has_open_one_is_told_who(qtbot, tab, folder, settle):
+def test_a_project_in_use_names_its_user_and_opens_read_only(qtbot, tab, folder, settle):
     holder = "; ".join((
         "import sys",
         "from napari_skinseg.project.project import Project",
@@ -448,24 +456,24 @@ def test_of_a_project_that_someone_else_has_open_one_is_told_who(qtbot, tab, fol
         assert "Marie" in tab.question_text.text()
         assert tab.project is None
         buttons = {button.text(): button for button in tab.question.findChildren(type(tab.open_button))}
-        assert set(buttons) == {"Open read-only", "Leave it"}  # it is known to live
+        assert set(buttons) == {"Open read-only", "Do not open"}  # its process is running
         buttons["Open read-only"].click()
         settle(tab)
-        assert in_hand(tab) == "photo_0.png"
+        assert current(tab) == "photo_0.png"
         assert "Read only" in tab.message.text()
         assert not tab.accept_button.isEnabled()
-        assert not tab.walk.desk.labels.editable
-        tab.walk.accept()
-        tab.walk.skip()
+        assert not tab.navigator.current.labels.editable
+        tab.navigator.accept()
+        tab.navigator.skip()
         settle(tab)
-        tab.walk.next()
+        tab.navigator.next()
         settle(tab)
-        assert in_hand(tab) == "photo_1.png"
+        assert current(tab) == "photo_1.png"
         other.communicate("\n")
     assert stored(folder, "photo_0.png")[0] == "new"
 
 
-def test_of_a_damaged_project_the_backup_is_offered(qtbot, opened, folder, settle):
+def test_a_damaged_project_offers_its_backup(qtbot, opened, folder, settle):
     press(qtbot, opened.accept_button)
     settle(opened)
     opened.close_project()
@@ -481,7 +489,7 @@ def test_of_a_damaged_project_the_backup_is_offered(qtbot, opened, folder, settl
     assert opened.counts.text() == "<b>1 of 4</b> reviewed"
 
 
-def test_a_folder_without_photos_gets_a_sentence_and_nothing_is_made_in_it(tab, tmp_path, settle):
+def test_a_folder_without_photos_gets_a_message_and_no_project(tab, tmp_path, settle):
     empty = tmp_path / "empty"
     empty.mkdir()
     tab.open_folder(empty)
@@ -492,82 +500,80 @@ def test_a_folder_without_photos_gets_a_sentence_and_nothing_is_made_in_it(tab, 
     assert tab.project is None
 
 
-def test_the_blind_sample_hides_the_prediction_until_it_is_drawn(qtbot, opened, folder, settle):
-    opened.ask_project("Drawing", lambda project: project.set_blind_sample(1.0), lambda _: opened.list_again())
+def test_the_blind_sample_hides_the_prediction(qtbot, opened, folder, settle):
+    opened.write_to_project("Choosing", lambda project: project.set_blind_sample(1.0), lambda _: opened.reload_list())
     settle(opened)
     press(qtbot, opened.next_button)
     settle(opened)
-    if not opened.walk.desk.photo.blind:  # looked at already
+    if not opened.navigator.current.photo.blind:  # a photo that was shown before is not in the sample
         go_to(opened, settle, "photo_3.png")
-    assert opened.walk.desk.photo.blind
-    assert not opened.walk.desk.mask().any()
+    assert opened.navigator.current.photo.blind
+    assert not opened.navigator.current.mask().any()
     assert "Blind sample" in opened.message.text()
-    assert not opened.model_button.isEnabled()
-    assert not opened.look["difference"].isEnabled()
-    row = opened.photos.list.row(opened.walk.photo)
+    assert not opened.prediction_button.isEnabled()
+    assert not opened.display_modes["difference"].isEnabled()
+    row = opened.photos.list.row(opened.navigator.photo)
     assert "blind" in opened.photos.data(opened.photos.index(row, 2), Qt.ItemDataRole.DisplayRole)
     paint(opened)
     settle(opened)
-    assert not opened.model_button.isEnabled()  # not while it is in hand
+    assert not opened.prediction_button.isEnabled()  # also after a stroke
 
 
-def test_removing_the_layers_saves_first(opened, folder, settle):
+def test_removing_the_layers_saves_the_mask(opened, folder, settle):
     paint(opened)
-    drawn = opened.walk.desk.mask()
+    painted = opened.navigator.current.mask()
     opened._viewer.layers.clear()
     settle(opened)
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
-    assert "layers were removed" in opened.message.text()
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], painted)
+    assert "layers of the photo were removed" in opened.message.text()
     go_to(opened, settle, "photo_0.png")
-    np.testing.assert_array_equal(opened.walk.desk.mask(), drawn)
+    np.testing.assert_array_equal(opened.navigator.current.mask(), painted)
 
 
 def test_closing_the_window_saves_the_last_stroke(opened, folder, settle):
     paint(opened)
-    drawn = opened.walk.desk.mask()
-    opened.showEvent(QShowEvent())  # as when the window is on the screen
+    painted = opened.navigator.current.mask()
+    opened.showEvent(QShowEvent())  # as in a visible window
     opened._viewer.close()
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], painted)
 
 
 @pytest.mark.parametrize(("answer", "closes"), [("Cancel", False), ("Discard", True)])
-def test_a_window_with_something_not_saved_asks_before_it_closes(opened, folder, settle, answer, closes):
+def test_a_window_with_an_unsaved_mask_asks_before_it_closes(opened, folder, settle, answer, closes):
     masks = folder / "skinseg-review" / "masks"
     masks.rename(folder / "away")
     masks.write_text("in the way")
     paint(opened)
     opened.showEvent(QShowEvent())
-    asked = []
+    texts = []
 
-    def press_it():
+    def answer_box():
         box = QApplication.activeModalWidget()
         if box is None:
-            QTimer.singleShot(20, press_it)
+            QTimer.singleShot(20, answer_box)
         else:
-            asked.append(box.text())
+            texts.append(box.text())
             box.button(getattr(QMessageBox.StandardButton, answer)).click()
 
-    QTimer.singleShot(0, press_it)
+    QTimer.singleShot(0, answer_box)
     event = QCloseEvent()
-    stopped = opened._door.eventFilter(opened._door.window, event)
-    assert "The last strokes are not on disk" in asked[0]
+    stopped = opened._close_guard.eventFilter(opened._close_guard.window, event)
+    assert "The last strokes are not saved" in texts[0]
     assert stopped != closes
     assert event.isAccepted() == closes
     masks.unlink()
     (folder / "away").rename(masks)
 
 
-def test_a_widget_that_goes_saves_the_last_stroke_and_gives_the_lock_back(opened, folder, settle):
-    from napari_skinseg.plugin.review.shutdown import Shutter
-
+def test_a_deleted_widget_saves_the_last_stroke_and_releases_the_lock(opened, folder, settle):
     paint(opened)
-    drawn = opened.walk.desk.mask()
-    Shutter(opened.walk, opened._opened)()  # what `destroyed` calls
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
+    painted = opened.navigator.current.mask()
+    opened._closer()  # the signal `destroyed` calls it
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], painted)
     assert not (folder / "skinseg-review" / "skinseg-project.lock").exists()
 
 
-def test_the_photo_of_an_open_layer_joins_the_project_with_its_mask(opened, tmp_path, spot, settle):
+def test_an_open_layer_is_added_to_the_project(opened, tmp_path, spot, settle):
     path = tmp_path / "single.png"
     rgb, truth = spot(60, 80, 20, SHAPE)
     Image.fromarray(rgb).save(path)
@@ -576,33 +582,33 @@ def test_the_photo_of_an_open_layer_joins_the_project_with_its_mask(opened, tmp_
     viewer.layers.selection.active = layer
     opened.add_current_layer()
     settle(opened)
-    assert in_hand(opened) == "single.png"
+    assert current(opened) == "single.png"
     assert opened.counts.text() == "<b>0 of 5</b> reviewed"
-    assert dice(opened.walk.desk.mask(), truth) > 0.9
+    assert dice(opened.navigator.current.mask(), truth) > 0.9
 
 
-def test_the_scale_of_a_photo_is_kept(opened, folder, settle):
+def test_the_scale_is_saved_and_used_for_all_photos(opened, folder, settle):
     opened.tools.scale.scale_set.emit(0.05, ((10.0, 10.0), (10.0, 110.0)), 0.02)
     settle(opened)
-    assert opened.walk.desk.photo.mm_per_px == pytest.approx(0.05)
+    assert opened.navigator.current.photo.mm_per_px == pytest.approx(0.05)
     opened.use_scale_for_all()
     settle(opened)
     assert all(opened.photos.list[one].mm_per_px == pytest.approx(0.05) for one in opened.photos.list.shown)
 
 
-def test_photos_that_were_moved_are_found_again(opened, folder, tmp_path, settle):
+def test_moved_photos_are_found(opened, folder, tmp_path, settle):
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     shutil.move(folder / "photo_2.png", elsewhere / "renamed.png")
     opened.find_moved(elsewhere)
     settle(opened)
-    assert "1 of the missing photos" in opened.message.text()
-    opened.walk.ahead.forget(opened.photos.list.shown[2])
+    assert "Missing photos found: 1" in opened.message.text()
+    opened.navigator.prefetch.discard(opened.photos.list.shown[2])
     go_to(opened, settle, "renamed.png")
-    assert in_hand(opened) == "renamed.png"
+    assert current(opened) == "renamed.png"
 
 
-def test_the_zoom_is_fitted_or_kept_as_the_person_wishes(qtbot, opened, settle):
+def test_the_zoom_is_fitted_or_kept(qtbot, opened, settle):
     camera = opened._viewer.scene.camera
     fitted = camera.zoom
     camera.zoom = 3 * fitted
@@ -614,7 +620,7 @@ def test_the_zoom_is_fitted_or_kept_as_the_person_wishes(qtbot, opened, settle):
     assert camera.zoom == pytest.approx(3 * fitted)
 
 
-def test_other_layers_are_out_of_sight_and_come_back(tab, folder, settle, spot):
+def test_other_layers_are_hidden_during_the_review(tab, folder, settle, spot):
     other = tab._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True)
     hidden = tab._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True, visible=False)
     tab.open_folder(folder)
@@ -626,7 +632,7 @@ def test_other_layers_are_out_of_sight_and_come_back(tab, folder, settle, spot):
     assert not hidden.visible
 
 
-def test_ten_thousand_photos_are_shown_by_touching_those_in_view(opened, settle):
+def test_only_visible_rows_of_ten_thousand_photos_are_read(opened, settle):
     project = opened.project
     with sqlite3.connect(project.folder / "skinseg-project.sqlite") as connection:
         columns = [row[1] for row in connection.execute("PRAGMA table_info(photos)") if row[1] not in ("number", "id")]
@@ -636,11 +642,11 @@ def test_ten_thousand_photos_are_shown_by_touching_those_in_view(opened, settle)
                 f"SELECT 'copy_{number}', {', '.join(columns)} FROM photos WHERE number = 1"
             )
     connection.close()
-    opened.list_again(keep_order=False)
+    opened.reload_list(keep_order=False)
     settle(opened)
-    asked = []
+    texts = []
     data = opened.photos.data
-    opened.photos.data = lambda index, role=0: asked.append(index.row()) or data(index, role)
+    opened.photos.data = lambda index, role=0: texts.append(index.row()) or data(index, role)
     opened.filter.setCurrentIndex(2)
     opened.filter.activated.emit(2)
     opened.filter.setCurrentIndex(0)
@@ -649,64 +655,66 @@ def test_ten_thousand_photos_are_shown_by_touching_those_in_view(opened, settle)
     opened.table.grab()
     del opened.photos.data
     assert opened.photos.rowCount() == 10_000
-    assert 0 < len(set(asked)) < 40
+    assert 0 < len(set(texts)) < 40
 
 
-def test_the_segment_tab_leaves_the_photo_under_review_alone(opened):
+def test_the_segment_tab_does_not_offer_the_reviewed_photo(opened):
     segment = opened.widget.panels[0]
     assert len(segment.photo.choices) == 0
 
 
-def test_a_stroke_under_way_ends_with_its_photo(qtbot, opened, settle):
-    layer = opened.walk.desk.labels
-    before = [opened.walk.ahead.get(one).mask.copy() for one in opened.photos.list.shown[:2]]
-    layer._begin_stroke()  # the mouse button is down
+def test_a_stroke_ends_when_its_photo_is_left(qtbot, opened, settle):
+    layer = opened.navigator.current.labels
+    before = [opened.navigator.prefetch.get(one).mask.copy() for one in opened.photos.list.shown[:2]]
+    layer._begin_stroke()  # the mouse button is pressed
     paint(opened)
-    opened.walk.next()
+    opened.navigator.next()
     settle(opened)
-    layer._commit_stroke()  # and comes up
-    assert in_hand(opened) == "photo_1.png"
+    layer._commit_stroke()  # and released
+    assert current(opened) == "photo_1.png"
     layer.undo()
-    np.testing.assert_array_equal(opened.walk.desk.mask(), before[1])
-    opened.walk.previous()
+    np.testing.assert_array_equal(opened.navigator.current.mask(), before[1])
+    opened.navigator.previous()
     settle(opened)
-    assert opened.walk.desk.mask()[10, 10]
-    assert (opened.walk.desk.mask() != before[0]).any()
+    assert opened.navigator.current.mask()[10, 10]
+    assert (opened.navigator.current.mask() != before[0]).any()
 
 
-def test_closing_the_dock_saves_and_gives_the_project_back(empty_viewer, qtbot, folder, settle):
+def test_closing_the_dock_saves_and_releases_the_project(empty_viewer, qtbot, folder, settle):
     viewer = empty_viewer
     dock, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
     (panel,) = (panel for panel in widget.panels if panel.title == "Review")
     panel.open_folder(folder)
     settle(panel)
     paint(panel)
-    drawn = panel.walk.desk.mask()
+    painted = panel.navigator.current.mask()
     lock = folder / "skinseg-review" / "skinseg-project.lock"
     assert lock.exists()
-    panel.showEvent(QShowEvent())  # as when the window is on the screen
+    panel.showEvent(QShowEvent())  # as in a visible window
     viewer.window.remove_dock_widget(dock)
     QApplication.processEvents()
     settle(panel)
     assert not lock.exists()
     assert len(viewer.layers) == 0
     assert not viewer.keymap
-    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], drawn)
+    np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], painted)
     widget.deleteLater()
 
 
-def test_a_photo_in_which_no_lesion_was_found_comes_first_and_says_so(qtbot, tab, folder, settle, spot, models_here):
+def test_a_photo_without_a_predicted_lesion_is_the_least_certain(qtbot, tab, folder, settle, spot, models_here):
     finder = models_here / "models" / "spot-finder"
-    write_spec(finder, replace(read_spec(finder), no_lesion=0.1))  # of ground it is sure by 0.00, of spots by 0.5
+    write_spec(finder, replace(read_spec(finder), no_lesion=0.1))  # confidence of plain skin: 0.00, of spots: 0.5
     Image.fromarray(spot(-100, 0, 10, SHAPE)[0]).save(folder / "skin.png")
     tab.open_folder(folder)
     settle(tab)
     press(qtbot, tab.predict_button)
     settle(tab)
-    assert in_hand(tab) == "skin.png"
-    assert not tab.walk.desk.mask().any()
+    press_answer(qtbot, tab, "Go to least certain")
+    settle(tab)
+    assert current(tab) == "skin.png"
+    assert not tab.navigator.current.mask().any()
     assert tab.name.text() == "Model: no lesion – skin.png"
-    cell = tab.photos.index(tab.photos.list.row(tab.walk.photo), 2)
+    cell = tab.photos.index(tab.photos.list.row(tab.navigator.photo), 2)
     assert tab.photos.data(cell, Qt.ItemDataRole.DisplayRole) == "predicted\nno lesion"
     go_to(tab, settle, "photo_0.png")
     assert tab.name.text() == "photo_0.png"

@@ -343,7 +343,7 @@ class RefineTool(QWidget):
         self.state.setText(text)
 
     def _lay_out(self) -> None:
-        key = review_keys.chosen()["refine"].shown
+        key = review_keys.preferred_keys()["refine"].text
         self.button.setCheckable(True)
         self.button.setToolTip(
             "Click where the mask misses lesion. Right-click, or Shift+click, where the mask covers skin.\n"

@@ -17,7 +17,7 @@ from napari_skinseg.finetuning.runs import discard, list_fine_tuned, revert
 from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome
-from napari_skinseg.plugin.close_guard import Door
+from napari_skinseg.plugin.close_guard import CloseGuard
 from napari_skinseg.plugin.session import Session, preferred_model, report_failure
 from napari_skinseg.project.project import SUBFOLDER
 
@@ -43,7 +43,7 @@ class FineTunePanel(FineTuneForm):
         self._notify_if_empty = False
         self._source_reader = LatestJob(self._background, "reading the corrections", self._on_source_read)
         # Closing the dock stops the run, because nothing would show it any more.
-        self._door = Door(self, lambda: "", lambda: None, self._stop)
+        self._close_guard = CloseGuard(self, lambda: "", lambda: None, self._stop)
         self._progress_timer = QTimer(self, singleShot=True, interval=200)  # each change repaints the progress bar
         self._connect()
         self.refresh_models()
@@ -137,7 +137,7 @@ class FineTunePanel(FineTuneForm):
     def showEvent(self, event: QShowEvent) -> None:
         """Read the source again, because there may be new corrections."""
         super().showEvent(event)
-        self._door.watch()
+        self._close_guard.watch()
         if not event.spontaneous() and self._run is None:
             self._add_reviewed_project()
             self.refresh_models()

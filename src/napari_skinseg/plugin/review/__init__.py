@@ -1,1 +1,1 @@
-"""The Review tab: go through a folder of photos, correct and decide, and lose nothing."""
+"""The Review tab: correct and accept the masks of a folder of photos; every change is saved."""

@@ -1,4 +1,4 @@
-"""Keeping what is drawn: every change is on disk within about a second, and nobody leaves a photo that is not."""
+"""Save each stroke to the project within about a second, and keep the person on a photo that could not be saved."""
 
 import time
 from collections.abc import Callable
@@ -14,85 +14,96 @@ from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.session import report_failure
 from napari_skinseg.project.project import Photo, Project
 
-from .current_photo import Desk
-from .write_queue import Writes
+from .current_photo import CurrentPhoto
+from .write_queue import WriteQueue
 
-PAUSE = 0.8
-"""Seconds from a change to its saving. Counted from the first change: somebody may paint without ever resting."""
+DELAY = 0.8
+"""Seconds from a change to its saving. The first change starts the delay, so continuous painting is saved too."""
 
-_AWAY = 300.0  # s; who does nothing for longer is not at work on the photo
+_LONGEST_PAUSE = 300.0
+"""Seconds; a longer time without a change does not count as work on the photo."""
 
 
 @dataclass(frozen=True)
 class SaveState:
-    """What is shown of the saving; `text` is for the line, `sentence` for what went wrong."""
+    """Whether the current mask is saved.
+
+    Attributes:
+        kind: "elsewhere" means saved to a file that the person chose.
+        text: short text for the panel.
+        error: what went wrong; empty otherwise.
+    """
 
     kind: Literal["none", "saving", "saved", "failed", "elsewhere"]
     text: str
-    sentence: str = ""
+    error: str = ""
 
 
-class Saver(QObject):
-    """Watches the desk and writes to the project.
+class Autosave(QObject):
+    """Writes the changes of the current photo to the project.
 
     Attributes:
-        state: what is shown.
+        state: whether the current mask is saved.
     """
 
-    told = Signal(object)
-    """The `SaveState` changed."""
+    state_changed = Signal(object)
+    """The new `SaveState`."""
 
-    learned = Signal(object)
-    """The project has news of a `Photo`."""
+    photo_saved = Signal(object)
+    """The new record (`Photo`) of a photo after a write."""
 
-    def __init__(self, desk: Desk, writes: Writes) -> None:
+    def __init__(self, current: CurrentPhoto, write_queue: WriteQueue) -> None:
         super().__init__()
         self.state = SaveState("none", "")
-        self._desk, self._writes = desk, writes
+        self._current, self._write_queue = current, write_queue
         self._project: Project | None = None
-        self._kept = 0  # state of the mask in hand that the project holds
-        self._again: Callable[[], None] | None = None
+        self._saved_checksum = 0
+        self._retry: Callable[[], None] | None = None
         self._since = time.monotonic()
-        self._timer = QTimer(self, singleShot=True, interval=round(1000 * PAUSE))
+        self._timer = QTimer(self, singleShot=True, interval=round(1000 * DELAY))
         self._timer.timeout.connect(self.save)
-        desk.changed.connect(self._on_changed)
-        desk.painted.connect(lambda: self._tell(SaveState("saving", "Saving…")))
+        current.mask_changed.connect(self._on_mask_changed)
+        current.painted.connect(lambda: self._set_state(SaveState("saving", "Saving…")))
 
     def open(self, project: Project | None) -> None:
-        """Write to another project; None: to none, as when it is read only."""
+        """Write to another project; None: write nothing, because the project is closed or read-only."""
         self._project = project
-        self._tell(SaveState("none", ""))
+        self._set_state(SaveState("none", ""))
 
-    def begin(self) -> None:
-        """A photo was put on the desk: from here on, changes are its."""
+    def start_photo(self) -> None:
+        """Watch the photo that was just shown."""
         self._timer.stop()
-        self._kept, self._again, self._since = self._desk.shown_as, None, time.monotonic()
-        photo = self._desk.photo
-        drawn = photo is not None and photo.has_mask
-        self._tell(SaveState("saved", f"Saved {_when(photo.changed_at)}") if photo and drawn else SaveState("none", ""))
+        self._saved_checksum, self._retry = self._current.shown_checksum, None
+        self._since = time.monotonic()
+        photo = self._current.photo
+        if photo is not None and photo.has_mask:
+            self._set_state(SaveState("saved", f"Saved {_time_of(photo.changed_at)}"))
+        else:
+            self._set_state(SaveState("none", ""))
 
     @property
     def is_saved(self) -> bool:
-        """Whether the mask in hand is on disk."""
-        return self._desk.photo is None or self._project is None or self._desk.state == self._kept
+        """Whether the current mask is on disk."""
+        is_closed = self._current.photo is None or self._project is None
+        return is_closed or self._current.checksum == self._saved_checksum
 
-    def save(self, then: Callable[[], None] = lambda: None, otherwise: Callable[[], None] = lambda: None) -> None:
-        """Save the mask in hand if it changed, and go on with `then` once it is on disk; else with `otherwise`."""
+    def save(self, then: Callable[[], None] = lambda: None, on_failure: Callable[[], None] = lambda: None) -> None:
+        """Save the current mask if it changed; call `then` when it is on disk, or `on_failure`."""
         self._timer.stop()
-        project, photo = self._project, self._desk.photo
+        project, photo = self._project, self._current.photo
         if project is None or photo is None or self.is_saved:
-            self._again = None
+            self._retry = None
             if self.state.kind in ("saving", "failed"):
-                self._tell(SaveState("saved", f"Saved {_now()}"))
+                self._set_state(SaveState("saved", f"Saved {_time()}"))
             then()
             return
-        mask, seconds = self._desk.mask(), self.seconds()
+        mask, seconds = self._current.mask(), self.take_seconds()
         self.write(
             f"saving {photo.name}",
             lambda: project.save_mask(photo.id, mask, seconds=seconds),
-            lambda _: self.save(then, otherwise),  # there may be a stroke more by now
-            otherwise,
-            after_retry=lambda _: self.save(),  # whoever had to stay decides anew where to go
+            lambda _: self.save(then, on_failure),  # another stroke may have followed
+            on_failure,
+            after_retry=lambda _: self.save(),  # the person decides again where to go
         )
 
     def write(
@@ -100,92 +111,91 @@ class Saver(QObject):
         title: str,
         work: Callable[[], Photo],
         then: Callable[[Photo], None],
-        otherwise: Callable[[], None] = lambda: None,
+        on_failure: Callable[[], None] = lambda: None,
         after_retry: Callable[[Photo], None] | None = None,
     ) -> None:
-        """Have `work` keep the mask in hand in its turn. If it fails, that is shown, and `retry` does it again.
+        """Run `work`, which stores the current mask, in the write queue. After a failure, `retry` runs it again.
 
         Args:
-            title: what is done, beginning with a verb.
-            work: done in a worker; returns what the project says of the photo then.
-            then: told that.
-            otherwise: called if it failed.
-            after_retry: told instead of `then` if it was done by `retry` only.
+            title: of the work, beginning with a verb.
+            work: runs in a worker; returns the new record of the photo.
+            then: called with that record.
+            on_failure: called after an error, which is shown.
+            after_retry: called instead of `then` if only the retry succeeded.
         """
-        photo, state = self._desk.photo, self._desk.state
-        self._tell(SaveState("saving", "Saving…"))
+        photo, checksum = self._current.photo, self._current.checksum
+        self._set_state(SaveState("saving", "Saving…"))
 
         def on_end(outcome: Outcome) -> None:
             if outcome.state != "done":
                 assert outcome.error is not None
-                self._again = lambda: self.write(title, work, after_retry or then, otherwise, after_retry)
-                self._tell(
-                    SaveState("failed", "NOT SAVED", report_failure(outcome.error, title[0].upper() + title[1:]))
-                )
-                otherwise()
+                self._retry = lambda: self.write(title, work, after_retry or then, on_failure, after_retry)
+                error = report_failure(outcome.error, title[0].upper() + title[1:])
+                self._set_state(SaveState("failed", "NOT SAVED", error))
+                on_failure()
                 return
-            self._again = None
-            self._desk.learn(outcome.result)
-            if self._desk.photo is not None and photo is not None and self._desk.photo.id == photo.id:
-                self._kept = state
-            self._tell(SaveState("saved", f"Saved {_now()}"))
-            self.learned.emit(outcome.result)
+            self._retry = None
+            self._current.update_photo(outcome.result)
+            if self._current.photo is not None and photo is not None and self._current.photo.id == photo.id:
+                self._saved_checksum = checksum
+            self._set_state(SaveState("saved", f"Saved {_time()}"))
+            self.photo_saved.emit(outcome.result)
             then(outcome.result)
 
-        self._writes.ask(title, work, on_end)
+        self._write_queue.add(title, work, on_end)
 
     def retry(self) -> None:
-        """Do again what failed."""
-        again, self._again = self._again, None
-        (again or self.save)()
+        """Run the failed write again."""
+        retry, self._retry = self._retry, None
+        (retry or self.save)()
 
     def save_elsewhere(self, path: Path) -> None:
-        """Write the mask in hand to a file of the person's choice; then the photo may be left."""
-        mask, state = self._desk.mask(), self._desk.state
+        """Write the current mask to a file that the person chose; then the person may leave the photo."""
+        mask, checksum = self._current.mask(), self._current.checksum
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                sentence = report_failure(outcome.error, f"Writing {path.name}")
-                self._tell(SaveState("failed", "NOT SAVED", sentence))
+                error = report_failure(outcome.error, f"Writing {path.name}")
+                self._set_state(SaveState("failed", "NOT SAVED", error))
                 return
-            self._kept, self._again = state, None
-            self._tell(SaveState("elsewhere", f"In {path.name}, not in the project"))
+            self._saved_checksum, self._retry = checksum, None
+            self._set_state(SaveState("elsewhere", f"Saved in {path.name}, not in the project"))
 
-        self._writes.ask(f"writing {path.name}", lambda: write_mask(path, mask), on_end)
+        self._write_queue.add(f"writing {path.name}", lambda: write_mask(path, mask), on_end)
 
-    def finish(self) -> str:
-        """Save on the spot, for a window that closes; a sentence if that failed."""
+    def save_now(self) -> str:
+        """Save before returning, for a window that closes; return the error message, empty if all is saved."""
         self._timer.stop()
-        with self._writes.on_the_spot():
+        with self._write_queue.synchronous():
             if not self.is_saved:
                 self.save()
-            elif self._again is not None:
+            elif self._retry is not None:
                 self.retry()
-        return self.state.sentence if self.state.kind == "failed" else ""
+        return self.state.error if self.state.kind == "failed" else ""
 
-    def seconds(self) -> float:
-        """Seconds at work on the photo in hand since they were asked for last."""
+    def take_seconds(self) -> float:
+        """Seconds of work on the current photo since the last call."""
         now = time.monotonic()
         spent, self._since = now - self._since, now
-        return min(spent, _AWAY)
+        return min(spent, _LONGEST_PAUSE)
 
-    def _on_changed(self) -> None:
+    def _on_mask_changed(self) -> None:
         if self._project is not None and not self._timer.isActive():
             self._timer.start()
 
-    def _tell(self, state: SaveState) -> None:
+    def _set_state(self, state: SaveState) -> None:
         if self._project is None and state.kind == "saving":
             return
         if state != self.state:
             self.state = state
-            self.told.emit(state)
+            self.state_changed.emit(state)
 
 
-def _now() -> str:
+def _time() -> str:
     return f"{datetime.now():%H:%M}"
 
 
-def _when(changed_at: str) -> str:
-    """The time of day, with the day unless it is today."""
+def _time_of(changed_at: str) -> str:
+    """The time of day; with the date unless it is today."""
     day, _, clock = changed_at.partition(" ")
     return clock[:5] if day == f"{datetime.now():%Y-%m-%d}" else f"{day} {clock[:5]}"

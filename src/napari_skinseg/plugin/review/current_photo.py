@@ -1,7 +1,7 @@
-"""The photo in hand: its picture and its mask as layers, ready to paint.
+"""The current photo of the review: its image layer and its mask layer.
 
-napari takes 0.3 s to make and remove the two layers of a photo (it collects garbage at each removal), so they are made
-once and emptied for the next photo, of the undo history too: nothing of one photo may leak into another.
+napari takes 0.3 s to add and remove two layers, because it collects garbage at each removal. So the two layers are made
+once, and each photo gets their data replaced and their undo history cleared.
 """
 
 from collections.abc import Callable
@@ -17,131 +17,134 @@ from napari_skinseg.plugin.layers import KEY, store_scale
 from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksum, show_as_outline
 from napari_skinseg.project.project import Photo
 
-from .prefetch import Ready
+from .prefetch import LoadedPhoto
 
 _PREFIX = "· "
-"""A letter typed while the layer list has the focus jumps to a layer that begins with it (napari 7551)."""
+"""When the layer list has the focus, a letter selects a layer whose name begins with that letter (napari issue 7551).
+The prefix prevents this."""
 
 
-class Desk(QObject):
-    """One photo at a time.
+class CurrentPhoto(QObject):
+    """The photo that is shown, or none.
 
     Attributes:
-        ready: the photo in hand as it was put here, with what the project said of it last; None if there is none.
-        image, labels: its layers; None before the first photo and after the last.
-        shown_as: `state` of the mask as it was put here.
+        loaded: the photo as it was shown first, with its latest record in the project; None if no photo is shown.
+        image, labels: its layers; None before the first photo and after `remove_layers`.
+        shown_checksum: `checksum` of the mask when the photo was shown.
     """
 
-    changed = Signal()
-    """Something happened to the mask, perhaps only to how it is drawn: undo and redo tell no more than that."""
+    mask_changed = Signal()
+    """The mask may have changed. Undo and redo cause this signal, and also changes of the display."""
 
     painted = Signal()
     """A person changed the mask."""
 
-    lost = Signal()
-    """A person removed a layer of the photo in hand; the mask can still be read."""
+    layers_removed = Signal()
+    """A person removed a layer of the photo; the mask can still be read."""
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
-        self.ready: Ready | None = None
+        self.loaded: LoadedPhoto | None = None
         self.image: Image | None = None
         self.labels: Labels | None = None
-        self.shown_as = 0
-        self._is_ours = self._is_frozen = self._is_touched = False
+        self.shown_checksum = 0
+        self._ignores_events = self._is_locked = self._is_touched = False
         self._tool: Any = "paint"
         self._hidden: list[Any] = []
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def photo(self) -> Photo | None:
-        """What the project says of the photo in hand."""
-        return None if self.ready is None else self.ready.photo
+        """The project's record of the photo."""
+        return None if self.loaded is None else self.loaded.photo
 
     @property
-    def state(self) -> int:
+    def checksum(self) -> int:
         """A number that changes with the mask."""
         return mask_checksum(self._data())
 
     @property
-    def is_untouched(self) -> bool:
-        """Whether the mask is as it was put here."""
-        return self.state == self.shown_as
+    def is_unchanged(self) -> bool:
+        """Whether the mask is the same as when the photo was shown."""
+        return self.checksum == self.shown_checksum
 
     def mask(self) -> NDArray[np.bool_]:
-        """The mask as it is now, bool `[H, W]`, a copy."""
+        """A copy of the mask, bool `[H, W]`."""
         return self._data() != 0
 
-    def show(self, ready: Ready, *, keep_zoom: bool, may_edit: bool) -> None:
-        """Put a photo here instead of the last one, with the brush (or whatever tool was chosen) in hand."""
-        assert ready.rgb is not None
-        mask = ready.mask.astype(np.uint8)
-        self._is_ours = True
+    def show(self, loaded: LoadedPhoto, *, keep_zoom: bool, may_edit: bool) -> None:
+        """Show a photo in place of the last one, with the brush or the tool that was chosen last."""
+        assert loaded.rgb is not None
+        mask = loaded.mask.astype(np.uint8)
+        self._ignores_events = True
         try:
             if self.image is None or self.labels is None or not self._has_layers():
-                self._make_layers(ready.rgb, mask)
+                self._make_layers(loaded.rgb, mask)
                 keep_zoom = False
             else:
-                keep_zoom = keep_zoom and self.image.data.shape == ready.rgb.shape
+                keep_zoom = keep_zoom and self.image.data.shape == loaded.rgb.shape
                 if self._is_touched:
-                    self.freeze()
-                self.image.data = ready.rgb
+                    self.lock()
+                self.image.data = loaded.rgb
                 self.labels.data = mask
-            self._equip(ready.photo, may_edit)
+            self._prepare_layers(loaded.photo, may_edit)
         finally:
-            self._is_ours = False
-        self.ready, self.shown_as = ready, mask_checksum(mask)
+            self._ignores_events = False
+        self.loaded, self.shown_checksum = loaded, mask_checksum(mask)
         if not keep_zoom:
             self._viewer.reset_view(layers=[self.image])
 
-    def learn(self, photo: Photo) -> None:
-        """Take the news that the project has of the photo in hand."""
-        if self.ready is not None and self.ready.photo.id == photo.id:
-            self.ready = replace(self.ready, photo=photo)
+    def update_photo(self, photo: Photo) -> None:
+        """Replace the record of the photo, if `photo` is the current one."""
+        if self.loaded is not None and self.loaded.photo.id == photo.id:
+            self.loaded = replace(self.loaded, photo=photo)
 
-    def learn_prediction(self, ready: Ready) -> None:
-        """Take the model's mask of the photo in hand, for comparing; the mask in hand stays."""
-        if self.ready is not None and self.ready.photo.id == ready.photo.id:
-            self.ready = replace(self.ready, photo=ready.photo, prediction=ready.prediction, awaits_model=False)
+    def add_prediction(self, loaded: LoadedPhoto) -> None:
+        """Add the prediction of the current photo for comparison; the mask stays as it is."""
+        if self.loaded is not None and self.loaded.photo.id == loaded.photo.id:
+            self.loaded = replace(
+                self.loaded, photo=loaded.photo, prediction=loaded.prediction, awaits_prediction=False
+            )
 
-    def put_away(self) -> Ready | None:
-        """Have no photo in hand until the next is here, and return this one as it is now, for coming back to it."""
-        left = None if self.ready is None else replace(self.ready, mask=self.mask())
-        self.ready = None
+    def unload(self) -> LoadedPhoto | None:
+        """Have no current photo until the next one is loaded; return this one with its present mask."""
+        left = None if self.loaded is None else replace(self.loaded, mask=self.mask())
+        self.loaded = None
         return left
 
-    def freeze(self) -> None:
-        """Keep the brush off a photo that was left, while the next one is on its way.
+    def lock(self) -> None:
+        """Prevent painting on a photo that was left, while the next one is loading.
 
-        This is what makes napari forget the undo history, and a stroke that is under way; assigning data does not.
+        Setting `editable` also makes napari clear the undo history and end a stroke; assigning data does not.
         """
         if self.labels is not None and self.labels.editable:
-            self._tool, self._is_frozen = self.labels.mode, True
+            self._tool, self._is_locked = self.labels.mode, True
             self.labels.editable = False
 
     def clear(self) -> None:
-        """Have no photo in hand; the layers stay, out of sight."""
-        self.ready = None
+        """Have no current photo, and hide its layers."""
+        self.loaded = None
         for layer in (self.image, self.labels):
             if layer is not None:
                 layer.visible = False
 
-    def hide_others(self) -> None:
-        """Take the other layers out of sight while photos are reviewed."""
+    def hide_other_layers(self) -> None:
+        """Hide all other layers during the review."""
         self._hidden = [layer for layer in self._viewer.layers if layer.visible]
         for layer in self._hidden:
             layer.visible = False
 
-    def remove(self) -> None:
-        """Take our layers away and show the others again."""
-        self.ready = None
-        self._is_ours = True
+    def remove_layers(self) -> None:
+        """Remove the two layers and show the other layers again."""
+        self.loaded = None
+        self._ignores_events = True
         try:
             for layer in (self.labels, self.image):
                 if layer is not None and layer in self._viewer.layers:
                     self._viewer.layers.remove(layer)
         finally:
-            self._is_ours = False
+            self._ignores_events = False
         self.image = self.labels = None
         for layer in self._hidden:
             layer.visible = True
@@ -163,18 +166,18 @@ class Desk(QObject):
         show_as_outline(self.labels)
         events = self.labels.events
         for event in (events.paint, events.set_data, events.labels_update, events.data):
-            event.connect(self._tell(self.changed.emit))
-        events.paint.connect(self._tell(self.painted.emit))
+            event.connect(self._forward_to(self.mask_changed.emit))
+        events.paint.connect(self._forward_to(self.painted.emit))
 
-    def _equip(self, photo: Photo, may_edit: bool) -> None:
+    def _prepare_layers(self, photo: Photo, may_edit: bool) -> None:
         image, labels = self.image, self.labels
         assert image is not None
         assert labels is not None
         if not may_edit:
-            self.freeze()
-        elif self._is_frozen:
+            self.lock()
+        elif self._is_locked:
             labels.editable, labels.mode = True, self._tool
-            self._is_frozen = False
+            self._is_locked = False
         self._is_touched = False
         image.name, labels.name = f"{_PREFIX}{photo.path.stem}", f"{_PREFIX}{photo.path.stem}_segmentation"
         labels.selected_label = LESION
@@ -186,21 +189,21 @@ class Desk(QObject):
                 layer.visible = True
         self._viewer.layers.selection.active = labels
 
-    def _tell(self, emit: Callable[[], None]) -> Callable[[Any], None]:
-        def tell(event: Any) -> None:
-            if not self._is_ours:
+    def _forward_to(self, emit: Callable[[], None]) -> Callable[[Any], None]:
+        def forward(event: Any) -> None:
+            if not self._ignores_events:
                 self._is_touched = True
-                if self.ready is not None:
+                if self.loaded is not None:
                     emit()
 
-        return tell
+        return forward
 
     def _on_removed(self, event: Any) -> None:
-        if self._is_ours or event.value not in (self.image, self.labels):
+        if self._ignores_events or event.value not in (self.image, self.labels):
             return
-        if self.ready is not None:
-            self.lost.emit()
-            self.ready = None
+        if self.loaded is not None:
+            self.layers_removed.emit()
+            self.loaded = None
 
     def _has_layers(self) -> bool:
         return self.image in self._viewer.layers and self.labels in self._viewer.layers

@@ -1,4 +1,4 @@
-"""How the Review tab looks; what it does is in `review_panel`."""
+"""The widgets and the layout of the Review tab; `panel` connects them to their actions."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,16 +20,16 @@ from qtpy.QtWidgets import (
 )
 
 from napari_skinseg.events import Event
-from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.correct.tools import CorrectTools
 from napari_skinseg.plugin.forms import PROBLEM, Message, WrappingText
+from napari_skinseg.plugin.keys import key_list, preferred_keys
 from napari_skinseg.plugin.session import Session
 
 from .autosave import SaveState
 from .mask_display import MODES
 from .menu import ReviewMenu
 from .photo_list import FILTERS
-from .prefetch import Ready
+from .prefetch import LoadedPhoto
 from .table import PhotoModel, PhotoTable
 from .thumbnails import Thumbnails
 
@@ -37,172 +37,170 @@ _FAILED = "QLabel { background: #b3261e; color: white; font-weight: bold; border
 
 
 class ReviewForm(QWidget):
-    """From top to bottom: which folder, how far, the photos, the photo in hand, its tools, the keys."""
+    """From top to bottom: folder, progress, photo list, decisions on the current photo, its tools, the keys."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
-        self.keys = review_keys.chosen()
+        self.keys = preferred_keys()
         self.open_button = _button(
             "Open folder…",
-            "A folder of photos, or a project. Masks and decisions are kept in its sub-folder skinseg-review;\n"
-            "the photos themselves are never changed.",
+            "Open a folder of photos, or a project. Masks and decisions are saved in its sub-folder skinseg-review.\n"
+            "The photos are never changed.",
         )
         self.menu = ReviewMenu(self)
-        self.more = _button("More", "Model, order, blind sample, moved photos, scale, export, closing…")
-        self.predict_button = _button("Predict all", "Have the model outline every photo that it has not seen yet.")
-        self.cancel_button = _button("Cancel", "Stop; what is done stays.")
+        self.more = _button("More", "Model, order, blind sample, moved photos, scale, export, close…")
+        self.predict_button = _button("Predict all", "Predict the masks of all photos that have no prediction yet.")
+        self.cancel_button = _button("Cancel", "Stop. Finished photos are kept.")
         self.progress = QProgressBar()
         self.message = Message()
         self.say = self.message.say
         self.question = QFrame()
         self.question_text = WrappingText()
         self.counts = QLabel()
-        self.filter = _chooser("Which photos the table shows, and Next goes through.")
+        self.filter = _combo_box("The photos that the table shows and that Next visits.")
         self.thumbnails = Thumbnails(session.background)
         self.photos = PhotoModel(self.thumbnails)
         self.table = PhotoTable(self.photos)
         self.name, self.saved = QLabel(), QLabel()
-        self.retry_button = _button("Retry", "Save again.")
+        self.retry_button = _button("Retry", "Try to save again.")
         self.elsewhere_button = _button("Save elsewhere…", "Write this mask to a file of your choice.")
-        self.accept_button = self._key_button("Accept", "accept", "The mask is right: approve it and go on.")
-        self.skip_button = self._key_button("Skip", "skip", "Leave this photo out and go on.")
-        self.issue_button = self._key_button(
-            "Issue…", "issue", "Something is wrong with this photo: note what, and go on."
-        )
-        self.previous_button = self._key_button("◀ Previous", "previous", "Back to the photo looked at before.")
-        self.next_button = self._key_button("Next ▶", "next", "On to the next photo of the table, deciding nothing.")
-        self.back_button = self._key_button("Take back", "take back", "Undo the last decision.")
+        self.accept_button = self._key_button("Accept", "accept", "Accept the mask and go on.")
+        self.skip_button = self._key_button("Skip", "skip", "Exclude this photo and go on.")
+        self.issue_button = self._key_button("Issue…", "issue", "Note a problem with this photo and go on.")
+        self.previous_button = self._key_button("◀ Previous", "previous", "Go back to the photo that was shown before.")
+        self.next_button = self._key_button("Next ▶", "next", "Go to the next photo of the table without a decision.")
+        self.back_button = self._key_button("Take back", "take_back", "Undo the last decision.")
         self.note = _Note()
         self.hide_button = self._key_button(
-            "Hide", "hide", "Hide the mask while held; a click hides it until the next."
+            "Hide", "hide", "Hide the mask while pressed. A short press hides it until the next one."
         )
-        self.look = {mode: self._key_button(mode.capitalize(), "look", _LOOKS[mode]) for mode in MODES}
-        self.model_outline = _button("Model’s line", "Show the model's own outline, yellow, beneath the mask.")
-        self.model_button = self._key_button(
-            "Model’s mask", "model", "Put the model's own mask back. Ctrl+Z undoes it."
+        self.display_modes = {mode: self._key_button(mode.capitalize(), "look", _MODE_TOOLTIPS[mode]) for mode in MODES}
+        self.prediction_outline = _button("Model’s outline", "Show the outline of the model in yellow below the mask.")
+        self.prediction_button = self._key_button(
+            "Model’s mask", "model", "Replace the mask by the mask of the model. Ctrl+Z undoes this."
         )
         self.tools = CorrectTools(session)
-        self.strip = QLabel()
-        self.strip.setWordWrap(True)
-        self._dress()
+        self.keys_label = QLabel()
+        self.keys_label.setWordWrap(True)
+        self._style()
         self._lay_out()
         self.show_running("")
         self.say("")
         self.ask("", {})
-        self.show_state(SaveState("none", ""))
+        self.show_save_state(SaveState("none", ""))
         self.show_counts(None)
         self.show_photo(None, may_edit=False)
         self.show_project(False, may_edit=False)
 
     def ask(self, text: str, answers: Mapping[str, Callable[[], object]]) -> None:
-        """Put a question with a button for each answer, in nobody's way; an empty text takes it back."""
+        """Show a question with a button for each answer; an empty text hides it."""
         self.question_text.setText(text)
         row = self._answers
         while row.count():
             item = row.takeAt(0)
             if item.widget() is not None:
                 item.widget().deleteLater()
-        for words, action in answers.items():
-            button = _button(words, "")
+        for label, action in answers.items():
+            button = _button(label, "")
             button.clicked.connect(lambda _=False, action=action: self._answer(action))
             row.addWidget(button)
         self.question.setVisible(bool(text))
 
     def show_running(self, title: str) -> None:
-        """Show that something long runs, and the button that stops it; an empty title: nothing does."""
+        """Show the progress bar with `title`, and Cancel; an empty title hides both."""
         self.progress.setVisible(bool(title))
         self.cancel_button.setVisible(bool(title))
         self.progress.setRange(0, 0)
         self.progress.setFormat(title)
 
     def show_progress(self, event: Event) -> None:
-        """Follow a run."""
+        """Show the progress of the run."""
         self.progress.setRange(0, event.total)
         self.progress.setValue(event.done)
 
     def show_counts(self, counts: Mapping[str, int] | None) -> None:
-        """Say how far one is, here and in the filter."""
+        """Show how many photos are reviewed, and the number of photos of each filter."""
         self.counts.setText("" if counts is None else f"<b>{counts['reviewed']:,} of {counts['all']:,}</b> reviewed")
-        for index, wanted in enumerate(FILTERS):
-            words = wanted.capitalize()
-            self.filter.setItemText(index, words if counts is None else f"{words} ({counts[wanted]:,})")
+        for index, name in enumerate(FILTERS):
+            label = name.capitalize()
+            self.filter.setItemText(index, label if counts is None else f"{label} ({counts[name]:,})")
 
-    def show_state(self, state: SaveState) -> None:
-        """Say whether the mask in hand is on disk."""
+    def show_save_state(self, state: SaveState) -> None:
+        """Show whether the current mask is saved."""
         failed = state.kind == "failed"
         if state.kind in ("saved", "elsewhere") and not self.retry_button.isHidden():
-            self.say("")  # what was said of the failure is over
+            self.say("")  # the message of the failure no longer holds
         self.saved.setText(state.text)
         self.saved.setStyleSheet(_FAILED if failed else PROBLEM if state.kind == "elsewhere" else "")
-        self.saved.setToolTip(state.sentence or "Every change is saved by itself, and read back.")
+        self.saved.setToolTip(state.error or "Every change is saved automatically and verified.")
         self.retry_button.setVisible(failed)
         self.elsewhere_button.setVisible(failed)
         if failed:
-            self.say(state.sentence, is_problem=True)
+            self.say(state.error, is_problem=True)
 
-    def show_look(self, mode: str) -> None:
-        """Mark the button of how the mask is drawn."""
-        for name, button in self.look.items():
+    def show_display_mode(self, mode: str) -> None:
+        """Mark the button of the display mode."""
+        for name, button in self.display_modes.items():
             button.setChecked(name == mode)
 
-    def show_photo(self, ready: Ready | None, *, may_edit: bool) -> None:
-        """Name the photo in hand and offer what can be done with it."""
-        photo = None if ready is None else ready.photo
+    def show_photo(self, loaded: LoadedPhoto | None, *, may_edit: bool) -> None:
+        """Show the name of the current photo and enable its buttons; None for no photo."""
+        photo = None if loaded is None else loaded.photo
         self.name.setText("" if photo is None else photo.name)
         self.name.setToolTip("" if photo is None else str(photo.path))
-        if ready is not None and ready.awaits_model:
-            self.name.setText(f"{ready.photo.name} – the model is drawing…")
+        if loaded is not None and loaded.awaits_prediction:
+            self.name.setText(f"{loaded.photo.name} – predicting…")
         elif photo is not None and photo.hides_prediction:
-            self.say("Blind sample: draw the lesion yourself. What the model drew is hidden, lest it sway you.")
+            self.say("Blind sample: outline the lesion yourself. The mask of the model is hidden.")
         elif photo is not None and photo.lesion_share == 0:
             self.name.setText(f"Model: no lesion – {photo.name}")
             self.name.setToolTip(
-                f"{photo.path}\nIf there is one, click on it with Refine, or draw it. If there is none, accept or skip."
+                f"{photo.path}\nIf there is a lesion, use Refine or paint it. If there is none, accept or skip."
             )
-        has_model = ready is not None and ready.prediction is not None
-        for button in (self.hide_button, *self.look.values()):
+        has_prediction = loaded is not None and loaded.prediction is not None
+        for button in (self.hide_button, *self.display_modes.values()):
             button.setEnabled(photo is not None)
         for button in (self.accept_button, self.skip_button, self.issue_button):
             button.setEnabled(photo is not None and may_edit)
-        self.model_button.setEnabled(has_model and may_edit)
-        self.model_outline.setEnabled(has_model)
-        self.look["difference"].setEnabled(has_model)
+        self.prediction_button.setEnabled(has_prediction and may_edit)
+        self.prediction_outline.setEnabled(has_prediction)
+        self.display_modes["difference"].setEnabled(has_prediction)
 
     def show_project(self, is_open: bool, *, may_edit: bool) -> None:
-        """Offer what can be done with a project."""
+        """Enable the buttons that need an open project."""
         for button in (self.next_button, self.previous_button, self.filter):
             button.setEnabled(is_open)
         self.back_button.setEnabled(is_open and may_edit)
 
-    def say_end(self, counts: Mapping[str, int], wanted: str, folder: Path) -> None:
-        """Say what was done, at the end of the queue."""
+    def show_summary(self, counts: Mapping[str, int], filter_name: str, folder: Path) -> None:
+        """Show the numbers of decisions at the end of the list."""
         if counts["to do"]:
-            self.say(f"That was the last photo that the filter “{wanted}” shows; {counts['to do']:,} are still to do.")
+            self.say(f"The filter “{filter_name}” shows no further photo. {counts['to do']:,} photos are still to do.")
             return
         parts = [f"{counts[status]:,} {status}" for status in ("accepted", "corrected", "skipped", "issue")]
         self.say(f"All {counts['all']:,} photos are reviewed: {', '.join(parts)}. The masks are in {folder / 'masks'}.")
 
     def _key_button(self, text: str, action: str, tooltip: str) -> QPushButton:
-        return _button(text, f"{tooltip} ({self.keys[action].shown})")
+        return _button(text, f"{tooltip} ({self.keys[action].text})")
 
     def _answer(self, action: Callable[[], object]) -> None:
         self.ask("", {})
         action()
 
-    def _dress(self) -> None:
+    def _style(self) -> None:
         self.more.setMenu(self.menu)
-        self.filter.addItems([wanted.capitalize() for wanted in FILTERS])
+        self.filter.addItems([name.capitalize() for name in FILTERS])
         self.accept_button.setStyleSheet("QPushButton { font-weight: bold; }")
-        for button in (*self.look.values(), self.model_outline):
+        for button in (*self.display_modes.values(), self.prediction_outline):
             button.setCheckable(True)
-        self.look["outline"].setChecked(True)
+        self.display_modes["outline"].setChecked(True)
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.name.setMinimumWidth(40)
         self.name.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self.strip.setText(review_keys.strip(self.keys.values()))
-        self.strip.setStyleSheet("QLabel { font-size: 11px; }")
+        self.keys_label.setText(key_list(self.keys.values()))
+        self.keys_label.setStyleSheet("QLabel { font-size: 11px; }")
         self.setStyleSheet("QPushButton { padding: 3px 2px; }")
-        self.strip.setToolTip("These keys hold while this tab is shown. napari's own keys work as ever.")
+        self.keys_label.setToolTip("These keys work while this tab is shown. The keys of napari work as usual.")
 
     def _lay_out(self) -> None:
         question = QVBoxLayout(self.question)
@@ -214,8 +212,8 @@ class ReviewForm(QWidget):
         rows = (
             (self.accept_button, self.skip_button, self.issue_button),
             (self.previous_button, self.next_button, self.back_button),
-            tuple(self.look.values()),
-            (self.hide_button, self.model_outline, self.model_button),
+            tuple(self.display_modes.values()),
+            (self.hide_button, self.prediction_outline, self.prediction_button),
         )
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
@@ -236,39 +234,39 @@ class ReviewForm(QWidget):
         layout.addLayout(decisions)
         layout.addWidget(self.note)
         layout.addWidget(self.tools)
-        layout.addLayout(_row((self.strip, 1)))
+        layout.addLayout(_row((self.keys_label, 1)))
 
 
-_LOOKS = {
-    "outline": "Draw the mask as an outline.",
-    "filled": "Draw the mask filled and see-through.",
-    "difference": "Show what you changed of the model's mask: green is added, pink is taken away.",
+_MODE_TOOLTIPS = {
+    "outline": "Show the mask as an outline.",
+    "filled": "Show the mask filled and transparent.",
+    "difference": "Show your changes of the mask of the model: green was added, pink was removed.",
 }
 
 
 class _Note(QLineEdit):
-    """Where the note of an issue is typed: Enter keeps it, Escape leaves it."""
+    """The text field for the note of an issue: Enter saves the note, Escape cancels."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.setPlaceholderText("What is wrong? Enter keeps it, Escape leaves.")
+        self.setPlaceholderText("What is the problem? Enter: save, Escape: cancel.")
         self.hide()
-        self._before: QWidget | None = None
+        self._earlier_focus: QWidget | None = None
 
     def open(self, text: str) -> None:
-        """Show the field and take the keys."""
-        self._before = self.window().focusWidget()
+        """Show the field and give it the focus."""
+        self._earlier_focus = self.window().focusWidget()
         self.setText(text)
         self.show()
         self.setFocus()
         self.selectAll()
 
     def close_field(self) -> None:
-        """Hide the field and give the keys back."""
+        """Hide the field and return the focus."""
         self.hide()
-        before, self._before = self._before, None
-        if before is not None and before is not self:
-            before.setFocus()
+        widget, self._earlier_focus = self._earlier_focus, None
+        if widget is not None and widget is not self:
+            widget.setFocus()
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
         if event.key() == Qt.Key.Key_Escape:
@@ -280,13 +278,13 @@ class _Note(QLineEdit):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the keys stay with the photo
-    # As wide as its column: a long word must not widen the whole dock.
+    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the canvas keeps the focus, so that the keys work
+    # As wide as its column: a long text must not widen the dock.
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return button
 
 
-def _chooser(tooltip: str) -> QComboBox:
+def _combo_box(tooltip: str) -> QComboBox:
     box = QComboBox()
     box.setToolTip(tooltip)
     box.setFocusPolicy(Qt.FocusPolicy.NoFocus)

@@ -65,6 +65,12 @@ class ReviewMenu(QMenu):
         )
         self.close_project = self._add("Close project", "Save and close.")
 
+    def set_order(self, order: Order) -> None:
+        """Mark `order` as chosen, without a signal."""
+        self.order = order
+        for action, name in zip(self.orders.actions(), ORDERS, strict=True):
+            action.setChecked(name == order)
+
     def show_models(self, models: Sequence[StoredModel], chosen: str) -> None:
         """List the models of this computer; a model with a problem cannot be chosen."""
         self.models.clear()

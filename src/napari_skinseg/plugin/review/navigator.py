@@ -1,401 +1,406 @@
-"""From photo to photo: showing, leaving, deciding, taking back. Nobody leaves a photo whose mask is not on disk."""
+"""Go from photo to photo and decide on each. The person can leave a photo only after its mask is saved."""
 
 from collections.abc import Callable
 
 from qtpy.QtCore import QTimer
 
 from napari_skinseg.plugin.background import Outcome
-from napari_skinseg.plugin.keys import Bindings
+from napari_skinseg.plugin.keys import KeyBindings
 from napari_skinseg.plugin.session import Session, report_failure
 from napari_skinseg.project.project import Photo, Project, Status
 
-from .autosave import Saver
-from .current_photo import Desk
+from .autosave import Autosave
+from .current_photo import CurrentPhoto
 from .form import ReviewForm
-from .mask_display import Look
-from .photo_list import ReviewList
-from .prefetch import Ahead, Ready
-from .write_queue import Writes
+from .mask_display import MaskDisplay
+from .photo_list import PhotoList
+from .prefetch import LoadedPhoto, Prefetch
+from .write_queue import WriteQueue
 
-_SOON = 50  # ms; what is done for later waits until what is wanted now has been drawn
+_SHORTLY = 50  # ms; prefetching starts after napari has rendered the current photo
 
 
-class Walk:
-    """Through one project at a time; `start` and `stop`.
+class Navigator:
+    """Shows the photos of one project at a time, between `start` and `stop`.
 
     Attributes:
-        has_decided: whether anything was decided since the start.
-        keeps_zoom: do not fit the view to each photo.
+        current: the photo that is shown.
+        autosave: saves its mask.
+        display: how its mask is displayed.
+        prefetch: loads the next photos.
+        write_queue: all writes to the project.
+        keep_zoom: do not fit the view to each photo.
     """
 
     def __init__(self, session: Session, form: ReviewForm) -> None:
         self._viewer, self._form = session.viewer, form
-        self.writes = Writes(session.background)
-        self.desk = Desk(session.viewer)
-        self.saver = Saver(self.desk, self.writes)
-        self.look = Look(session.viewer, session.background, form.tools.show_filled, form.show_look)
-        self.ahead = Ahead(session, self._on_ready)
-        self.has_decided = self.keeps_zoom = False
+        self.write_queue = WriteQueue(session.background)
+        self.current = CurrentPhoto(session.viewer)
+        self.autosave = Autosave(self.current, self.write_queue)
+        self.display = MaskDisplay(session.viewer, session.background, form.tools.show_filled, form.show_display_mode)
+        self.prefetch = Prefetch(session, self._on_loaded)
+        self.keep_zoom = False
         self._project: Project | None = None
         self._may_edit = False
         self._target: str | None = None
         self._visited: list[str] = []
-        self._word = ""  # what to say once the next photo is shown
-        self._soon = QTimer(singleShot=True, interval=_SOON)
-        self._soon.timeout.connect(self._look_ahead)
-        self._is_leaving = self._is_shut = self._is_watched = False
+        self._next_message = ""  # shown together with the next photo
+        self._soon = QTimer(singleShot=True, interval=_SHORTLY)
+        self._soon.timeout.connect(self._after_showing)
+        self._is_leaving = self._is_shut_down = self._has_keys = False
         actions: dict[str, Callable[[], object]] = {
             "accept": self.accept,
             "skip": self.skip,
-            "issue": self.open_issue,
+            "issue": self.open_issue_note,
             "next": self.next,
             "previous": self.previous,
-            "take back": self.take_back,
-            "next alike": self.next_alike,
-            "look": self.look.cycle,
-            "model": self.model_mask,
+            "take_back": self.take_back,
+            "next_alike": self.next_with_status,
+            "look": self.display.next_mode,
+            "model": self.restore_prediction,
             "refine": form.tools.refine.toggle,
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
         }
-        self._bindings = Bindings(form.keys, actions, self.look.hold)
-        self.saver.learned.connect(self.learn)
-        self.desk.lost.connect(self._on_lost)
-        self.desk.changed.connect(self._on_changed)
+        self._key_bindings = KeyBindings(form.keys, actions, self.display.hide_while_pressed)
+        self.autosave.photo_saved.connect(self.update_photo)
+        self.current.layers_removed.connect(self._on_layers_removed)
+        self.current.mask_changed.connect(self._on_mask_changed)
 
     @property
     def photo(self) -> str | None:
-        """Id of the photo that is shown, or on its way."""
+        """Id of the photo that is shown or is being loaded."""
         return self._target
 
     @property
-    def _list(self) -> ReviewList | None:
+    def _list(self) -> PhotoList | None:
         return self._form.photos.list
 
-    # Beginning and end
+    # Start and end
 
-    def start(self, project: Project, at: str | None, *, may_edit: bool) -> None:
-        """Review a project whose photos the table shows, beginning with the photo `at`."""
-        self._project, self._may_edit, self.has_decided, self._visited = project, may_edit, False, []
-        self.ahead.open(project)
-        self.saver.open(project if may_edit else None)
-        self.desk.hide_others()
-        if at is not None:
-            self._fetch(at)
+    def start(self, project: Project, photo: str | None, *, may_edit: bool) -> None:
+        """Review `project`, whose photos the table shows, beginning with `photo`; None if all are reviewed."""
+        self._project, self._may_edit, self._visited = project, may_edit, []
+        self.prefetch.open(project)
+        self.autosave.open(project if may_edit else None)
+        self.current.hide_other_layers()
+        if photo is not None:
+            self._show(photo)
         elif self._list is not None and len(self._list):
-            self._finish_queue()
+            self._show_summary()
 
     def stop(self, then: Callable[[], None]) -> None:
-        """Save, take the layers away and go on with `then`; stays if the saving fails."""
+        """Save, remove the layers and call `then`; if saving fails, the photo stays open."""
         if self._is_leaving:
-            QTimer.singleShot(_SOON, lambda: self.stop(then))
+            QTimer.singleShot(_SHORTLY, lambda: self.stop(then))
             return
 
-        def put_away() -> None:
+        def end() -> None:
             if self._soon.isActive():
-                self._look_ahead()
-            self._forget_photo()
-            self.ahead.open(None)
-            self.look.remove()
-            self.desk.remove()
-            self.saver.open(None)
+                self._after_showing()
+            self._show_no_photo()
+            self.prefetch.open(None)
+            self.display.remove_layer()
+            self.current.remove_layers()
+            self.autosave.open(None)
             self._project = self._target = None
-            self._bind()
+            self._bind_keys()
             then()
 
-        self._leave(put_away)
+        self._leave(end)
 
-    def shut(self) -> None:
-        """Save on the spot, for a window that has gone; nothing is shown any more."""
-        if not self._is_shut:
-            self.saver.blockSignals(True)
-            self.saver.finish()
-            self._is_shut = True
+    def shut_down(self) -> None:
+        """Save before returning and show nothing more: the window or the widget is being deleted."""
+        if not self._is_shut_down:
+            self.autosave.blockSignals(True)
+            self.autosave.save_now()
+            self._is_shut_down = True
             self._soon.stop()
-            self._bindings.release()
+            self._key_bindings.release()
 
-    def watch(self, watched: bool) -> None:
-        """Have the keys, as long as the tab is seen."""
-        self._is_watched = watched
-        self._bind()
+    def set_keys_active(self, is_active: bool) -> None:
+        """Bind the keys while the tab is shown, and unbind them afterwards."""
+        self._has_keys = is_active
+        self._bind_keys()
 
     # From photo to photo
 
-    def go(self, photo: str) -> None:
-        """Show a photo, once the one in hand is saved."""
-        in_hand = self.desk.photo is not None and self.desk.photo.id == photo
-        if not in_hand and self._list is not None and photo in self._list:
-            self._leave(lambda: self._fetch(photo))
+    def go_to(self, photo: str) -> None:
+        """Save the current photo and show another one."""
+        is_shown = self.current.photo is not None and self.current.photo.id == photo
+        if not is_shown and self._list is not None and photo in self._list:
+            self._leave(lambda: self._show(photo))
 
     def next(self) -> None:
-        """On to the next photo of the table; from the last to what is still open."""
+        """Go to the next photo of the table; after the last one, to the next open photo."""
         if self._list is None or self._target is None:
             return
         following = self._list.step(self._target, 1) or self._list.next_open(self._target)
         if following is None:
-            self._leave(self._finish_queue)
+            self._leave(self._show_summary)
         else:
-            self.go(following)
+            self.go_to(following)
 
-    def go_first(self) -> None:
-        """To the head of the queue, if nothing was begun on the photo in hand."""
-        if self._list is not None and self._list.shown and self.desk.photo is not None and not self.desk.photo.reviewed:
-            self.go(self._list.shown[0])
+    def go_to_first(self) -> None:
+        """Go to the first photo of the table."""
+        if self._list is not None and self._list.shown:
+            self.go_to(self._list.shown[0])
 
     def previous(self) -> None:
-        """Back to the photo looked at before, or to the one above."""
+        """Go back to the photo that was shown before, or else to the one above in the table."""
         if self._list is None or self._target is None:
             return
         if self._visited:
-            self._leave(lambda: self._fetch(self._visited.pop(), remember=False))
+            self._leave(lambda: self._show(self._visited.pop(), remember=False))
         elif (above := self._list.step(self._target, -1)) is not None:
-            self._leave(lambda: self._fetch(above, remember=False))
+            self._leave(lambda: self._show(above, remember=False))
 
-    def next_alike(self) -> None:
-        """On to the next photo of the same status."""
+    def next_with_status(self) -> None:
+        """Go to the next photo with the same status."""
         if self._list is not None and self._target is not None:
-            alike = self._list.next_alike(self._target)
-            if alike is None:
+            following = self._list.next_with_status(self._target)
+            if following is None:
                 self._form.say(f"No other photo is {self._list[self._target].status}.")
             else:
-                self.go(alike)
+                self.go_to(following)
 
-    def refresh(self, photo: Photo) -> None:
-        """Take news of a photo that came from outside, and show them unless a person has drawn on it."""
-        self.learn(photo)
-        self.ahead.forget(photo.id)
-        ready = self.desk.ready
-        if ready is not None and photo.id == self._target and self.desk.is_untouched and not photo.has_mask:
-            self.desk.put_away()
-            self.desk.freeze()
-        self._want()
+    def show_prediction(self, photo: Photo) -> None:
+        """Take over a prediction of *Predict all*; show it if the person has not begun to correct the photo."""
+        self.update_photo(photo)
+        self.prefetch.discard(photo.id)
+        loaded = self.current.loaded
+        if loaded is not None and photo.id == self._target and self.current.is_unchanged and not photo.has_mask:
+            self.current.unload()
+            self.current.lock()
+        self._request_photos()
 
-    def learn(self, photo: Photo) -> None:
-        """Take what the project says of a photo by now."""
-        if self._list is not None and not self._is_shut:
-            self._form.photos.put(photo)
+    def update_photo(self, photo: Photo) -> None:
+        """Show the new record of a photo in the table and in the counts."""
+        if self._list is not None and not self._is_shut_down:
+            self._form.photos.update(photo)
             self._form.show_counts(self._list.counts())
-        self.desk.learn(photo)
+        self.current.update_photo(photo)
 
     # Decisions
 
     def accept(self) -> None:
-        """Approve the mask in hand and go on."""
-        ready, project = self.desk.ready, self._may_decide()
-        if ready is None or project is None:
+        """Accept the current mask and go on."""
+        loaded, project = self.current.loaded, self._editable_project()
+        if loaded is None or project is None:
             return
-        if ready.awaits_model and self.desk.is_untouched:
-            self._form.say(f"The model is still at {ready.photo.name}; wait a moment, or draw the lesion yourself.")
+        if loaded.awaits_prediction and self.current.is_unchanged:
+            self._form.say(
+                f"The model has not finished {loaded.photo.name}. Wait a moment, or outline the lesion yourself."
+            )
             return
-        photo, mask, seconds = ready.photo, self.desk.mask(), self.saver.seconds()
-        note = "" if mask.any() else f"{photo.name} was accepted as a photo without a lesion; Shift+W takes it back."
-        self._decide(f"accepting {photo.name}", lambda project: project.accept(photo.id, mask, seconds=seconds), note)
+        photo, mask, seconds = loaded.photo, self.current.mask(), self.autosave.take_seconds()
+        message = "" if mask.any() else f"{photo.name} was accepted without a lesion. Shift+W takes this back."
+        self._decide(
+            f"accepting {photo.name}", lambda project: project.accept(photo.id, mask, seconds=seconds), message
+        )
 
     def skip(self) -> None:
-        """Leave the photo out and go on."""
-        self._decide_status("skipped", "skipping")
+        """Mark the current photo as skipped and go on."""
+        self._set_status("skipped", "skipping")
 
-    def open_issue(self) -> None:
-        """Ask for a note."""
-        if self._may_decide() is not None and self.desk.photo is not None:
-            self._form.note.open(self.desk.photo.note)
+    def open_issue_note(self) -> None:
+        """Ask for the note of an issue."""
+        if self._editable_project() is not None and self.current.photo is not None:
+            self._form.note.open(self.current.photo.note)
 
-    def issue(self, note: str) -> None:
-        """Note that something is wrong with the photo and go on."""
-        self._decide_status("issue", "noting an issue of", note.strip())
+    def report_issue(self, note: str) -> None:
+        """Mark the current photo as an issue, with a note, and go on."""
+        self._set_status("issue", "noting an issue of", note.strip())
 
     def take_back(self) -> None:
         """Undo the last decision and show its photo."""
-        project = self._may_decide(without_photo=True)
+        project = self._editable_project(needs_photo=False)
         if project is None:
             return
 
         def on_end(outcome: Outcome) -> None:
-            if self._is_shut:
+            if self._is_shut_down:
                 return
             if outcome.error is not None:
-                self._form.say(report_failure(outcome.error, "Taking back"), is_problem=True)
+                self._form.say(report_failure(outcome.error, "Taking back the decision"), is_problem=True)
             elif outcome.result is None:
                 self._form.say("There is no decision to take back.")
             else:
                 photo = outcome.result
-                self.learn(photo)
-                self.ahead.forget(photo.id)
-                self._word = f"{photo.name} is {photo.status} again."
-                self._leave(lambda: self._show_anew(photo.id))
+                self.update_photo(photo)
+                self.prefetch.discard(photo.id)
+                self._next_message = f"{photo.name} is {photo.status} again."
+                self._leave(lambda: self._reload(photo.id))
 
-        self._leave(lambda: self.writes.ask("taking back", project.take_back, on_end))
+        self._leave(lambda: self.write_queue.add("taking back the decision", project.take_back, on_end))
 
-    # What is seen
-
-    def model_mask(self) -> None:
-        """Put the model's own mask back, as one step that Ctrl+Z takes back."""
-        ready = self.desk.ready
-        if ready is not None and ready.prediction is not None and self._may_edit:
-            prediction = ready.prediction
+    def restore_prediction(self) -> None:
+        """Replace the mask by the prediction, as one step that Ctrl+Z undoes."""
+        loaded = self.current.loaded
+        if loaded is not None and loaded.prediction is not None and self._may_edit:
+            prediction = loaded.prediction
             self._form.tools.edit_mask("Back to the model's mask", lambda mask: prediction)
 
-    # Leaving and showing
+    # Leave and show
 
     def _leave(self, then: Callable[[], None]) -> None:
-        if self._is_leaving or self._is_shut:
+        """Finish the clicks of Refine, save the mask, then call `then`."""
+        if self._is_leaving or self._is_shut_down:
             return
         self._is_leaving = True
 
         def go_on() -> None:
             self._is_leaving = False
-            if not self._is_shut:
+            if not self._is_shut_down:
                 then()
 
-        self._form.tools.refine.when_answered(lambda: self.saver.save(go_on, self._stay))
+        self._form.tools.refine.when_answered(lambda: self.autosave.save(go_on, self._stay))
 
     def _stay(self) -> None:
         self._is_leaving = False
-        if not self._is_shut:
-            self._form.table.point_at(self._target)
+        if not self._is_shut_down:
+            self._form.table.select(self._target)
 
-    def _fetch(self, photo: str, *, remember: bool = True) -> None:
-        """Show a photo as soon as it is ready."""
-        left = self.desk.put_away()
+    def _show(self, photo: str, *, remember: bool = True) -> None:
+        """Show a photo, at once if it is loaded, or as soon as it is."""
+        left = self.current.unload()
         if left is not None:
-            self.ahead.put(left)
+            self.prefetch.put(left)
         if remember and self._target not in (None, photo):
             self._visited = [*self._visited[-999:], str(self._target)]
         if self._target is not None:
-            self._form.say(self._word)
-        self._target, self._word = photo, ""
+            self._form.say(self._next_message)
+        self._target, self._next_message = photo, ""
         self._form.note.close_field()
-        self._form.table.point_at(photo)
-        ready = self.ahead.get(photo)
-        if ready is not None and self._list is not None and not ready.is_current(self._list[photo]):
-            self.ahead.forget(photo)
-            ready = None
-        if ready is not None:
-            self._put(ready)
+        self._form.table.select(photo)
+        loaded = self.prefetch.get(photo)
+        if loaded is not None and self._list is not None and not loaded.is_current(self._list[photo]):
+            self.prefetch.discard(photo)
+            loaded = None
+        if loaded is not None:
+            self._show_loaded(loaded)
             self._soon.start()
         elif self._list is not None:
-            self.desk.freeze()
+            self.current.lock()
             self._form.name.setText(f"Opening {self._list[photo].name}…")
-            self._want()
+            self._request_photos()
 
-    def _show_anew(self, photo: str) -> None:
-        self.desk.put_away()
-        self.ahead.forget(photo)
-        self._fetch(photo)
+    def _reload(self, photo: str) -> None:
+        self.current.unload()
+        self.prefetch.discard(photo)
+        self._show(photo)
 
-    def _put(self, ready: Ready) -> None:
+    def _show_loaded(self, loaded: LoadedPhoto) -> None:
         form = self._form
-        if ready.rgb is None:
-            self._forget_photo()
-            self.desk.clear()
-            form.say(ready.problem, is_problem=True)
+        if loaded.rgb is None:
+            self._show_no_photo()
+            self.current.clear()
+            form.say(loaded.problem, is_problem=True)
             return
-        self.desk.show(ready, keep_zoom=self.keeps_zoom, may_edit=self._may_edit)
-        self.saver.begin()
-        layers = (self.desk.labels, self.desk.image) if self._may_edit else (None, None)
-        form.tools.set_layer(*layers, is_blind=ready.photo.blind)
-        self.look.take(self.desk.labels, ready.prediction)
-        self._bind()
-        form.show_photo(ready, may_edit=self._may_edit)
+        self.current.show(loaded, keep_zoom=self.keep_zoom, may_edit=self._may_edit)
+        self.autosave.start_photo()
+        layers = (self.current.labels, self.current.image) if self._may_edit else (None, None)
+        form.tools.set_layer(*layers, is_blind=loaded.photo.blind)
+        self.display.set_mask(self.current.labels, loaded.prediction)
+        self._bind_keys()
+        form.show_photo(loaded, may_edit=self._may_edit)
         self._soon.start()
 
-    def _look_ahead(self) -> None:
-        """Once the photo is drawn: note that it was looked at, and get the next ones ready."""
+    def _after_showing(self) -> None:
+        """Store that the photo was shown, and prefetch the next photos."""
         self._soon.stop()
-        project, photo = self._project, self.desk.photo
+        project, photo = self._project, self.current.photo
         if self._may_edit and project is not None and photo is not None:
-            self.writes.ask(f"visiting {photo.name}", lambda: project.visit(photo.id), self._on_visited)
-        self._want()
+            self.write_queue.add(f"visiting {photo.name}", lambda: project.visit(photo.id), self._on_visited)
+        self._request_photos()
 
     def _on_visited(self, outcome: Outcome) -> None:
-        if outcome.error is not None and not self._is_shut:
-            self._form.say(report_failure(outcome.error, "Remembering this place"), is_problem=True)
+        if outcome.error is not None and not self._is_shut_down:
+            self._form.say(report_failure(outcome.error, "Storing the current photo"), is_problem=True)
 
-    def _on_ready(self, ready: Ready) -> None:
-        if self._list is None or ready.photo.id not in self._list:
+    def _on_loaded(self, loaded: LoadedPhoto) -> None:
+        if self._list is None or loaded.photo.id not in self._list:
             return
-        self.learn(ready.photo)
-        if ready.photo.id != self._target:
+        self.update_photo(loaded.photo)
+        if loaded.photo.id != self._target:
             return
-        if self.desk.ready is None:
-            self._put(ready)
-        elif self.desk.ready.awaits_model and not ready.awaits_model:
-            is_begun = not self.desk.is_untouched or self._form.tools.refine.has_clicks
-            if not is_begun and not ready.photo.has_mask and ready.prediction is not None:
-                self._put(ready)
-            else:  # somebody draws already, or must not see it
-                self.desk.learn_prediction(ready)
-                self.look.take(self.desk.labels, ready.prediction)
-                self._form.show_photo(self.desk.ready, may_edit=self._may_edit)
-            if ready.problem:
-                self._form.say(ready.problem, is_problem=True)
+        if self.current.loaded is None:
+            self._show_loaded(loaded)
+        elif self.current.loaded.awaits_prediction and not loaded.awaits_prediction:
+            is_begun = not self.current.is_unchanged or self._form.tools.refine.has_clicks
+            if not is_begun and not loaded.photo.has_mask and loaded.prediction is not None:
+                self._show_loaded(loaded)
+            else:  # the person has begun to correct the mask, or must not see the prediction
+                self.current.add_prediction(loaded)
+                self.display.set_mask(self.current.labels, loaded.prediction)
+                self._form.show_photo(self.current.loaded, may_edit=self._may_edit)
+            if loaded.problem:
+                self._form.say(loaded.problem, is_problem=True)
 
-    def _want(self) -> None:
+    def _request_photos(self) -> None:
         if self._list is not None and self._target is not None:
             before = self._visited[-1] if self._visited else self._list.step(self._target, -1)
-            ahead = [*self._list.ahead(self._target)[:4], before]
-            self.ahead.want([self._target, *(one for one in ahead if one is not None and one in self._list)])
+            photos = [*self._list.likely_next(self._target)[:4], before]
+            self.prefetch.request([self._target, *(one for one in photos if one is not None and one in self._list)])
 
-    def _may_decide(self, *, without_photo: bool = False) -> Project | None:
-        """The project, if something may be decided now."""
-        if self._is_leaving or not self._may_edit or (self.desk.photo is None and not without_photo):
+    def _editable_project(self, *, needs_photo: bool = True) -> Project | None:
+        """The project, if the person may decide now."""
+        if self._is_leaving or not self._may_edit or (self.current.photo is None and needs_photo):
             return None
         return self._project
 
-    def _decide_status(self, status: Status, doing: str, note: str | None = None) -> None:
-        photo = self.desk.photo
-        if photo is None or self._may_decide() is None:
+    def _set_status(self, status: Status, doing: str, note: str | None = None) -> None:
+        photo = self.current.photo
+        if photo is None or self._editable_project() is None:
             return
-        seconds, words = self.saver.seconds(), photo.note if note is None else note
+        seconds, text = self.autosave.take_seconds(), photo.note if note is None else note
         self._leave(
             lambda: self._decide(
                 f"{doing} {photo.name}",
-                lambda project: project.decide(photo.id, status, words, seconds=seconds),
+                lambda project: project.decide(photo.id, status, text, seconds=seconds),
             )
         )
 
-    def _decide(self, title: str, work: Callable[[Project], Photo], note: str = "") -> None:
+    def _decide(self, title: str, work: Callable[[Project], Photo], message: str = "") -> None:
         project = self._project
         assert project is not None
         self._is_leaving = True
 
-        def decided(photo: Photo) -> None:
+        def on_decided(photo: Photo) -> None:
             self._is_leaving = False
-            if self._is_shut or self._list is None:
+            if self._is_shut_down or self._list is None:
                 return
-            self.has_decided = True
-            self._word = note
+            self._next_message = message
             following = self._list.next_open(photo.id)
             if following is None or following == photo.id:
-                self._leave(self._finish_queue)
+                self._leave(self._show_summary)
             else:
-                self.go(following)
+                self.go_to(following)
 
-        self.saver.write(title, lambda: work(project), decided, self._stay)
+        self.autosave.write(title, lambda: work(project), on_decided, self._stay)
 
-    def _finish_queue(self) -> None:
-        """Say what was done, at the end."""
+    def _show_summary(self) -> None:
         assert self._list is not None
         assert self._project is not None
-        self._form.say_end(self._list.counts(), self._list.wanted, self._project.folder)
+        self._form.show_summary(self._list.counts(), self._list.filter, self._project.folder)
 
-    def _forget_photo(self) -> None:
+    def _show_no_photo(self) -> None:
         self._form.tools.set_layer(None, None)
-        self.look.take(None, None)
+        self.display.set_mask(None, None)
         self._form.show_photo(None, may_edit=False)
 
-    def _on_lost(self) -> None:
-        """A person removed a layer: keep what is drawn, and have no photo in hand."""
-        self.saver.save()
-        if not self._is_shut:
-            self._forget_photo()
-            self._form.say("The photo's layers were removed; what you drew is saved. Choose a photo to go on.")
+    def _on_layers_removed(self) -> None:
+        """The person removed a layer: save the mask, and show no photo."""
+        self.autosave.save()
+        if not self._is_shut_down:
+            self._show_no_photo()
+            self._form.say("The layers of the photo were removed. Your changes are saved. Choose a photo to continue.")
 
-    def _on_changed(self) -> None:
-        if self.look.mode == "difference":
-            self.look.refresh()
+    def _on_mask_changed(self) -> None:
+        if self.display.mode == "difference":
+            self.display.refresh()
 
-    def _bind(self) -> None:
-        self._bindings.release()
-        if self._is_watched and self._project is not None:
-            self._bindings.bind(*(target for target in (self.desk.labels, self._viewer) if target is not None))
+    def _bind_keys(self) -> None:
+        self._key_bindings.release()
+        if self._has_keys and self._project is not None:
+            self._key_bindings.bind(*(target for target in (self.current.labels, self._viewer) if target is not None))

@@ -1,4 +1,4 @@
-"""Opening a folder for review, in a worker: find or make its project, list its photos, look for new ones. No Qt."""
+"""Open a folder for review, in a worker: open or create its project, list the photos, search for new ones. No Qt."""
 
 import platform
 from collections.abc import Callable
@@ -21,78 +21,110 @@ from napari_skinseg.project.project import (
     restore_backup,
 )
 
-_STALE = timedelta(hours=12)
+_ABANDONED_AFTER = timedelta(hours=12)
 
 
 @dataclass(frozen=True)
-class Listing:
-    """What a project holds, in an order of review; `last` is where the person left off."""
+class ProjectContents:
+    """The photos of a project and their order of review.
+
+    Attributes:
+        photos: all photos.
+        queue: their order.
+        resume_at: id of the photo to start with; None if all photos are reviewed.
+    """
 
     photos: list[Photo]
     queue: Queue
-    last: str | None
+    resume_at: str | None
 
 
 @dataclass(frozen=True)
-class Opened:
-    """An open project, told before its photos are looked for; `news` are sentences for the person."""
+class OpenedProject:
+    """An open project, reported before the folder is searched for new photos.
+
+    Attributes:
+        project: the open project.
+        contents: its photos before the search.
+        is_new: whether this opening created the project.
+        read_only: whether nothing may be written.
+        messages: sentences to show to the person.
+    """
 
     project: Project
-    listing: Listing
+    contents: ProjectContents
     is_new: bool
     read_only: bool
-    news: tuple[str, ...]
+    messages: tuple[str, ...]
 
 
 @dataclass(frozen=True)
-class How:
-    """What the person agreed to about a project that cannot simply be opened."""
+class OpenOptions:
+    """The answers of the person about a project that cannot simply be opened.
+
+    Attributes:
+        take_over: open the project although another person's lock file is there.
+        read_only: open the project without writing.
+        restore: first replace the damaged index by its backup.
+        location: folder for the project if the folder of photos is read-only; None for the usual sub-folder.
+    """
 
     take_over: bool = False
     read_only: bool = False
     restore: bool = False
-    place: Path | None = None
+    location: Path | None = None
 
 
-class NoPlace(BadInput):
-    """The folder of photos cannot be written to; the project needs another place, `How.place`."""
+class FolderNotWritable(BadInput):
+    """The folder of photos is read-only; the project needs another folder, `OpenOptions.location`."""
 
 
 def open_folder(
-    folder: Path, how: How, order: Order, report: Report, cancel: CancelToken, opened: list[Project]
-) -> Listing | None:
-    """Open the project of a folder of photos, or make it: reports `Opened`, then `Event` while it scans.
+    folder: Path,
+    options: OpenOptions,
+    order: Order,
+    report: Report,
+    cancel: CancelToken,
+    open_projects: list[Project],
+) -> ProjectContents | None:
+    """Open or create the project of a folder of photos; report an `OpenedProject`, then `Event`s of the scan.
 
-    The open project is put into `opened` too, for whoever must close it if nobody hears the report any more.
+    Args:
+        folder: of photos, or of a project.
+        options: see `OpenOptions`.
+        order: order of review.
+        report: receives the `OpenedProject`, the `Event`s and sentences about problems.
+        cancel: stops the scan.
+        open_projects: the opened project is appended, so that it can be closed even if the report is not received.
 
     Returns:
-        The listing after the scan; None if there was nothing to scan (read only).
+        The contents after the scan; None without a scan (read-only).
 
     Raises:
-        ProjectInUse, ProjectDamaged: see `Project.open`; ask the person how.
-        NoPlace: the folder of photos is read-only; ask the person for another place.
+        ProjectInUse, ProjectDamaged: see `Project.open`; ask the person for `OpenOptions`.
+        FolderNotWritable: ask the person for another folder.
         BadInput: no photos, or a folder that cannot be read or written to.
-        Cancelled: what was found by then is in the project.
+        Cancelled: the photos found so far are in the project.
     """
-    place = how.place or project_folder(folder)
-    if how.restore:
-        restore_backup(place)
-    is_new = not Project.exists(place)
-    if is_new and not (place / "masks").exists():
-        report(Event("scan", message=f"Looking for photos in {folder.name}…"))
-        find_cases(folder)  # says so if there are none, before anything is made there
-        _make(place)
-    project = Project.open(place, create=True, take_over=how.take_over, read_only=how.read_only)
-    opened.append(project)
+    location = options.location or project_folder(folder)
+    if options.restore:
+        restore_backup(location)
+    is_new = not Project.exists(location)
+    if is_new and not (location / "masks").exists():
+        report(Event("scan", message=f"Searching for photos in {folder.name}…"))
+        find_cases(folder)  # raises `BadInput` if there are no photos, before any folder is created
+        _create_folder(location)
+    project = Project.open(location, create=True, take_over=options.take_over, read_only=options.read_only)
+    open_projects.append(project)
     try:
-        roots = [folder] if is_new or place != folder else project.roots()
-        listing = listed(project, order)
+        roots = [folder] if is_new or location != folder else project.roots()
+        contents = read_contents(project, order)
     except BaseException:
-        opened.remove(project)
+        open_projects.remove(project)
         project.close()
         raise
-    report(Opened(project, listing, is_new, how.read_only, project.repairs))
-    if how.read_only:
+    report(OpenedProject(project, contents, is_new, options.read_only, project.repairs))
+    if options.read_only:
         return None
     problems = []
     for root in roots:
@@ -105,33 +137,35 @@ def open_folder(
             problems.append(str(error))
     if problems:
         report("\n".join(problems))
-    return listed(project, order)
+    return read_contents(project, order)
 
 
-def listed(project: Project, order: Order) -> Listing:
+def read_contents(project: Project, order: Order) -> ProjectContents:
     """The photos of a project in an order of review."""
     queue = project.queue(order)
-    return Listing(project.photos(), queue, project.resume(queue))
+    return ProjectContents(project.photos(), queue, project.resume(queue))
 
 
-def may_be_gone(owner: Owner | None, now: Callable[[], datetime] = datetime.now) -> bool:
-    """Whether whoever holds a project may be offered to be passed over.
+def may_take_over(owner: Owner | None, now: Callable[[], datetime] = datetime.now) -> bool:
+    """Whether the person may take over a project that `owner` has locked.
 
-    Of a process on this computer it is known that it lives; of another computer's only that it began long ago.
+    On this computer, the lock says that the process of the owner is running. On another computer only the start time is
+    known; a lock older than 12 hours may be taken over.
     """
     if owner is None:
         return True
     try:
-        began = datetime.strptime(owner.since, "%Y-%m-%d %H:%M")
+        since = datetime.strptime(owner.since, "%Y-%m-%d %H:%M")
     except ValueError:
         return True
-    return owner.host != platform.node() and now() - began > _STALE
+    return owner.host != platform.node() and now() - since > _ABANDONED_AFTER
 
 
-def _make(place: Path) -> None:
+def _create_folder(location: Path) -> None:
     try:
-        make_output_folder(place)
+        make_output_folder(location)
     except BadInput as error:
-        raise NoPlace(
-            f"{place.parent} cannot be written to, so masks cannot be kept beside the photos; choose a folder for them."
+        raise FolderNotWritable(
+            f"{location.parent} is read-only, so the masks cannot be kept beside the photos. "
+            "Choose another folder for the masks."
         ) from error

@@ -1,4 +1,4 @@
-"""The Review tab: a folder of photos, gone through one by one, every mask saved by itself."""
+"""The Review tab: review the photos of a folder one by one; every change of a mask is saved automatically."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -13,7 +13,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.models import store
 from napari_skinseg.plugin.background import Job, Outcome, Report, Work
-from napari_skinseg.plugin.close_guard import Door
+from napari_skinseg.plugin.close_guard import CloseGuard
 from napari_skinseg.plugin.layers import find_photo_layer, photo_from_layer
 from napari_skinseg.plugin.mask_layers import find_mask, is_edited
 from napari_skinseg.plugin.session import Session, report_failure, usable_model
@@ -22,43 +22,61 @@ from napari_skinseg.project.project import Photo, Project, ProjectDamaged, Proje
 
 from .form import ReviewForm
 from .menu import BLIND_SHARE
-from .navigator import Walk
-from .opening import How, Listing, NoPlace, Opened, listed, may_be_gone, open_folder
-from .photo_list import FILTERS, ReviewList
-from .shutdown import Shutter, close_at_end
+from .navigator import Navigator
+from .opening import (
+    FolderNotWritable,
+    OpenedProject,
+    OpenOptions,
+    ProjectContents,
+    may_take_over,
+    open_folder,
+    read_contents,
+)
+from .photo_list import FILTERS, PhotoList
+from .shutdown import ProjectCloser, close_project_at_exit
 
 _POLL = 100  # ms
 
 
 class ReviewPanel(ReviewForm):
-    """Opens and closes projects, has workers run, and hands the photos to a `Walk`."""
+    """Opens and closes projects and runs the work on a whole project; the `Navigator` shows the photos.
+
+    Attributes:
+        navigator: shows the photos.
+        project: the open project; None if there is none.
+        model: name of the model that predicts; empty if there is none.
+    """
 
     title = "Review"
 
     def __init__(self, session: Session) -> None:
         super().__init__(session)
         self._session, self._viewer = session, session.viewer
-        self.walk = Walk(session, self)
+        self.navigator = Navigator(session, self)
         self.project: Project | None = None
+        self.model = ""
         self._read_only = False
         self._job: Job | None = None
-        self._opened: list[Project] = []  # by workers; closed even if nobody takes them
-        self._door = Door(self, self.walk.saver.finish, self._save_elsewhere, self.close_project)
-        self.model = ""
+        self._open_projects: list[Project] = []  # closed at exit
+        autosave = self.navigator.autosave
+        self._close_guard = CloseGuard(self, autosave.save_now, self._save_elsewhere, self.close_project)
+        self._closer = ProjectCloser(self.navigator.shut_down, self._open_projects)
+        close_project_at_exit(self, self._closer)
         self._connect()
+        self._connect_menu()
 
-    # The project
+    # Project
 
-    def open_folder(self, folder: Path, how: How | None = None) -> None:
-        """Open the project of a folder of photos, or make it; what runs is stopped first."""
+    def open_folder(self, folder: Path, options: OpenOptions | None = None) -> None:
+        """Open or create the project of a folder of photos; a running job is cancelled first."""
         if self._job is None:
-            self.close_project(lambda: self._open(folder, how or How()))
+            self.close_project(lambda: self._open(folder, options or OpenOptions()))
         else:
             self._job.cancel()
-            QTimer.singleShot(_POLL, lambda: self.open_folder(folder, how))
+            QTimer.singleShot(_POLL, lambda: self.open_folder(folder, options))
 
     def close_project(self, then: Callable[[], None] = lambda: None) -> None:
-        """Save and close; stays open if the saving fails."""
+        """Save and close the project, then call `then`; if saving fails, the project stays open."""
         project = self.project
         if project is None:
             then()
@@ -66,32 +84,30 @@ class ReviewPanel(ReviewForm):
 
         def close() -> None:
             self.project = self._session.project = None
-            self.photos.load(None)
+            self.photos.set_list(None)
             self.thumbnails.clear()
             self.show_counts(None)
             self.show_project(False, may_edit=False)
             self.say("")
             self.predict_button.setEnabled(False)
-            self.walk.writes.ask("closing the project", project.close, lambda outcome: then())
+            self.navigator.write_queue.add("closing the project", project.close, lambda outcome: then())
 
         self.cancel()
-        self.walk.stop(close)
+        self.navigator.stop(close)
 
     def cancel(self) -> None:
-        """Stop what runs; what is done stays."""
+        """Cancel the running job; finished photos are kept."""
         if self._job is not None:
             self._job.cancel()
 
-    def predict_all(self) -> None:
-        """Have the model draw every photo that it has not seen yet."""
-        waiting = [] if self.photos.list is None else self.photos.list.to_predict()
-        if waiting:
-            self.run_long("Predicting %v of %m", self.walk.ahead.prediction_of(waiting), self._on_predicted)
-        else:
-            self.say("The model has seen every photo.")
+    def run_job(self, title: str, work: Work, on_end: Callable[[Outcome], None]) -> None:
+        """Run a long `work` with a progress bar and Cancel, unless a job is running; `on_end` shows its outcome.
 
-    def run_long(self, title: str, work: Work, on_end: Callable[[Outcome], None]) -> None:
-        """Have one long thing done, with its progress and a button that stops it; `on_end` says how it ended."""
+        Args:
+            title: text of the progress bar; "%v of %m" is replaced by the numbers.
+            work: runs in a worker.
+            on_end: called on the GUI thread.
+        """
         if self._job is not None:
             return
         self.say("")
@@ -104,27 +120,8 @@ class ReviewPanel(ReviewForm):
 
         self._job = self._session.background.start(title.split(":")[0].lower(), work, ended, self._on_report)
 
-    def list_again(self, *, keep_order: bool = True, then: str = "", go_first: bool = False) -> None:
-        """Take the project's photos anew, in the present order or in one that follows what is known by now."""
-        project = self.project
-        if project is None:
-            return
-        order = self.menu.order
-
-        def on_end(outcome: Outcome) -> None:
-            if outcome.error is not None:
-                self.say(report_failure(outcome.error, "Reading the project"), is_problem=True)
-            elif outcome.state == "done" and self.project is project:
-                self._list(outcome.result, keep_order=keep_order)
-                if go_first:
-                    self.walk.go_first()
-                if then:
-                    self.say(then)
-
-        self._session.background.start("listing photos", lambda report, cancel: listed(project, order), on_end)
-
-    def ask_project(self, title: str, work: Callable[[Project], Any], then: Callable[[Any], None]) -> None:
-        """Have something else written to the project, in its turn."""
+    def write_to_project(self, title: str, work: Callable[[Project], Any], then: Callable[[Any], None]) -> None:
+        """Run `work` on the project in the write queue, then call `then` with its result."""
         project = self.project
         if project is None or self._read_only:
             return
@@ -135,41 +132,70 @@ class ReviewPanel(ReviewForm):
             elif self.project is project:
                 then(outcome.result)
 
-        self.walk.writes.ask(title, lambda: work(project), on_end)
+        self.navigator.write_queue.add(title, lambda: work(project), on_end)
+
+    def reload_list(self, *, keep_order: bool = True, then: Callable[[], None] = lambda: None) -> None:
+        """Read the photos of the project again, in the present order or sorted again, then call `then`."""
+        project = self.project
+        if project is None:
+            return
+        order = self.menu.order
+
+        def on_end(outcome: Outcome) -> None:
+            if outcome.error is not None:
+                self.say(report_failure(outcome.error, "Reading the project"), is_problem=True)
+            elif outcome.state == "done" and self.project is project:
+                self._show_contents(outcome.result, keep_order=keep_order)
+                then()
+
+        self._session.background.start("listing photos", lambda report, cancel: read_contents(project, order), on_end)
+
+    # Actions on the project
+
+    def predict_all(self) -> None:
+        """Predict the masks of all photos without a prediction."""
+        waiting = [] if self.photos.list is None else self.photos.list.without_prediction()
+        if waiting:
+            self.run_job("Predicting %v of %m", self.navigator.prefetch.prediction_work(waiting), self._on_predicted)
+        else:
+            self.say("All photos have a prediction.")
 
     def add_current_layer(self) -> None:
-        """Take the photo of the chosen layer into the project, with the mask that was drawn on it."""
+        """Add the photo of the active layer to the project, with its mask if a person edited it."""
         active = self._viewer.layers.selection.active
         layer = find_photo_layer(self._viewer.layers, active)
         path = None if layer is None or layer.source.path is None else Path(layer.source.path)
         if layer is None or path is None or not path.is_file():
             name = "No layer" if active is None else active.name
-            self.say(f"{name} is no photo from a file; choose the layer of one, or save it first.", is_problem=True)
+            self.say(
+                f"{name} is not a photo from a file. Choose the layer of a photo, or save it to a file first.",
+                is_problem=True,
+            )
             return
         if self.project is None:
-            self.say("Open a folder first: the one to keep the photo's mask in.", is_problem=True)
+            self.say("No project is open. Open the folder that the mask is to be saved in first.", is_problem=True)
             return
-        image = photo_from_layer(layer, self._viewer.dims.point)
-        mask_layer = find_mask(self._viewer.layers, image)
-        drawn = isinstance(mask_layer, Labels) and is_edited(mask_layer, image)
-        mask = mask_layer.data != 0 if mask_layer is not None and drawn else None
+        photo = photo_from_layer(layer, self._viewer.dims.point)
+        mask_layer = find_mask(self._viewer.layers, photo)
+        has_edits = isinstance(mask_layer, Labels) and is_edited(mask_layer, photo)
+        mask = mask_layer.data != 0 if mask_layer is not None and has_edits else None
 
         def work(project: Project) -> Photo:
             outcome = project.add([path])
             if outcome.unreadable:
                 raise BadInput(outcome.unreadable[0][1])
-            photo = project.find(path)
-            assert photo is not None
-            return photo if mask is None or photo.has_mask else project.save_mask(photo.id, mask)
+            added = project.find(path)
+            assert added is not None
+            return added if mask is None or added.has_mask else project.save_mask(added.id, mask)
 
-        def added(photo: Photo) -> None:
+        def on_added(added: Photo) -> None:
             assert self.photos.list is not None
-            self.photos.add(photo)
+            self.photos.add(added)
             self.show_counts(self.photos.list.counts())
-            self.say(f"{photo.name} is in the project.")
-            self.walk.go(photo.id)
+            self.say(f"{added.name} is in the project.")
+            self.navigator.go_to(added.id)
 
-        self.ask_project(f"Adding {path.name}", work, added)
+        self.write_to_project(f"Adding {path.name}", work, on_added)
 
     def find_moved(self, folder: Path) -> None:
         """Search `folder` and its sub-folders for the missing photos of the project."""
@@ -179,17 +205,17 @@ class ReviewPanel(ReviewForm):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self.say(report_failure(outcome.error, "Finding moved photos"), is_problem=True)
+                self.say(report_failure(outcome.error, "Searching for moved photos"), is_problem=True)
             else:
-                found = 0 if outcome.result is None else len(outcome.result.relinked)
-                self.list_again(then=f"{found:,} of the missing photos found again.")
+                number = 0 if outcome.result is None else len(outcome.result.relinked)
+                self.reload_list(then=lambda: self.say(f"Missing photos found: {number:,}."))
 
-        self.run_long(
-            "Looking for photos: %v of %m", lambda report, cancel: project.relink(folder, report, cancel), on_end
+        self.run_job(
+            "Searching for photos: %v of %m", lambda report, cancel: project.relink(folder, report, cancel), on_end
         )
 
     def export(self, folder: Path) -> None:
-        """Write masks, overlays, a table, COCO files and a training folder, after the current mask is saved."""
+        """Save the current mask, then write masks, overlays, a table, COCO files and a training folder."""
         project = self.project
         if project is None:
             return
@@ -197,25 +223,27 @@ class ReviewPanel(ReviewForm):
         def work(report: Report, cancel: CancelToken) -> ExportOutcome:
             return export_project(project, folder, None, report, cancel)
 
-        self.walk.saver.save(lambda: self.run_long("Exporting %v of %m", work, self._on_exported))
+        self.navigator.autosave.save(lambda: self.run_job("Exporting %v of %m", work, self._on_exported))
 
     def use_scale_for_all(self) -> None:
-        """Give the scale of the current photo to all photos of the same size without a ruler line."""
-        photo = self.walk.desk.photo
+        """Give the scale of the current photo to all photos of the same size without their own ruler line."""
+        photo = self.navigator.current.photo
         if photo is not None:
-            self.ask_project(
-                "Using the scale",
+            self.write_to_project(
+                "Using the scale for other photos",
                 lambda project: project.spread_scale(photo.id),
-                lambda number: self.list_again(then=f"{number:,} more photos have this scale now."),
+                lambda number: self.reload_list(
+                    then=lambda: self.say(f"Other photos that have this scale now: {number:,}.")
+                ),
             )
 
     def use_model(self, name: str) -> None:
-        """Predict with the model `name`; with an empty name, predict nothing."""
+        """Predict with the model `name`; an empty name means no model."""
         self.model = name
-        self.walk.ahead.use_model(name)
+        self.navigator.prefetch.use_model(name)
         self.tools.refine.use_model(name)
         self.predict_button.setToolTip(
-            f"Outline every photo that has no prediction yet with the model {name}."
+            f"Predict the masks of all photos that have no prediction yet, with the model {name}."
             if name
             else "There is no model on this computer. Add one with: napari-skinseg models add FILE."
         )
@@ -223,147 +251,141 @@ class ReviewPanel(ReviewForm):
     # Qt
 
     def showEvent(self, event: QShowEvent) -> None:
-        """Have the keys, and an eye on the window: neither it nor the dock must close before all is saved."""
+        """Bind the keys, and make sure that everything is saved before the window or the dock closes."""
         super().showEvent(event)
-        self.walk.watch(True)
-        self._door.watch()
+        self.navigator.set_keys_active(True)
+        self._close_guard.watch()
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Save, and give the keys back: they hold only while they are seen."""
+        """Save, and unbind the keys."""
         super().hideEvent(event)
         if not event.spontaneous():
             self.tools.refine.switch(False)
-            self.walk.saver.save()
-            self.walk.watch(False)
+            self.navigator.autosave.save()
+            self.navigator.set_keys_active(False)
 
     # Opening
 
-    def _open(self, folder: Path, how: How) -> None:
+    def _open(self, folder: Path, options: OpenOptions) -> None:
         self.ask("", {})
         order = self.menu.order
 
-        def work(report: Callable[[Any], None], cancel: Any) -> Listing | None:
-            return open_folder(folder, how, order, report, cancel, self._opened)
+        def work(report: Report, cancel: CancelToken) -> ProjectContents | None:
+            return open_folder(folder, options, order, report, cancel, self._open_projects)
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self._ask_how(folder, how, outcome.error)
+                self._ask_how_to_open(folder, options, outcome.error)
             elif outcome.state == "cancelled":
-                self.list_again(then="Cancelled; the photos found by then are listed.")
+                self.reload_list(then=lambda: self.say("Cancelled. The photos found so far are listed."))
             elif outcome.result is not None:
-                self._list(outcome.result, keep_order=True)
+                self._show_contents(outcome.result, keep_order=True)
 
-        self.run_long(f"Opening {folder.name}…", work, on_end)
+        self.run_job(f"Opening {folder.name}…", work, on_end)
 
-    def _ask_how(self, folder: Path, how: How, error: Exception) -> None:
-        """Say why a project was not opened, and offer what can be done about it."""
+    def _ask_how_to_open(self, folder: Path, options: OpenOptions, error: Exception) -> None:
+        """Show why a project was not opened, with a button for each possible solution."""
+        location = options.location
         answers: dict[str, Callable[[], object]] = {}
         if isinstance(error, ProjectInUse):
-            answers["Open read-only"] = lambda: self.open_folder(folder, How(read_only=True, place=how.place))
-            if may_be_gone(error.owner):
-                answers["Take it over"] = lambda: self.open_folder(folder, How(take_over=True, place=how.place))
+            answers["Open read-only"] = lambda: self.open_folder(folder, OpenOptions(read_only=True, location=location))
+            if may_take_over(error.owner):
+                answers["Take over"] = lambda: self.open_folder(folder, OpenOptions(take_over=True, location=location))
         elif isinstance(error, ProjectDamaged) and error.backup is not None:
-            answers["Restore the backup"] = lambda: self.open_folder(folder, How(restore=True, place=how.place))
-        elif isinstance(error, NoPlace):
-            answers["Choose a folder for the masks…"] = lambda: self._choose_place(folder)
+            answers["Restore the backup"] = lambda: self.open_folder(
+                folder, OpenOptions(restore=True, location=location)
+            )
+        elif isinstance(error, FolderNotWritable):
+            answers["Choose a folder for the masks…"] = lambda: self._choose_location(folder)
         if answers:
-            self.ask(str(error), {**answers, "Leave it": lambda: None})
+            self.ask(str(error), {**answers, "Do not open": lambda: None})
         else:
             self.say(report_failure(error, f"Opening {folder.name}"), is_problem=True)
 
     def _on_report(self, item: Any) -> None:
-        if isinstance(item, Opened):
-            self._take_project(item)
+        if isinstance(item, OpenedProject):
+            self._on_opened(item)
         elif isinstance(item, Event):
             self.show_progress(item)
         elif self.project is None:
-            pass  # it was closed meanwhile
+            pass  # it was closed before the report arrived
         elif isinstance(item, Photo):
-            self.walk.refresh(item)
+            self.navigator.show_prediction(item)
         else:
             self.say(item, is_problem=True)
 
-    def _take_project(self, opened: Opened) -> None:
+    def _on_opened(self, opened: OpenedProject) -> None:
         self.project, self._read_only = opened.project, opened.read_only
         self._session.project = opened.project.folder
-        self.show_running("Looking for photos: %v of %m")
-        news = list(opened.news)
+        self.show_running("Searching for photos: %v of %m")
+        messages = list(opened.messages)
         if opened.is_new:
-            news.append(f"Masks and decisions are kept in {opened.project.folder}; the photos are not changed.")
+            messages.append(f"Masks and decisions are saved in {opened.project.folder}. The photos are not changed.")
         if opened.read_only:
-            news.append("Read only: you can look, and nothing is written.")
-        self.say("\n".join(news))
+            messages.append("Read only: nothing can be changed or saved.")
+        self.say("\n".join(messages))
         self.show_project(True, may_edit=not opened.read_only)
         self.use_model("" if opened.read_only else usable_model())
-        if opened.listing.photos:
-            self._list(opened.listing, keep_order=False)
+        if opened.contents.photos:
+            self._show_contents(opened.contents, keep_order=False)
 
-    def _list(self, listing: Listing, *, keep_order: bool) -> None:
-        """Show photos; where some were shown before, what is in hand stays, and news do not get lost."""
+    def _show_contents(self, contents: ProjectContents, *, keep_order: bool) -> None:
+        """Show the photos; a list that was shown before keeps its current photo and its newer records."""
         assert self.project is not None
-        old, wanted = self.photos.list, FILTERS[self.filter.currentIndex()]
-        queue = listing.queue
+        old, queue = self.photos.list, contents.queue
         if old is not None and keep_order:
             queue = old.queue.with_more([item.photo for item in queue.items])
-        new = ReviewList(listing.photos, queue)
+        new = PhotoList(contents.photos, queue)
         if old is not None:
-            new.learn_from(old)
-        new.show(wanted)
-        self.photos.load(new)
+            new.update_from(old)
+        new.set_filter(FILTERS[self.filter.currentIndex()])
+        self.photos.set_list(new)
         self.show_counts(new.counts())
         self.predict_button.setEnabled(bool(self.model) and not self._read_only)
         if old is None:
-            self.walk.start(self.project, listing.last, may_edit=not self._read_only)
+            self.navigator.start(self.project, contents.resume_at, may_edit=not self._read_only)
         else:
-            self.table.point_at(self.walk.photo)
+            self.table.select(self.navigator.photo)
+
+    # Outcomes
 
     def _on_predicted(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self.say(report_failure(outcome.error, "Predicting"), is_problem=True)
         elif outcome.state == "cancelled":
-            self.say("Cancelled; what the model drew by then stays.")
-        elif self.walk.has_decided:
-            self.say("The model has seen every photo. More > Order sorts them anew.")
+            self.say("Cancelled. The finished predictions are kept.")
         else:
-            self.list_again(
-                keep_order=False, then="The model has seen every photo; the least certain come first.", go_first=True
+            self.ask(
+                "All photos have a prediction.",
+                {"Go to least certain": self.go_to_least_certain, "Stay on this photo": lambda: None},
             )
+
+    def go_to_least_certain(self) -> None:
+        """Sort the open photos by their predictions, the least certain first, and show the first one."""
+        self.menu.set_order("least certain")
+        self.reload_list(keep_order=False, then=self.navigator.go_to_first)
 
     def _on_exported(self, outcome: Outcome) -> None:
         if outcome.error is not None:
             self.say(report_failure(outcome.error, "Exporting"), is_problem=True)
             return
-        done: ExportOutcome = outcome.result
-        sentences = [f"{len(done.done):,} masks are in {done.folder}."]
-        sentences += ["Stopped; the rest is missing."] * done.cancelled
-        sentences += [sentence for _, sentence in done.failed[:3]]
-        self.say(" ".join([*sentences, done.blind.in_words()]).strip(), is_problem=bool(done.failed))
-
-    # Menu
-
-    def _prepare_menu(self) -> None:
-        photos, photo = self.photos.list, self.walk.desk.photo
-        self.menu.show_state(
-            is_open=self.project is not None and photos is not None,
-            has_scale=photo is not None and photo.mm_per_px is not None,
-            has_blind=photos is not None and photos.has_blind(),
-        )
-
-    def _sample_blind(self, samples: bool) -> None:
-        def show_number(number: int) -> None:
-            self.list_again(
-                then=f"{number:,} photos are in the blind sample."
-                if samples
-                else "No further photo is in the blind sample."
-            )
-
-        share = BLIND_SHARE if samples else 0.0
-        self.ask_project("Choosing the blind sample", lambda project: project.set_blind_sample(share), show_number)
-
-    def _keep_zoom(self, keeps: bool) -> None:
-        self.walk.keeps_zoom = keeps
+        export: ExportOutcome = outcome.result
+        sentences = [f"{len(export.done):,} masks are in {export.folder}."]
+        sentences += ["Cancelled: the export is incomplete."] * export.cancelled
+        sentences += [sentence for _, sentence in export.failed[:3]]
+        self.say(" ".join([*sentences, export.blind.in_words()]).strip(), is_problem=bool(export.failed))
 
     # Dialogs
+
+    def _choose_folder(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
+        if folder:
+            self.open_folder(Path(folder))
+
+    def _choose_location(self, folder: Path) -> None:
+        location = QFileDialog.getExistingDirectory(self, "An empty folder for masks and decisions")
+        if location:
+            self.open_folder(folder, OpenOptions(location=Path(location)))
 
     def _choose_moved(self) -> None:
         folder = QFileDialog.getExistingDirectory(self, "The folder that the photos were moved to")
@@ -375,92 +397,106 @@ class ReviewPanel(ReviewForm):
         if folder:
             self.export(Path(folder))
 
-    def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
-        if folder:
-            self.open_folder(Path(folder))
-
-    def _choose_place(self, folder: Path) -> None:
-        place = QFileDialog.getExistingDirectory(self, "An empty folder for masks and decisions")
-        if place:
-            self.open_folder(folder, How(place=Path(place)))
-
     def _save_elsewhere(self) -> None:
-        photo = self.walk.desk.photo
+        photo = self.navigator.current.photo
         stem = photo.path.stem if photo is not None else "mask"
         path, _ = QFileDialog.getSaveFileName(self, "Save this mask", f"{stem}_segmentation.png", "PNG (*.png)")
         if path:
-            self.walk.saver.save_elsewhere(Path(path))
+            self.navigator.autosave.save_elsewhere(Path(path))
 
-    # Wiring
+    # Connections
 
     def _connect(self) -> None:
-        walk = self.walk
+        navigator = self.navigator
         self.open_button.clicked.connect(self._choose_folder)
         self.predict_button.clicked.connect(self.predict_all)
         self.predict_button.setEnabled(False)
         self.cancel_button.clicked.connect(self.cancel)
         self.filter.activated.connect(self._on_filter)
-        self.table.chosen.connect(walk.go)
-        walk.saver.told.connect(self.show_state)
-        self.retry_button.clicked.connect(walk.saver.retry)
+        self.table.chosen.connect(navigator.go_to)
+        navigator.autosave.state_changed.connect(self.show_save_state)
+        self.retry_button.clicked.connect(navigator.autosave.retry)
         self.elsewhere_button.clicked.connect(self._save_elsewhere)
         for button, action in (
-            (self.accept_button, walk.accept),
-            (self.skip_button, walk.skip),
-            (self.issue_button, walk.open_issue),
-            (self.previous_button, walk.previous),
-            (self.next_button, walk.next),
-            (self.back_button, walk.take_back),
-            (self.model_button, walk.model_mask),
+            (self.accept_button, navigator.accept),
+            (self.skip_button, navigator.skip),
+            (self.issue_button, navigator.open_issue_note),
+            (self.previous_button, navigator.previous),
+            (self.next_button, navigator.next),
+            (self.back_button, navigator.take_back),
+            (self.prediction_button, navigator.restore_prediction),
         ):
             button.clicked.connect(lambda _=False, action=action: action())
         self.note.returnPressed.connect(self._on_note)
-        self.hide_button.pressed.connect(lambda: walk.look.hold(True))
-        self.hide_button.released.connect(lambda: walk.look.hold(False))
-        for mode, button in self.look.items():
-            button.clicked.connect(lambda _=False, mode=mode: walk.look.set_mode(mode))
-        self.model_outline.toggled.connect(walk.look.show_model)
+        self.hide_button.pressed.connect(lambda: navigator.display.hide_while_pressed(True))
+        self.hide_button.released.connect(lambda: navigator.display.hide_while_pressed(False))
+        for mode, button in self.display_modes.items():
+            button.clicked.connect(lambda _=False, mode=mode: navigator.display.set_mode(mode))
+        self.prediction_outline.toggled.connect(navigator.display.show_prediction)
         self.tools.scale.scale_set.connect(self._on_scale)
         self.tools.scale.scale_cleared.connect(self._on_scale_cleared)
+        self._session.models_changed.connect(self._on_models)
+
+    def _connect_menu(self) -> None:
         menu = self.menu
         menu.aboutToShow.connect(self._prepare_menu)
         menu.models.aboutToShow.connect(lambda: menu.show_models(store.list_models(), self.model))
         menu.model_chosen.connect(self.use_model)
-        menu.order_chosen.connect(lambda _: self.list_again(keep_order=False))
+        menu.order_chosen.connect(lambda _: self.reload_list(keep_order=False))
         menu.keep_zoom.toggled.connect(self._keep_zoom)
-        menu.blind.triggered.connect(self._sample_blind)
+        menu.blind.triggered.connect(self._set_blind_sample)
         menu.add_layer.triggered.connect(self.add_current_layer)
         menu.find_moved.triggered.connect(self._choose_moved)
         menu.spread_scale.triggered.connect(self.use_scale_for_all)
         menu.export.triggered.connect(self._choose_export)
         menu.close_project.triggered.connect(lambda: self.close_project())
-        self._session.models_changed.connect(self._on_models)
-        close_at_end(self, Shutter(walk, self._opened))
+
+    def _prepare_menu(self) -> None:
+        photos, photo = self.photos.list, self.navigator.current.photo
+        self.menu.show_state(
+            is_open=self.project is not None and photos is not None,
+            has_scale=photo is not None and photo.mm_per_px is not None,
+            has_blind=photos is not None and photos.has_blind(),
+        )
+
+    def _set_blind_sample(self, is_on: bool) -> None:
+        def show_number(number: int) -> None:
+            message = f"Photos in the blind sample: {number:,}." if is_on else "The blind sample is off."
+            self.reload_list(then=lambda: self.say(message))
+
+        share = BLIND_SHARE if is_on else 0.0
+        self.write_to_project("Choosing the blind sample", lambda project: project.set_blind_sample(share), show_number)
+
+    def _keep_zoom(self, keeps: bool) -> None:
+        self.navigator.keep_zoom = keeps
 
     def _on_models(self, name: str) -> None:
         if self.project is not None and not self._read_only:
             self.use_model(name)
 
     def _on_filter(self, index: int) -> None:
-        self.photos.filter(FILTERS[index])
-        self.table.point_at(self.walk.photo)
+        self.photos.set_filter(FILTERS[index])
+        self.table.select(self.navigator.photo)
 
     def _on_note(self) -> None:
         note = self.note.text()
         self.note.close_field()
-        self.walk.issue(note)
+        self.navigator.report_issue(note)
 
     def _on_scale(self, mm_per_px: float, line: Any, uncertainty: float) -> None:
-        photo = self.walk.desk.photo
+        photo = self.navigator.current.photo
         if photo is not None:
             (top, left), (bottom, right) = line
             mm = mm_per_px * ((bottom - top) ** 2 + (right - left) ** 2) ** 0.5
-            self.ask_project(
-                "Keeping the scale", lambda project: project.set_scale(photo.id, line, mm), self.walk.learn
+            self.write_to_project(
+                "Saving the scale",
+                lambda project: project.set_scale(photo.id, line, mm),
+                self.navigator.update_photo,
             )
 
     def _on_scale_cleared(self) -> None:
-        photo = self.walk.desk.photo
+        photo = self.navigator.current.photo
         if photo is not None:
-            self.ask_project("Clearing the scale", lambda project: project.clear_scale(photo.id), self.walk.learn)
+            self.write_to_project(
+                "Removing the scale", lambda project: project.clear_scale(photo.id), self.navigator.update_photo
+            )

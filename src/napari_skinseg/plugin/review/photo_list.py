@@ -1,4 +1,4 @@
-"""The photos of a project in the order of review: which are shown, which comes next, how far one is. No Qt."""
+"""The photos of a project in the order of review: filter, next photo, counts. No Qt."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -10,22 +10,23 @@ ALL, TO_DO = "all", "to do"
 FILTERS = (ALL, TO_DO, "new", "predicted", "corrected", "accepted", "skipped", "issue")
 
 
-class ReviewList:
-    """Photos in the frozen order of a queue, those that were not found at the end.
+class PhotoList:
+    """Photos in the fixed order of a queue; photos that are missing on disk come last.
 
     Attributes:
-        wanted: one of `FILTERS`.
-        shown: ids of the photos that pass it, in order.
+        queue: the order of all photos.
+        filter: one of `FILTERS`.
+        shown: ids of the photos that pass the filter, in order.
     """
 
     def __init__(self, photos: Iterable[Photo], queue: Queue) -> None:
         self._photos = {photo.id: photo for photo in photos}
-        missing = [one for one in self._photos if queue.place(one) is None]
+        missing = [photo for photo in self._photos if queue.place(photo) is None]
         items = [item for item in queue.items if item.photo in self._photos]
-        self.queue = Queue((*items, *(QueueItem(one, "not found") for one in missing)), queue.order)
-        self.wanted = ALL
+        self.queue = Queue((*items, *(QueueItem(photo, "file not found") for photo in missing)), queue.order)
+        self.filter = ALL
         self.shown: list[str] = []
-        self.show(ALL)
+        self.set_filter(ALL)
 
     def __len__(self) -> int:
         return len(self._photos)
@@ -36,72 +37,72 @@ class ReviewList:
     def __getitem__(self, photo: str) -> Photo:
         return self._photos[photo]
 
-    def show(self, wanted: str) -> None:
-        """Show those that pass the filter `wanted`."""
-        self.wanted = wanted
+    def set_filter(self, name: str) -> None:
+        """Show the photos that pass the filter `name`."""
+        self.filter = name
         self.shown = [item.photo for item in self.queue.items if self.passes(item.photo)]
 
-    def put(self, photo: Photo) -> bool:
-        """Take the news of a photo; False if they are older than what is known."""
+    def update(self, photo: Photo) -> bool:
+        """Replace a photo by its newer state; False if the known state is newer."""
         known = self._photos.get(photo.id)
         if known is None or photo.changed_at < known.changed_at:
             return False
         self._photos[photo.id] = photo
         return True
 
-    def learn_from(self, other: "ReviewList") -> None:
-        """Take what another list knows of the same photos, where that is newer."""
+    def update_from(self, other: "PhotoList") -> None:
+        """Copy the photos of another list whose state is newer."""
         for photo in other._photos.values():
             if photo.id in self and photo.changed_at > self[photo.id].changed_at:
-                self.put(photo)
+                self.update(photo)
 
     def add(self, photos: Iterable[Photo]) -> None:
         """Append photos that are new to the project."""
         new = {photo.id: photo for photo in photos if photo.id not in self._photos}
         self._photos |= new
         self.queue = self.queue.with_more(tuple(new))
-        self.show(self.wanted)
+        self.set_filter(self.filter)
 
     def passes(self, photo: str) -> bool:
-        """Whether the filter shows a photo."""
+        """Whether a photo passes the filter."""
         status = self._photos[photo].status
-        if self.wanted == TO_DO:
+        if self.filter == TO_DO:
             return status not in REVIEWED
-        return self.wanted in (ALL, status)
+        return self.filter in (ALL, status)
 
     def row(self, photo: str) -> int:
-        """Where a photo is among the shown, or would be."""
+        """The index of a photo in `shown`, or where the photo would be inserted."""
         place = self.queue.place(photo)
-        return bisect_left(self.shown, -1 if place is None else place, key=lambda one: self.queue.place(one) or 0)
+        return bisect_left(self.shown, -1 if place is None else place, key=lambda shown: self.queue.place(shown) or 0)
 
     def reason(self, photo: str) -> str:
-        """Why the photo has its place."""
+        """Why the photo has its place in the order."""
         place = self.queue.place(photo)
         return "" if place is None else self.queue.items[place].reason
 
     def step(self, photo: str, by: int) -> str | None:
-        """The shown photo after `photo` (by = 1) or before it (by = -1); None beyond the ends."""
+        """The shown photo after `photo` (by = 1) or before it (by = -1); None at the ends."""
         row = self.row(photo)
         is_shown = row < len(self.shown) and self.shown[row] == photo
-        there = row + by if is_shown or by < 0 else row
-        return self.shown[there] if 0 <= there < len(self.shown) else None
+        target = row + by if is_shown or by < 0 else row
+        return self.shown[target] if 0 <= target < len(self.shown) else None
 
     def next_open(self, photo: str) -> str | None:
-        """Where a decision on `photo` leads: to the next shown that is still open, going round at the end.
+        """The next photo after a decision on `photo`: the next shown open photo, from the start again at the end.
 
-        Where the filter shows reviewed photos only, to the next of those.
+        If the filter shows only reviewed photos: the next of those.
         """
-        anything = self.wanted not in (ALL, TO_DO, "new", "predicted")
-        turned = self._after(photo, around=not anything)
-        return next((one for one in turned if anything or self._photos[one].status not in REVIEWED), None)
+        takes_reviewed = self.filter not in (ALL, TO_DO, "new", "predicted")
+        following = self._after(photo, wraps=not takes_reviewed)
+        return next((one for one in following if takes_reviewed or self._photos[one].status not in REVIEWED), None)
 
-    def next_alike(self, photo: str) -> str | None:
-        """The next shown photo of the same status, going round at the end."""
+    def next_with_status(self, photo: str) -> str | None:
+        """The next shown photo with the status of `photo`, from the start again at the end."""
         status = self._photos[photo].status
-        return next((one for one in self._after(photo, around=True) if self._photos[one].status == status), None)
+        return next((one for one in self._after(photo, wraps=True) if self._photos[one].status == status), None)
 
-    def ahead(self, photo: str, number: int = 3) -> list[str]:
-        """What is likely to be looked at after `photo`: where decisions lead, and where *Next* does."""
+    def likely_next(self, photo: str, number: int = 3) -> list[str]:
+        """The photos to prefetch: those that decisions and *Next* lead to, up to `number` of each."""
         found: dict[str, None] = {}
         decided, passed = photo, photo
         for _ in range(number):
@@ -110,24 +111,24 @@ class ReviewList:
         return [one for one in found if one != photo]
 
     def counts(self) -> dict[str, int]:
-        """Number of photos that each filter shows, and "reviewed"."""
+        """Number of photos for each filter, and "reviewed"."""
         by_status: Counter[str] = Counter(photo.status for photo in self._photos.values())
         reviewed = sum(by_status[status] for status in REVIEWED)
-        named = {wanted: by_status[wanted] for wanted in FILTERS[2:]}
+        named = {name: by_status[name] for name in FILTERS[2:]}
         return {ALL: len(self), TO_DO: len(self) - reviewed, "reviewed": reviewed, **named}
 
-    def to_predict(self) -> list[str]:
-        """The photos that no model has drawn yet, in order."""
-        here = (item.photo for item in self.queue.items)
-        return [one for one in here if not self._photos[one].predicted_file and self._photos[one].state == "here"]
+    def without_prediction(self) -> list[str]:
+        """The existing photos without a prediction, in order."""
+        ids = (item.photo for item in self.queue.items)
+        return [one for one in ids if not self._photos[one].predicted_file and self._photos[one].state == "here"]
 
     def has_blind(self) -> bool:
-        """Whether some photo that is still to be done is of the blind sample."""
+        """Whether an open photo belongs to the blind sample."""
         return any(photo.blind and photo.status not in REVIEWED for photo in self._photos.values())
 
-    def _after(self, photo: str, *, around: bool) -> Iterator[str]:
+    def _after(self, photo: str, *, wraps: bool) -> Iterator[str]:
         row = self.row(photo)
         start = row + 1 if row < len(self.shown) and self.shown[row] == photo else row
-        yield from (self.shown[place] for place in range(start, len(self.shown)))
-        if around:
-            yield from (self.shown[place] for place in range(row))
+        yield from self.shown[start:]
+        if wraps:
+            yield from self.shown[:row]

@@ -1,4 +1,4 @@
-"""Getting photos ready before they are looked at: decoded, and outlined by the model, in workers."""
+"""Load photos in a worker before they are shown, and predict their masks."""
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -17,89 +17,94 @@ Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Ready:
-    """A photo as it can be put on the desk.
+class LoadedPhoto:
+    """A photo with its pixels and masks.
 
     Attributes:
-        photo: what the project says of it.
-        rgb: uint8 `[H, W, 3]`; None if it cannot be shown.
-        mask: bool `[H, W]`, to work on; blank where there is none yet.
-        prediction: the model's mask; None if there is none or it must not be seen.
-        awaits_model: the model's mask is still to come.
-        problem: a sentence on why there is no picture, or no model's mask.
+        photo: its record in the project.
+        rgb: uint8 `[H, W, 3]`; None if the photo cannot be shown.
+        mask: bool `[H, W]`, the mask to correct; empty if there is none yet.
+        prediction: the mask of the model; None if there is none, or if it must stay hidden (blind sample).
+        awaits_prediction: whether the model will still predict a mask.
+        problem: a sentence that says why there is no picture, or no prediction.
     """
 
     photo: Photo
     rgb: NDArray[np.uint8] | None
     mask: Mask
     prediction: Mask | None
-    awaits_model: bool = False
+    awaits_prediction: bool = False
     problem: str = ""
 
     def is_current(self, now: Photo) -> bool:
-        """Whether this is what the project holds by now, as `now` says, and can be shown."""
+        """Whether the photo can be shown and the project still holds the same masks, according to its record `now`."""
         then = self.photo
-        held = (now.mask_sha256, now.predicted_file, now.blind)
-        return self.rgb is not None and held == (then.mask_sha256, then.predicted_file, then.blind)
+        masks_now = (now.mask_sha256, now.predicted_file, now.blind)
+        return self.rgb is not None and masks_now == (then.mask_sha256, then.predicted_file, then.blind)
 
 
 @dataclass(frozen=True)
 class ModelChoice:
-    """Which model draws and where; an empty name means that there is none."""
+    """The model that predicts, and its device; an empty name means no model."""
 
     name: str
     device: str
 
 
-class Ahead:
-    """Keeps the photos that were asked for last, one worker at a time getting them ready in the order of the wish."""
+class Prefetch:
+    """Keeps the requested photos loaded; one worker loads them in the order of the request.
 
-    def __init__(self, session: Session, on_ready: Callable[[Ready], None]) -> None:
-        self._session, self._on_ready = session, on_ready
+    Args:
+        session: workers and models.
+        on_loaded: called on the GUI thread with each loaded photo, and again with its prediction.
+    """
+
+    def __init__(self, session: Session, on_loaded: Callable[[LoadedPhoto], None]) -> None:
+        self._session, self._on_loaded = session, on_loaded
         self._project: Project | None = None
         self._model = ModelChoice("", "cpu")
-        self._wanted: list[str] = []
-        self._ready: dict[str, Ready] = {}
+        self._requested: list[str] = []
+        self._loaded: dict[str, LoadedPhoto] = {}
         self._is_running = False
         self._lock = threading.Lock()
-        self._network = threading.Lock()  # *Predict all* runs beside: one photo of it at most is waited for
+        self._network_lock = threading.Lock()  # shared with *Predict all*: wait for one photo of that run at most
 
     def open(self, project: Project | None) -> None:
-        """Work on another project, or on none."""
+        """Load photos of another project; None for no project."""
         with self._lock:
-            self._project, self._wanted, self._ready = project, [], {}
+            self._project, self._requested, self._loaded = project, [], {}
 
     def use_model(self, name: str) -> None:
-        """Predict with another model from now on; an empty name: with none."""
+        """Predict with the model `name`; an empty name means no model."""
         self._model = ModelChoice(name, preferred_device())
 
-    def want(self, photos: Sequence[str]) -> None:
-        """Get these photos ready, the first first, and forget all others."""
+    def request(self, photos: Sequence[str]) -> None:
+        """Load these photos, the first one first, and discard all others."""
         with self._lock:
-            self._wanted = list(photos)
-            self._ready = {one: ready for one, ready in self._ready.items() if one in self._wanted}
-            start = not self._is_running and self._next_task() is not None
-            self._is_running = self._is_running or start
-        if start:
-            self._session.background.start("getting the next photos ready", self._work, self._ended, self._take)
+            self._requested = list(photos)
+            self._loaded = {one: loaded for one, loaded in self._loaded.items() if one in self._requested}
+            must_start = not self._is_running and self._next_task() is not None
+            self._is_running = self._is_running or must_start
+        if must_start:
+            self._session.background.start("loading the next photos", self._work, self._ended, self._deliver)
 
-    def get(self, photo: str) -> Ready | None:
-        """The photo, if it is ready to be shown."""
-        return self._ready.get(photo)
+    def get(self, photo: str) -> LoadedPhoto | None:
+        """The photo, if it is loaded."""
+        return self._loaded.get(photo)
 
-    def put(self, ready: Ready) -> None:
-        """Keep what a photo became on the desk, so that coming back to it needs no reading."""
+    def put(self, loaded: LoadedPhoto) -> None:
+        """Replace a loaded photo by its present state, so that returning to the photo needs no reading."""
         with self._lock:
-            if ready.photo.id in self._ready:
-                self._ready[ready.photo.id] = ready
+            if loaded.photo.id in self._loaded:
+                self._loaded[loaded.photo.id] = loaded
 
-    def forget(self, photo: str) -> None:
-        """Read a photo anew when it is wanted next."""
+    def discard(self, photo: str) -> None:
+        """Read a photo from disk again when it is requested next."""
         with self._lock:
-            self._ready.pop(photo, None)
+            self._loaded.pop(photo, None)
 
-    def prediction_of(self, photos: Sequence[str]) -> Work:
-        """The work of having the model draw these photos: reports an `Event` before each, then its `Photo` or why."""
+    def prediction_work(self, photos: Sequence[str]) -> Work:
+        """The work of *Predict all*: reports an `Event` before each photo, then its `Photo` or an error message."""
         project, model = self._project, self._model
         assert project is not None
 
@@ -119,79 +124,81 @@ class Ahead:
         return work
 
     def _work(self, report: Report, cancel: CancelToken) -> None:
-        for project, ready in self._tasks(cancel):
+        for project, loaded in self._load_all(cancel):
             with self._lock:
-                if project is self._project and ready.photo.id in self._wanted:
-                    self._ready[ready.photo.id] = ready
-            report((project, ready))
+                if project is self._project and loaded.photo.id in self._requested:
+                    self._loaded[loaded.photo.id] = loaded
+            report((project, loaded))
 
-    def _take(self, item: tuple[Project, Ready]) -> None:
-        if item[0] is self._project:  # else it was closed meanwhile
-            self._on_ready(item[1])
+    def _deliver(self, item: tuple[Project, LoadedPhoto]) -> None:
+        if item[0] is self._project:  # false if the project was closed during the loading
+            self._on_loaded(item[1])
 
     def _ended(self, outcome: Outcome) -> None:
         self._is_running = False
         if outcome.state == "done":
-            self.want(self._wanted)  # what was wished for since the worker looked last
+            self.request(self._requested)  # photos that were requested after the last check of the worker
 
-    def _tasks(self, cancel: CancelToken) -> Iterator[tuple[Project, Ready]]:
+    def _load_all(self, cancel: CancelToken) -> Iterator[tuple[Project, LoadedPhoto]]:
         while True:
             raise_if_cancelled(cancel)
             with self._lock:
                 task, project, model = self._next_task(), self._project, self._model
             if task is None or project is None:
                 return
-            if isinstance(task, Ready):
-                yield project, self._draw(project, model, task)
+            if isinstance(task, LoadedPhoto):
+                yield project, self._add_prediction(project, model, task)
             else:
                 yield project, self._read(project, model, task)
 
-    def _next_task(self) -> str | Ready | None:
-        """The photo to read, or the one to have drawn, that is wanted most."""
-        for one in self._wanted:
-            ready = self._ready.get(one)
-            if ready is None:
+    def _next_task(self) -> str | LoadedPhoto | None:
+        """The first requested photo that must be read (an id) or predicted (a `LoadedPhoto`)."""
+        for one in self._requested:
+            loaded = self._loaded.get(one)
+            if loaded is None:
                 return one
-            if ready.awaits_model:
-                return ready
+            if loaded.awaits_prediction:
+                return loaded
         return None
 
-    def _read(self, project: Project, model: ModelChoice, one: str) -> Ready:
+    def _read(self, project: Project, model: ModelChoice, one: str) -> LoadedPhoto:
         photo = project.photo(one)
         try:
             rgb = project.read_photo(one)
             mask = project.mask(one)
             prediction = project.prediction(one)
         except BadInput as error:
-            return Ready(photo, None, np.zeros(photo.shape, bool), None, problem=str(error))
+            return LoadedPhoto(photo, None, np.zeros(photo.shape, bool), None, problem=str(error))
         awaits = bool(model.name) and not photo.predicted_file
-        blank = np.zeros(photo.shape, bool)
-        return Ready(photo, rgb, blank if mask is None else mask, prediction, awaits_model=awaits)
+        empty = np.zeros(photo.shape, bool)
+        return LoadedPhoto(photo, rgb, empty if mask is None else mask, prediction, awaits_prediction=awaits)
 
-    def _draw(self, project: Project, model: ModelChoice, ready: Ready) -> Ready:
-        rgb, ready = ready.rgb, replace(ready, awaits_model=False)
+    def _add_prediction(self, project: Project, model: ModelChoice, loaded: LoadedPhoto) -> LoadedPhoto:
+        rgb, loaded = loaded.rgb, replace(loaded, awaits_prediction=False)
         assert rgb is not None
         try:
-            drawn, photo = self._predict(project, model, ready.photo, rgb)
+            predicted, photo = self._predict(project, model, loaded.photo, rgb)
         except Exception as error:
-            return replace(ready, problem=f"The model {model.name} did not draw {ready.photo.name}: {error}")
+            return replace(
+                loaded, problem=f"The model {model.name} could not predict a mask of {loaded.photo.name}: {error}"
+            )
         if photo.hides_prediction:
-            return replace(ready, photo=photo)
-        # Whoever drew meanwhile has the last word, and what they drew last is in the project.
-        mask = project.mask(photo.id) if photo.has_mask else drawn
+            return replace(loaded, photo=photo)
+        # A person may have drawn a mask during the prediction: that mask is kept.
+        mask = project.mask(photo.id) if photo.has_mask else predicted
         return replace(
-            ready, photo=photo, mask=drawn if mask is None else mask, prediction=project.prediction(photo.id)
+            loaded, photo=photo, mask=predicted if mask is None else mask, prediction=project.prediction(photo.id)
         )
 
     def _predict(
         self, project: Project, model: ModelChoice, photo: Photo, rgb: NDArray[np.uint8]
     ) -> tuple[Mask, Photo]:
-        with self._network:
+        with self._network_lock:
             segmenter = self._session.segmenters.get(model.name, model.device)
-            found = segmenter.segment(rgb, name=photo.name)
+            result = segmenter.segment(rgb, name=photo.name)
         spec = segmenter.spec
         project.set_prediction(
-            photo.id, found.mask, model=spec.name, model_version=spec.version, confidence=found.confidence,
-            probability=found.probability,
+            photo.id, result.mask, model=spec.name, model_version=spec.version, confidence=result.confidence,
+            probability=result.probability,
         )  # fmt: skip
-        return found.mask, project.photo(photo.id)
+        return result.mask, project.photo(photo.id)

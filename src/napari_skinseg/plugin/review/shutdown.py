@@ -1,38 +1,42 @@
-"""TODO."""
+"""Save and close the open projects when the widget is deleted or the program exits."""
 
 import weakref
+from collections.abc import Callable
 from contextlib import suppress
 
 from qtpy.QtWidgets import QApplication, QWidget
 
-from napari_skinseg.plugin.review.navigator import Walk
 from napari_skinseg.project.project import Project
 
 
-class Shutter:
-    """Saves and closes whatever is left when the widget has gone; for those who have no window any more."""
+class ProjectCloser:
+    """Saves the current photo and closes all `projects`; calling it again does nothing.
 
-    def __init__(self, walk: Walk, projects: list[Project]) -> None:
-        self._walk, self._projects = walk, projects
+    Args:
+        save: saves the current photo.
+        projects: the open projects; the list is emptied.
+    """
+
+    def __init__(self, save: Callable[[], None], projects: list[Project]) -> None:
+        self._save, self._projects = save, projects
 
     def __call__(self) -> None:
-        with suppress(RuntimeError):  # at the very end Qt may have deleted all; the closing window has saved before
-            self._walk.shut()
+        with suppress(RuntimeError):  # at exit, Qt may have deleted the objects; `CloseGuard` has saved before
+            self._save()
         for project in self._projects:
             project.close()
         self._projects.clear()
 
 
-def close_at_end(widget: QWidget, shutter: Shutter) -> None:
-    """Call `shutter` when `widget` is destroyed, or when the program ends before."""
-    widget.destroyed.connect(shutter)  # not a method of the widget: by then its own methods are gone
-    known = weakref.ref(shutter)
+def close_project_at_exit(widget: QWidget, closer: ProjectCloser) -> None:
+    """Call `closer` when `widget` is deleted or the program exits, whichever comes first."""
+    widget.destroyed.connect(closer)  # not a method of the widget: Qt has deleted those before `destroyed`
+    reference = weakref.ref(closer)
 
-    def at_end() -> None:
-        found = known()
-        if found is not None:
-            found()
+    def on_exit() -> None:
+        if (known := reference()) is not None:
+            known()
 
     application = QApplication.instance()
     if application is not None:
-        application.aboutToQuit.connect(at_end)
+        application.aboutToQuit.connect(on_exit)

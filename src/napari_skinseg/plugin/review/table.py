@@ -1,4 +1,4 @@
-"""The table of photos: thumbnail, name, status with confidence. Ten thousand rows cost no more than those in view."""
+"""The table of photos: thumbnail, name, status and confidence. Qt asks only for the visible rows, so it stays fast."""
 
 from typing import Any
 
@@ -8,49 +8,54 @@ from qtpy.QtWidgets import QAbstractItemView, QHeaderView, QTableView
 
 from napari_skinseg.project.project import Photo
 
-from .photo_list import ReviewList
+from .photo_list import PhotoList
 from .thumbnails import SIZE, Thumbnails
 
-_COLUMNS = ("", "Photo", "Status, sure")
+_COLUMNS = ("", "Photo", "Status")
 _THUMBNAIL, _NAME, _STATUS = range(3)
 _COLOURS = {"accepted": "#2fa866", "corrected": "#19a7b8", "skipped": "#909090", "issue": "#e07b00"}
-"""Legible on napari's dark and light themes; what is still open has the theme's own text colour."""
+"""Readable on napari's dark and light themes; open photos have the text colour of the theme."""
 
-_TIPS = (
+_TOOLTIPS = (
     "",
-    "The photo's file; hover over a row for why it stands where it does.",
-    "new, predicted, corrected, accepted, skipped or issue; below it, how much overlap (Jaccard)\n"
-    "with an expert's outline the model expects of its own mask; “no lesion”: it drew none.",
+    "The file of the photo. Rest the mouse on a row to read why it has its place.",
+    "First line: the status (new, predicted, corrected, accepted, skipped or issue).\n"
+    "Second line: the expected overlap (Jaccard) of the predicted mask with an expert's outline,\n"
+    "or “no lesion” if the model predicted an empty mask.",
 )
 
 Role = Qt.ItemDataRole
 
 
 class PhotoModel(QAbstractTableModel):
-    """Shows a `ReviewList`; `refresh` after a photo in it changed, `reload` after more did."""
+    """The Qt model of a `PhotoList`.
+
+    Attributes:
+        list: the photos; None if no project is open.
+    """
 
     def __init__(self, thumbnails: Thumbnails) -> None:
         super().__init__()
-        self.list: ReviewList | None = None
+        self.list: PhotoList | None = None
         self._thumbnails = thumbnails
-        thumbnails.arrived.connect(self._on_thumbnail)
+        thumbnails.loaded.connect(self._on_thumbnail)
 
-    def load(self, photos: ReviewList | None) -> None:
-        """Show another list, or none."""
+    def set_list(self, photos: PhotoList | None) -> None:
+        """Show another list; None for an empty table."""
         self.beginResetModel()
         self.list = photos
         self.endResetModel()
 
-    def filter(self, wanted: str) -> None:
-        """Show what passes the filter."""
+    def set_filter(self, name: str) -> None:
+        """Show the photos that pass the filter `name`."""
         if self.list is not None:
             self.beginResetModel()
-            self.list.show(wanted)
+            self.list.set_filter(name)
             self.endResetModel()
 
-    def put(self, photo: Photo) -> None:
-        """Take the news of one photo; its row may come or go with them."""
-        if self.list is None or not self.list.put(photo):
+    def update(self, photo: Photo) -> None:
+        """Show the new state of a photo; its row appears or disappears if the filter requires this."""
+        if self.list is None or not self.list.update(photo):
             return
         row = self.list.row(photo.id)
         is_shown = row < len(self.list.shown) and self.list.shown[row] == photo.id
@@ -66,15 +71,15 @@ class PhotoModel(QAbstractTableModel):
             self.endInsertRows()
 
     def add(self, photo: Photo) -> None:
-        """Append a photo that is new to the project, or take its news."""
+        """Append a photo that is new to the project, or show the new state of a known photo."""
         if self.list is not None and photo.id not in self.list:
             self.beginResetModel()
             self.list.add([photo])
             self.endResetModel()
         else:
-            self.put(photo)
+            self.update(photo)
 
-    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802 - Qt's name
+    def rowCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802, the name is Qt's
         return 0 if self.list is None or (parent is not None and parent.isValid()) else len(self.list.shown)
 
     def columnCount(self, parent: QModelIndex | None = None) -> int:  # noqa: N802
@@ -82,14 +87,14 @@ class PhotoModel(QAbstractTableModel):
 
     def headerData(self, section: int, orientation: Qt.Orientation, role: int = Role.DisplayRole) -> Any:  # noqa: N802
         if orientation == Qt.Orientation.Horizontal:
-            return {Role.DisplayRole: _COLUMNS, Role.ToolTipRole: _TIPS}.get(Role(role), (None,) * 3)[section]
+            return {Role.DisplayRole: _COLUMNS, Role.ToolTipRole: _TOOLTIPS}.get(Role(role), (None,) * 3)[section]
         return None
 
     def data(self, index: QModelIndex, role: int = Role.DisplayRole) -> Any:
         assert self.list is not None
         photo, column = self.list[self.list.shown[index.row()]], index.column()
         if role == Role.DisplayRole:
-            return (None, photo.name, f"{_status(photo)}\n{_sure(photo)}".strip())[column]
+            return (None, photo.name, f"{_status(photo)}\n{_confidence(photo)}".strip())[column]
         if role == Role.DecorationRole and column == _THUMBNAIL:
             return self._thumbnails.get(photo.id, photo.path)
         if role == Role.ForegroundRole and column == _STATUS and photo.status in _COLOURS:
@@ -106,9 +111,10 @@ class PhotoModel(QAbstractTableModel):
 
 
 class PhotoTable(QTableView):
-    """One row at a time; letters are left to the keys of review, and the focus to the canvas."""
+    """Selects one row at a time, and leaves the focus and all keys to the canvas."""
 
     chosen = Signal(str)
+    """The id of the photo that was clicked."""
 
     def __init__(self, model: PhotoModel) -> None:
         super().__init__()
@@ -121,10 +127,10 @@ class PhotoTable(QTableView):
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setWordWrap(False)
         self.setShowGrid(False)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # so that P, E and Ctrl+Z reach the mask after a click here
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # so that P, E and Ctrl+Z act on the mask after a click here
         self.setIconSize(QSize(*SIZE))
         self.verticalHeader().hide()
-        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # else every row is measured
+        self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # otherwise Qt measures every row
         self.verticalHeader().setDefaultSectionSize(SIZE[1] + 4)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
@@ -135,8 +141,8 @@ class PhotoTable(QTableView):
         self.setMinimumHeight(round(2.5 * (SIZE[1] + 4)) + header.sizeHint().height())
         self.clicked.connect(self._on_clicked)
 
-    def point_at(self, photo: str | None) -> None:
-        """Mark the row of a photo, if it is shown, and bring it into view."""
+    def select(self, photo: str | None) -> None:
+        """Select the row of a photo and scroll to it; clear the selection if the photo is not shown."""
         photos = self._photos.list
         row = photos.row(photo) if photos is not None and photo is not None else 0
         if photos is None or photo is None or row >= len(photos.shown) or photos.shown[row] != photo:
@@ -146,7 +152,7 @@ class PhotoTable(QTableView):
         self.scrollTo(self._photos.index(row, _NAME))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Leave every key to napari: Qt would search the names for a letter."""
+        """Leave every key to napari; otherwise Qt would search the names for a letter."""
         event.ignore()
 
     def _on_clicked(self, index: QModelIndex) -> None:
@@ -160,7 +166,7 @@ def _status(photo: Photo) -> str:
     return f"{photo.status} •" if photo.stale or photo.note else photo.status
 
 
-def _sure(photo: Photo) -> str:
+def _confidence(photo: Photo) -> str:
     if photo.hides_prediction:
         return "blind"
     if photo.lesion_share == 0:
@@ -171,8 +177,8 @@ def _sure(photo: Photo) -> str:
 def _tooltip(photo: Photo, reason: str) -> str:
     lines = [photo.relative, photo.note and f"Note: {photo.note}"]
     if photo.hides_prediction:
-        lines.append("Blind sample: to be drawn without seeing the model's mask.")
+        lines.append("Blind sample: outline the lesion without seeing the mask of the model.")
     else:
         lines.append(reason and f"Why here: {reason}")
-    lines.append(photo.stale and f"A newer model ({photo.stale}) would draw it anew; your work was kept.")
+    lines.append(photo.stale and f"A newer model ({photo.stale}) could predict this mask again; your work was kept.")
     return "\n".join(filter(None, lines))

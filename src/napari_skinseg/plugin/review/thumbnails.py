@@ -1,4 +1,4 @@
-"""Small pictures of photos, read in a worker when they come into view."""
+"""Thumbnails of photos; a worker reads them when their rows become visible."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -14,16 +14,17 @@ from napari_skinseg.pixels.image import read_image
 from napari_skinseg.plugin.background import Background, Outcome, Report
 
 SIZE = (56, 42)
-"""Width and height on the screen; twice as many pixels are kept, for dense screens."""
+"""Width and height in pixels of the screen. Images have twice as many pixels, for high-resolution screens."""
 
 _KEPT = 400
-_WAITING = 24  # what was asked for earlier has been scrolled out of view
+_WAITING = 24  # rows of older requests are no longer visible
 
 
 class Thumbnails(QObject):
-    """Keeps the pictures looked at last; `arrived` names the photo whose picture has come."""
+    """Keeps the thumbnails that were used last."""
 
-    arrived = Signal(str)
+    loaded = Signal(str)
+    """The id of the photo whose thumbnail was read."""
 
     def __init__(self, background: Background) -> None:
         super().__init__()
@@ -33,7 +34,7 @@ class Thumbnails(QObject):
         self._is_running = False
 
     def get(self, photo: str, path: Path) -> QImage | None:
-        """The picture if it is there; else it is asked for. A photo that cannot be read has none."""
+        """The thumbnail if it is loaded; otherwise None, and it is requested. A photo that cannot be read has none."""
         if photo in self._kept:
             self._kept.move_to_end(photo)
             return self._kept[photo]
@@ -43,11 +44,11 @@ class Thumbnails(QObject):
             self._waiting.popitem(last=False)
         if not self._is_running:
             self._is_running = True
-            self._background.start("reading thumbnails", self._read_all, self._ended, self._take)
+            self._background.start("reading thumbnails", self._read_all, self._ended, self._deliver)
         return None
 
     def clear(self) -> None:
-        """Forget everything, for another project."""
+        """Discard all thumbnails and requests, before another project is opened."""
         self._waiting.clear()
         self._kept.clear()
 
@@ -55,17 +56,17 @@ class Thumbnails(QObject):
         while True:
             raise_if_cancelled(cancel)
             try:
-                photo, path = self._waiting.popitem()  # the newest wish first
+                photo, path = self._waiting.popitem()  # the newest request first
             except KeyError:
                 return
             report((photo, _read(path)))
 
-    def _take(self, item: tuple[str, QImage | None]) -> None:
+    def _deliver(self, item: tuple[str, QImage | None]) -> None:
         photo, image = item
         self._kept[photo] = image
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
-        self.arrived.emit(photo)
+        self.loaded.emit(photo)
 
     def _ended(self, outcome: Outcome) -> None:
         self._is_running = False

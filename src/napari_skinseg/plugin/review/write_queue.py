@@ -1,4 +1,4 @@
-"""What is written to a project from the window: in a worker, one after the other, in the order it was asked for."""
+"""Write to a project in the background: one write after the other, in the order of the requests."""
 
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -9,58 +9,61 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.plugin.background import Background, Job, Outcome
 
 
-class Writes:
-    """A queue of writes. Nothing in it is dropped: `on_the_spot` does what the worker has not got to."""
+class WriteQueue:
+    """A queue of writes. No write is dropped: `synchronous` does the writes that the worker has not started."""
 
     def __init__(self, background: Background) -> None:
         self._background = background
         self._waiting: deque[_Write] = deque()
         self._running: tuple[_Write, Job] | None = None
-        self._is_on_the_spot = False
+        self._is_synchronous = False
 
     @property
     def is_busy(self) -> bool:
-        """Whether anything is being written or waits for it."""
+        """Whether a write is running or waiting."""
         return self._running is not None or bool(self._waiting)
 
-    def ask(self, title: str, work: Callable[[], Any], on_end: Callable[[Outcome], None]) -> None:
-        """Have `work` done when its turn comes; `on_end` is told on the GUI thread, exactly once."""
+    def add(self, title: str, work: Callable[[], Any], on_end: Callable[[Outcome], None]) -> None:
+        """Run `work` after all earlier writes; `on_end` is called once, on the GUI thread."""
         self._waiting.append(_Write(title, work, on_end))
-        (self._do_waiting if self._is_on_the_spot else self._start)()
+        (self._run_waiting if self._is_synchronous else self._start_next)()
 
     @contextmanager
-    def on_the_spot(self, seconds: float = 30.0) -> Iterator[None]:
-        """For a window that closes: finish what runs, and do on this thread what waits and what is asked for inside."""
-        self._is_on_the_spot = True
+    def synchronous(self, seconds: float = 30.0) -> Iterator[None]:
+        """Before a window closes: finish all writes on this thread, also those that are added inside the `with`.
+
+        Waits at most `seconds` for the write that is running in the worker.
+        """
+        self._is_synchronous = True
         try:
             if self._running is not None:
                 write, job = self._running
                 job.wait(seconds)
                 self._running = None
-                write.tell()
-            self._do_waiting()
+                write.deliver()
+            self._run_waiting()
             yield
         finally:
-            self._is_on_the_spot = False
+            self._is_synchronous = False
 
-    def _do_waiting(self) -> None:
+    def _run_waiting(self) -> None:
         while self._waiting:
             write = self._waiting.popleft()
             write.run()
-            write.tell()
+            write.deliver()
 
-    def _start(self) -> None:
+    def _start_next(self) -> None:
         if self._running is None and self._waiting:
             write = self._waiting.popleft()
-            # The token is not looked at: a write that was asked for is done, even while the window closes.
+            # The cancel token is ignored: a requested write is always done, even while the window closes.
             job = self._background.start(write.title, lambda report, cancel: write.run(), lambda _: self._end(write))
             self._running = write, job
 
     def _end(self, write: "_Write") -> None:
         if self._running is not None and self._running[0] is write:
             self._running = None
-            write.tell()
-            self._start()
+            write.deliver()
+            self._start_next()
 
 
 class _Write:
@@ -74,8 +77,10 @@ class _Write:
         except Exception as error:
             self._outcome = Outcome("failed", error=error)
 
-    def tell(self) -> None:
-        hangs = BadInput(
-            "The disk does not answer, and nobody knows what is on it; check it and open the project again."
+    def deliver(self) -> None:
+        """Pass the outcome on; a write that has not ended in time counts as failed."""
+        timeout = BadInput(
+            "The disk does not respond, so it is unknown whether the last change was saved. "
+            "Check the disk and open the project again."
         )
-        self._on_end(self._outcome or Outcome("failed", error=hangs))
+        self._on_end(self._outcome or Outcome("failed", error=timeout))

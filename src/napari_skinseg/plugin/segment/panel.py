@@ -17,7 +17,7 @@ from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models import store
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome, Report
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
-from napari_skinseg.plugin.keys import Bindings, chosen
+from napari_skinseg.plugin.keys import KeyBindings, preferred_keys
 from napari_skinseg.plugin.layers import (
     KEY,
     LayerPhoto,
@@ -71,7 +71,7 @@ class SegmentPanel(SegmentForm):
         self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
         self._monitor = MaskMonitor(session, self, self._show_card)
         self._pause = QTimer(self, singleShot=True, interval=40)
-        self._keys = Bindings({"refine": chosen()["refine"]}, {"refine": refine.toggle})
+        self._keys = KeyBindings({"refine": preferred_keys()["refine"]}, {"refine": refine.toggle})
         self._connect()
         self.refresh_models()
 
