@@ -76,7 +76,9 @@ def test_version_is_that_of_pyproject():
 def test_manifest_is_valid_and_its_commands_exist():
     manifest = npe2.PluginManifest.from_file(PACKAGE / "napari.yaml")
     manifest.validate_imports()
-    assert all(command.title for command in manifest.contributions.commands)
+    titles = [command.title for command in manifest.contributions.commands]
+    assert len(set(titles)) == len(titles)
+    assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == ["napari-skinseg.open"]
 
 
 def test_napari_finds_the_installed_plugin():
@@ -99,3 +101,34 @@ def test_wheel_contains_code_manifest_and_models_but_no_tests(wheel):
     } <= names
     assert "Classifier: Framework :: napari" in metadata
     assert not [name for name in names if name.startswith("tests/") or "__pycache__" in name]
+
+
+NO_MODULE = {
+    "test_docs": "README and docs/",
+    "test_old_files": "files that earlier versions wrote",
+    "test_package": "the package as a whole",
+    "project/test_faults": "all modules of a project, on disks that fail",
+    "project/test_kills": "all modules of a project, in processes that are killed",
+}
+"""Files of tests without a module of that name, and what they test."""
+
+
+def test_each_file_of_tests_has_a_module_of_that_name():
+    modules = {path.relative_to(PACKAGE).with_suffix("") for path in PACKAGE.rglob("*.py")}
+    tests = {path.relative_to(ROOT / "tests").with_suffix("") for path in (ROOT / "tests").rglob("test_*.py")}
+    without = {path for path in tests if path.with_name(path.name.removeprefix("test_")) not in modules}
+    assert {path.as_posix() for path in without} == set(NO_MODULE)
+
+
+def test_import_rules_cover_each_package_and_ignore_no_import():
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    assert [contract["name"] for contract in contracts if "ignore_imports" in contract] == []
+    names = {path.stem for path in PACKAGE.glob("*.py")} | {path.parent.name for path in PACKAGE.glob("*/__init__.py")}
+    names -= {"__init__", "__main__"}
+    rules = {contract["name"]: contract for contract in contracts}
+    layers = rules["Imports go down only; packages of one layer do not import each other"]["layers"]
+    assert {name.strip() for layer in layers for name in layer.split("|")} == names
+    without_napari = rules["Only plugin/ imports napari and Qt"]["source_modules"]
+    assert {name.removeprefix("napari_skinseg.") for name in without_napari} == names - {"plugin"}

@@ -1,4 +1,4 @@
-"""Masks to files and back, and the samples, through napari as people use it."""
+"""Masks are saved as PNG with a JSON file, through napari."""
 
 import json
 
@@ -8,7 +8,6 @@ from napari.components import ViewerModel
 from PIL import Image
 
 from napari_skinseg.plugin.layers import photo_from_layer
-from napari_skinseg.plugin.manifest.readers import get_reader
 from napari_skinseg.plugin.manifest.writers import write_mask_layer
 from napari_skinseg.plugin.mask_layers import mask_checksum, show_mask, show_measurements
 
@@ -29,7 +28,7 @@ def predicted(viewer):
     return layer
 
 
-def test_a_mask_survives_a_round_trip(model, tmp_path):
+def test_a_saved_mask_opens_unchanged(model, tmp_path):
     layer = predicted(model)
     path = tmp_path / "arm_segmentation.png"
     assert layer.save(str(path), plugin="napari-skinseg") == [str(path)]
@@ -46,7 +45,7 @@ def test_a_mask_survives_a_round_trip(model, tmp_path):
     assert facts["measurements"] == {"area_px": 600, "area_mm2": None, "flags": ""}
 
 
-def test_the_sidecar_tells_a_corrected_mask_and_keeps_telling(model, tmp_path):
+def test_the_json_file_keeps_the_status_corrected(model, tmp_path):
     layer = predicted(model)
     layer.paint((5, 5), 1)
     first, second = tmp_path / "a_segmentation.png", tmp_path / "b_segmentation.png"
@@ -61,7 +60,7 @@ def test_the_sidecar_tells_a_corrected_mask_and_keeps_telling(model, tmp_path):
     assert json.loads(second.with_suffix(".json").read_text())["napari_skinseg"]["status"] == "corrected"
 
 
-def test_a_mask_drawn_in_napari_alone_is_saved_too(model, tmp_path):
+def test_a_labels_layer_made_in_napari_is_saved(model, tmp_path):
     layer = model.add_labels(MASK * 7, name="mine")
     layer.save(str(tmp_path / "mine.png"), plugin="napari-skinseg")
     np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "mine.png")) == 255, MASK)
@@ -82,48 +81,13 @@ def test_a_stack_of_masks_is_refused_and_nothing_is_written(model, tmp_path):
     assert not list(tmp_path.glob("visits*"))
 
 
-def test_a_place_that_cannot_be_written_to_is_named_and_the_old_mask_stays(model, tmp_path):
+def test_an_error_names_the_folder_that_cannot_be_written(model, tmp_path):
     layer = predicted(model)
     with pytest.raises(OSError, match="could not be written"):
         layer.save(str(tmp_path / "not there" / "arm_segmentation.png"), plugin="napari-skinseg")
 
 
-def test_saving_as_png_in_the_usual_way_takes_our_writer(model, tmp_path):
+def test_save_as_png_uses_the_writer_of_the_plugin(model, tmp_path):
     layer = predicted(model)
     assert layer.save(str(tmp_path / "arm_segmentation.png")) == [str(tmp_path / "arm_segmentation.png")]
     assert (tmp_path / "arm_segmentation.json").exists()
-
-
-@pytest.mark.parametrize("path", ["photo.png", "photo_segmentation.jpg", "segmentation.png", "photo_overlay.png"])
-def test_the_reader_claims_masks_alone(path):
-    assert get_reader(path) is None
-    assert get_reader([path]) is None
-
-
-def test_a_damaged_sidecar_does_not_keep_the_mask_from_opening(model, tmp_path):
-    path = tmp_path / "arm_segmentation.png"
-    Image.fromarray(MASK.astype(np.uint8) * 255).save(path)
-    path.with_suffix(".json").write_text("{")
-    (layer,) = model.open(path, plugin="napari-skinseg")
-    np.testing.assert_array_equal(layer.data, MASK)
-
-
-def test_an_opened_mask_is_drawn_as_an_outline_once_the_widget_is_there(viewer, panel, tmp_path):
-    path = tmp_path / "leg_segmentation.png"
-    Image.fromarray(MASK.astype(np.uint8) * 255).save(path)
-    (layer,) = viewer.open(path, plugin="napari-skinseg")
-    assert layer.contour >= 2
-
-
-@pytest.mark.parametrize("key", ["clear", "hair", "ruler", "dark_field", "everything", "no_lesion"])
-def test_every_sample_opens_as_a_photo_with_its_true_mask(model, key):
-    model.open_sample("napari-skinseg", key)
-    photo = model.layers[0]
-    assert photo.rgb
-    assert photo_from_layer(photo, model.dims.point).read().shape[2] == 3
-    if key == "no_lesion":
-        assert len(model.layers) == 1
-    else:
-        truth = model.layers[1]
-        assert truth.data.shape == photo.data.shape[:2]
-        assert 0 < truth.data.mean() < 0.9

@@ -1,32 +1,13 @@
-"""What napari learns of the plugin, and what opening it costs."""
-
-import subprocess
-import sys
+"""The widget as a whole: device, preferences and the end of its run."""
 
 import pytest
+from napari.components import ViewerModel
 from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.plugin.session import preferred_device, preferred_model
-
-
-def test_the_manifest_is_valid_and_every_command_exists():
-    manifest = PluginManifest.from_distribution("napari-skinseg")
-    manifest.validate_imports()
-    titles = [command.title for command in manifest.contributions.commands]
-    assert len(set(titles)) == len(titles)
-    assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == ["napari-skinseg.open"]
-
-
-def test_importing_the_plugin_loads_neither_torch_nor_monai():
-    modules = ["widget", "manifest.readers", "manifest.writers", "manifest.samples"]
-    code = (
-        f"import sys, importlib\n[importlib.import_module('napari_skinseg.plugin.' + name) for name in {modules}]\n"
-        "print([name for name in ('torch', 'monai', 'ignite') if name in sys.modules])"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+from napari_skinseg.plugin.widget import SkinSegWidget
 
 
 @pytest.fixture
@@ -43,11 +24,7 @@ def test_preferences_are_read_and_have_defaults(preferences):
     assert preferred_device() == "cpu"
 
 
-def test_a_preferred_model_that_is_not_here_is_named(qtbot, preferences):
-    from napari.components import ViewerModel
-
-    from napari_skinseg.plugin.widget import SkinSegWidget
-
+def test_the_message_names_a_preferred_model_that_is_missing(qtbot, preferences):
     preferences.model = "gone"
     widget = SkinSegWidget(ViewerModel())
     qtbot.addWidget(widget)
@@ -57,7 +34,7 @@ def test_a_preferred_model_that_is_not_here_is_named(qtbot, preferences):
     widget.session.close()
 
 
-def test_the_widget_shows_its_device_in_words_without_being_asked(qtbot, make_napari_viewer_proxy):
+def test_the_widget_shows_its_device(qtbot, make_napari_viewer_proxy):
     _, widget = make_napari_viewer_proxy(show=True).window.add_plugin_dock_widget("napari-skinseg")
     device = widget.panels[0].device
     qtbot.waitUntil(lambda: "CPU" in device.text() or "GPU" in device.text(), timeout=60_000)
