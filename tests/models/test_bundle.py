@@ -114,13 +114,13 @@ def test_a_pickle_renamed_to_safetensors_is_refused_and_never_run(folder, tmp_pa
 def test_truncated_weights_are_refused(folder, keep):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:keep])
-    assert "not a whole safetensors file" in refusal(folder)
+    assert "not a complete safetensors file" in refusal(folder)
 
 
 def test_weights_with_a_tail_are_refused(folder):
     with (folder / WEIGHTS).open("ab") as file:
         file.write(b"tail")
-    assert "not a whole safetensors file" in refusal(folder)
+    assert "not a complete safetensors file" in refusal(folder)
 
 
 def test_missing_weights_are_refused(folder):
@@ -279,7 +279,7 @@ def test_reading_the_metadata_loads_neither_torch_nor_monai(folder):
 
 def test_a_name_that_is_no_folder_name_is_not_saved(tmp_path):
     built = network.build(TINY.network, TINY.network_arguments)
-    with pytest.raises(BadInput, match="is no model name"):
+    with pytest.raises(BadInput, match="is not a valid model name"):
         bundle.save(tmp_path / "model", replace(TINY, name="a/b"), built)
     assert not (tmp_path / "model").exists()
 

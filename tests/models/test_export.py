@@ -108,10 +108,10 @@ def test_a_file_that_answers_otherwise_is_refused_and_what_was_there_stays(tiny)
     model = bundle.load(tiny)
     example = convert._example(model.spec)
     answer = model.network(example).detach()
-    convert._same_or_refuse(model, example, answer, tiny / "a.onnx")
+    convert._check_output(model, example, answer, tiny / "a.onnx")
     for wrong in (answer + 0.1, answer * torch.nan):
         with pytest.raises(BadInput, match="was not written"):
-            convert._same_or_refuse(model, example, wrong, tiny / "a.onnx")
+            convert._check_output(model, example, wrong, tiny / "a.onnx")
 
 
 def test_without_the_extra_one_sentence_says_what_to_install(tiny, tmp_path, monkeypatch, capsys):

@@ -22,7 +22,7 @@ def test_every_network_fits_into_twenty_megabytes_of_float16(name):
 
 
 def test_a_network_off_the_list_is_refused_by_name():
-    with pytest.raises(BadInput, match=r"'os\.system' is not one this version knows; use one of UNet"):
+    with pytest.raises(BadInput, match=r"'os\.system' is unknown to this version; use one of UNet"):
         build("os.system")
 
 

@@ -102,7 +102,7 @@ def test_a_taken_name_is_refused_and_the_model_that_had_it_stays(tiny):
     "name", ["", ".", "..", "../up", "a/b", "a\\b", "C:", "Größe", "UPPER", "con", "nul.txt", "a.", "x" * 65]
 )
 def test_a_name_that_is_no_folder_name_everywhere_is_refused(tiny, name):
-    with pytest.raises(BadInput, match="is no model name"):
+    with pytest.raises(BadInput, match="is not a valid model name"):
         store.add(tiny, name=name)
     assert names() == []
 
@@ -124,7 +124,7 @@ def test_an_archive_with_a_link_is_refused(tiny, tmp_path):
         entry.external_attr = 0o120777 << 16
         return (entry, b"/etc/passwd") if path.endswith(".md") else (path, content)
 
-    with pytest.raises(BadInput, match="holds a link"):
+    with pytest.raises(BadInput, match="contains a link"):
         store.add(repacked(tiny, tmp_path / "link.zip", link))
 
 
@@ -158,7 +158,7 @@ def test_only_the_files_of_a_model_are_taken_out_of_an_archive(tiny, tmp_path):
 def test_a_cut_off_zip_is_refused(tiny, tmp_path, length):
     whole = store.export(tiny, tmp_path / "whole.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[:length])
-    with pytest.raises(BadInput, match="not a whole zip"):
+    with pytest.raises(BadInput, match="not a complete zip"):
         store.add(tmp_path / "cut.zip")
 
 
@@ -166,14 +166,14 @@ def test_a_zip_with_one_flipped_byte_is_refused(tiny, tmp_path):
     content = bytearray(store.export(tiny, tmp_path / "whole.zip").read_bytes())
     content[content.index((tiny / bundle.WEIGHTS).read_bytes()) + 500] ^= 1
     (tmp_path / "flipped.zip").write_bytes(content)
-    with pytest.raises(BadInput, match="not a whole zip"):
+    with pytest.raises(BadInput, match="not a complete zip"):
         store.add(tmp_path / "flipped.zip")
 
 
 @pytest.mark.parametrize(("extra", "count"), [((), "no"), (("a/configs/metadata.json", "configs/metadata.json"), "2")])
 def test_a_zip_that_does_not_hold_exactly_one_model_is_refused(tiny, tmp_path, extra, count):
     odd = repacked(tiny, tmp_path / "odd.zip", lambda path, content: (f"much/deeper/{path}", content), extra)
-    with pytest.raises(BadInput, match=f"holds {count} models"):
+    with pytest.raises(BadInput, match=f"contains {count} models"):
         store.add(odd)
 
 
@@ -211,7 +211,7 @@ def test_a_broken_model_is_listed_with_its_problem_and_the_others_still_work(tin
 def test_a_model_whose_weights_are_gone_is_listed_with_its_problem(tiny):
     (store.add(tiny).folder / bundle.WEIGHTS).unlink()
     (model,) = [model for model in store.list_models() if model.name == "tiny"]
-    assert "without weights" in model.problem
+    assert "has no weights" in model.problem
 
 
 def test_a_model_is_found_by_the_path_of_its_folder(tiny):

@@ -251,7 +251,7 @@ def test_an_outline_that_is_drawn_although_the_model_hardly_believes_it_is_perha
 
 
 def test_an_outline_that_was_withheld_is_said_to_be_no_lesion_with_its_expected_overlap():
-    words = "No lesion found: the likeliest outline has an expected overlap of 31 %."
+    words = "No lesion found: the most likely outline has an expected overlap of 31 %."
     assert said_of(0.312, lesion=False, withheld=True) == (words, "empty")
 
 

@@ -1,1 +1,1 @@
-"""Networks, model bundles, the store of models, export formats, click channels."""
+"""Networks, model bundles, the store of models, export formats and click channels."""

@@ -1,10 +1,10 @@
-"""One trained model on disk, laid out as a MONAI bundle: data only.
+"""Read and write one trained model, stored in the layout of a MONAI bundle, as data only.
 
     <folder>/configs/metadata.json     MONAI bundle metadata plus our section "napari_skinseg" (see `ModelSpec`)
     <folder>/models/model.safetensors  weights in float16
     <folder>/docs/README.md            model card
 
-Nothing in the folder is executed: the metadata is read as plain JSON and never given to MONAI's `ConfigParser`, which
+Nothing in the folder is executed: the metadata is read as plain JSON and never passed to MONAI's `ConfigParser`, which
 evaluates `$expressions`; weights are safetensors, never pickles.
 """
 
@@ -30,10 +30,10 @@ WEIGHTS = Path("models") / "model.safetensors"
 CARD = Path("docs") / "README.md"
 
 FORMAT = 1
-"""Version of our section of the metadata; a model with a higher one is refused."""
+"""Version of the section "napari_skinseg" of the metadata; a model with a higher version is refused."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
-"""What a model may be called: it becomes a folder name on every system."""
+"""Allowed names of models; a name is also a folder name on every operating system."""
 
 MAX_WEIGHT_BYTES = 200 * 2**20
 MAX_METADATA_BYTES = 2**20
@@ -42,25 +42,25 @@ _SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/downl
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Everything about a model but its weights.
+    """The description of a model: everything except its weights.
 
     Attributes:
-        name: what people call it; lower-case letters, digits, dot, dash and underscore.
-        version: of this model, "major.minor.patch".
+        name: lower-case letters, digits, dot, dash and underscore.
+        version: version of this model, "major.minor.patch".
         network: a name from `network.NETWORKS`.
-        network_arguments: what that network is built with.
-        input_size: (height, width) in pixels that every image is resized to.
+        network_arguments: keyword arguments with which the network is built.
+        input_size: (height, width) in pixels to which every image is resized.
         mean: per RGB channel, subtracted after scaling to [0, 1].
-        std: per RGB channel, divided by.
-        threshold: probability from which a pixel is lesion, in (0, 1).
-        confidence: (intercept, slope) that turn the logit of the expected Jaccard into `Segmentation.confidence`;
-            see `confidence.confidence_of`.
-        no_lesion: an outline of less confidence is not drawn, because there is probably no lesion; in [0, 1), 0 = all
-            are drawn.
+        std: per RGB channel, the divisor after subtracting the mean.
+        threshold: a pixel with at least this probability is lesion, in (0, 1).
+        confidence: (intercept, slope) of the calibration of `Segmentation.confidence`; see
+            `segmentation.confidence.confidence_of`.
+        no_lesion: an outline with a lower confidence is withheld, because there is probably no lesion; in [0, 1), 0 =
+            no outline is withheld.
         description: one sentence for lists.
-        licence: SPDX identifier or a sentence; follows the training data.
-        training_data: what it was trained on, in words.
-        metrics: figures as published in the card, e.g. {"ham10000 test Dice": 0.93}.
+        licence: SPDX identifier or a sentence; depends on the training data.
+        training_data: the training data in words.
+        metrics: measured values shown in the model card, e.g. {"ham10000 test Dice": 0.93}.
         provenance: command, package versions, date, base model.
     """
 
@@ -86,9 +86,9 @@ class Model:
     """A model in memory.
 
     Attributes:
-        spec: what it is.
+        spec: description of the model.
         network: float32 module in evaluation mode, on the CPU.
-        sha256: of the weights file, in hexadecimal; names the exact weights in every table.
+        sha256: hexadecimal hash of the weights file; identifies the weights in every table.
     """
 
     spec: ModelSpec
@@ -100,22 +100,22 @@ def read_spec(folder: str | Path) -> ModelSpec:
     """Read a bundle's metadata without importing torch.
 
     Raises:
-        BadInput: the folder is not a bundle of ours, or its metadata is damaged, foreign or from a newer version.
+        BadInput: the folder is not a napari-skinseg model, or its metadata is damaged or from a newer version.
     """
     path = Path(folder) / METADATA
     try:
         if path.stat().st_size > MAX_METADATA_BYTES:
-            raise BadInput(f"{path} is larger than any model's of ours; it is refused.")
+            raise BadInput(f"{path} is larger than the metadata of any napari-skinseg model; it is refused.")
         metadata = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise BadInput(f"{folder} is not a model: it has no {METADATA}; choose the folder that holds it.") from None
+        raise BadInput(f"{folder} is not a model: it has no {METADATA}; choose the folder that contains it.") from None
     except BadInput:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise BadInput(f"{path} cannot be read as JSON ({error}); get the model again.") from error
     section = metadata.get("napari_skinseg") if isinstance(metadata, dict) else None
     if not isinstance(section, dict):
-        raise BadInput(f"{path} does not describe a napari-skinseg model; only models made by it can be used.")
+        raise BadInput(f"{path} does not describe a napari-skinseg model; only models of napari-skinseg can be used.")
     if type(section.get("format")) is not int or section["format"] > FORMAT:
         raise BadInput(f"{folder} was made by a newer napari-skinseg; update napari-skinseg to use it.")
     return _spec_from(section, path)
@@ -125,8 +125,8 @@ def load(folder: str | Path) -> Model:
     """Load a bundle; nothing in it is executed.
 
     Raises:
-        BadInput: see `read_spec`; also when the weights are missing, not safetensors, truncated, of other shapes than
-            the network's, or not finite.
+        BadInput: see `read_spec`; also if the weights are missing, not safetensors, truncated, not finite, or do not
+            have the shapes of the network.
     """
     import torch
     from safetensors import SafetensorError
@@ -136,38 +136,38 @@ def load(folder: str | Path) -> Model:
     path = Path(folder) / WEIGHTS
     try:
         if path.stat().st_size > MAX_WEIGHT_BYTES:
-            raise BadInput(f"{path} is larger than any model of ours ({MAX_WEIGHT_BYTES >> 20} MiB); it is refused.")
+            raise BadInput(f"{path} is larger than the limit of {MAX_WEIGHT_BYTES >> 20} MiB; it is refused.")
         content = path.read_bytes()
         weights = parse(content)
     except OSError as error:
         raise BadInput(f"{path} cannot be read ({error.strerror}); get the model again.") from error
-    except (SafetensorError, KeyError) as error:  # KeyError: a number format that safetensors knows and torch does not
+    except (SafetensorError, KeyError) as error:  # KeyError: torch does not have this number format
         raise BadInput(
-            f"{path} is not a whole safetensors file ({error}); other formats, pickles among them, are refused."
+            f"{path} is not a complete safetensors file ({error}); other formats such as pickles are refused."
         ) from error
     network = build(spec.network, spec.network_arguments)
     expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
     if {name: tensor.shape for name, tensor in weights.items()} != expected:
         raise BadInput(f"{path} does not fit the network {spec.network} named in its metadata; get the model again.")
     if not all(tensor.dtype in (torch.float16, torch.float32, torch.int64) for tensor in weights.values()):
-        raise BadInput(f"{path} holds weights in a number format that no model of ours uses; get the model again.")
+        raise BadInput(f"{path} contains weights in an unknown number format; get the model again.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
-        raise BadInput(f"{path} holds weights that are not finite numbers; get the model again.")
+        raise BadInput(f"{path} contains weights that are not finite numbers; get the model again.")
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
     return Model(spec, network.float().eval(), hashlib.sha256(content).hexdigest())
 
 
 def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: str | None = None) -> Path:
-    """Write a bundle; each file is whole or absent.
+    """Write a bundle; each file is written atomically.
 
     Args:
-        folder: made when it is absent.
-        spec: what to store beside the weights.
-        network: its floating-point weights are stored in float16.
-        card: Markdown text of the model card; None writes one from `spec`.
+        folder: created if it does not exist.
+        spec: description of the model.
+        network: the network; floating-point weights are stored in float16.
+        card: Markdown text of the model card; None creates the card from `spec`.
 
     Raises:
-        BadInput: the name is not usable, or the folder cannot be written to.
+        BadInput: the spec is not valid, or the folder cannot be written to.
     """
     import torch
     from safetensors.torch import save as serialise
@@ -183,17 +183,17 @@ def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: 
     with atomic(folder / WEIGHTS) as temporary:
         temporary.write_bytes(serialise(weights))
     write_spec(folder, spec)
-    write_text(folder / CARD, card if card is not None else card_of(spec))
+    write_text(folder / CARD, card if card is not None else model_card(spec))
     return folder
 
 
 def write_spec(folder: str | Path, spec: ModelSpec) -> None:
-    """Write the metadata alone, e.g. with measured figures or a new name."""
+    """Write only the metadata, e.g. with new measured values or a new name."""
     write_json(Path(folder) / METADATA, _metadata(spec))
 
 
-def card_of(spec: ModelSpec) -> str:
-    """A model card in Markdown made from what the spec knows."""
+def model_card(spec: ModelSpec) -> str:
+    """Return a model card in Markdown with the values of the spec."""
     figures = "\n".join(f"| {name} | {value:.4g} |" for name, value in spec.metrics.items()) or "| not measured | – |"
     origin = "\n".join(f"- {key}: {value}" for key, value in spec.provenance.items()) or "- unknown"
     height, width = spec.input_size
@@ -222,7 +222,7 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             std=_numbers(section["std"], float, 3),
             threshold=float(section["threshold"]),
             confidence=_numbers(section["confidence"], float, 2),
-            no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models have none
+            no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models do not have this entry
             description=str(section["description"]),
             licence=str(section["licence"]),
             training_data=str(section["training_data"]),
@@ -230,13 +230,13 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             provenance={str(key): str(value) for key, value in dict(section["provenance"]).items()},
         )
     except (KeyError, TypeError, ValueError, OverflowError) as error:
-        raise BadInput(f"{path} lacks or garbles an entry ({str(error)[:200]}); get the model again.") from error
+        raise BadInput(f"{path} has a missing or invalid entry ({str(error)[:200]}); get the model again.") from error
     if not NAME_PATTERN.fullmatch(spec.name):
-        raise BadInput(f"{spec.name!r} is no model name; use up to 64 of a-z, 0-9, dot, dash and underscore.")
+        raise BadInput(f"{spec.name!r} is not a valid model name; use up to 64 of a-z, 0-9, dot, dash and underscore.")
     step = stride(spec.network, spec.network_arguments)
     if not all(2 * step <= side <= 2048 and side % step == 0 for side in spec.input_size):
-        allowed = f"multiples of {step} from {2 * step} to 2048"
-        raise BadInput(f"{path} has the input size {spec.input_size}; it must be {allowed}.")
+        allowed = f"a multiple of {step} from {2 * step} to 2048"
+        raise BadInput(f"{path} has the input size {spec.input_size}; each side must be {allowed}.")
     if not (0 < spec.threshold < 1 and min(spec.std) > 0):
         raise BadInput(f"{path} has a threshold outside (0, 1) or a zero standard deviation; get the model again.")
     if not 0 <= spec.no_lesion < 1:
@@ -252,7 +252,7 @@ def _numbers(values: Any, kind: type, length: int) -> Any:
 
 
 def _metadata(spec: ModelSpec) -> dict[str, Any]:
-    """MONAI bundle metadata (bundle specification, "metadata.json file") with our own section."""
+    """Return MONAI bundle metadata (bundle specification, "metadata.json file") with the section "napari_skinseg"."""
     height, width = spec.input_size
     plane = {"type": "image", "num_channels": IN_CHANNELS, "spatial_shape": [height, width], "dtype": "float32"}
     return {

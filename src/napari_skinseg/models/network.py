@@ -1,7 +1,7 @@
-"""The networks a model may be built from: MONAI U-Nets, by a closed list of names.
+"""The networks of models: a fixed list of MONAI U-Nets.
 
-A model file names its network; only the names in `NETWORKS` with arguments inside stated bounds are ever built, so that
-a model from a stranger can neither run code nor ask for a terabyte.
+A model file names its network. Only names in `NETWORKS` with arguments inside fixed bounds are built, so that a model
+from an unknown source can neither run code nor allocate a terabyte.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,12 +14,13 @@ if TYPE_CHECKING:
 
 IMAGE_CHANNELS = 3
 CLICK_CHANNELS = 3
+"""Previous mask, include clicks, exclude clicks; see `click_channels`."""
 IN_CHANNELS = IMAGE_CHANNELS + CLICK_CHANNELS
 
 DEFAULT_NETWORK = "UNet"
 
 LITE = "efficientnet-lite0"
-"""FlexibleUNet's encoder that `efficientnet_lite` adds to those of MONAI."""
+"""The encoder of FlexibleUNet that `efficientnet_lite` registers in MONAI."""
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Module":
@@ -27,7 +28,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
 
     Args:
         name: one of `NETWORKS`.
-        arguments: see the function of that name; what is absent takes its default.
+        arguments: keyword arguments of the function in `NETWORKS`; missing ones have defaults.
 
     Returns:
         A module from float `[N, 6, H, W]` (RGB, previous mask, include clicks, exclude clicks) to logits
@@ -40,7 +41,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
     from monai.networks import nets
 
     if checked.get("backbone") == LITE:
-        from . import efficientnet_lite  # noqa: F401  (tells MONAI of this encoder)
+        from . import efficientnet_lite  # noqa: F401  (registers this encoder in MONAI)
     try:
         network: torch.nn.Module = getattr(nets, name)(**checked)
     except (TypeError, ValueError) as error:
@@ -49,7 +50,7 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
 
 
 def monai_arguments(name: str, arguments: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What the class of this name in `monai.networks.nets` is to be called with, checked; plain JSON values.
+    """Check the arguments and return those of the class of this name in `monai.networks.nets`, as JSON values.
 
     Raises:
         BadInput: the name or an argument is not on the list.
@@ -63,7 +64,7 @@ def monai_arguments(name: str, arguments: Mapping[str, Any] | None = None) -> di
 
 
 def stride(name: str, arguments: Mapping[str, Any] | None = None) -> int:
-    """The factor by which the network shrinks its input at the deepest level, which must divide the input size."""
+    """Return the downsampling factor at the deepest level of the network; it must divide the input size."""
     arguments = arguments or {}
     if name in ("UNet", "AttentionUnet"):
         return 2 ** (len(_channels(arguments.get("channels", _UNET_CHANNELS))) - 1)
@@ -88,7 +89,7 @@ def _unet(channels: Sequence[int] = _UNET_CHANNELS, num_res_units: int = 2) -> d
 
 
 def _attention_unet(channels: Sequence[int] = _UNET_CHANNELS) -> dict[str, Any]:
-    """MONAI `AttentionUnet`: gates weigh its skips (Oktay et al. 2018), batch normalisation: 6.3 M parameters."""
+    """MONAI `AttentionUnet`: attention gates (Oktay et al. 2018), batch normalisation: 6.3 M parameters."""
     levels = _channels(channels)
     return {**_PLANE, "channels": levels, "strides": [2] * (len(levels) - 1)}
 
@@ -103,7 +104,7 @@ def _segresnet(init_filters: int = 16, blocks_down: Sequence[int] = _SEGRESNET_B
 def _flexible_unet(backbone: str = LITE, decoder_channels: Sequence[int] = _FLEXIBLE_DECODER) -> dict[str, Any]:
     """MONAI `FlexibleUNet`: a ResNet or EfficientNet encoder, batch normalisation: 3.6 M parameters by default."""
     if backbone not in (allowed := (LITE, "efficientnet-b0", "resnet10", "resnet18")):
-        raise BadInput(f"FlexibleUNet's backbone {backbone!r} is not known; use one of {', '.join(allowed)}.")
+        raise BadInput(f"FlexibleUNet's backbone {backbone!r} is unknown; use one of {', '.join(allowed)}.")
     decoder = _integers("decoder_channels", decoder_channels, length=(5, 5), bounds=(1, 512))
     return {**_PLANE, "backbone": backbone, "decoder_channels": decoder, "pretrained": False}
 
@@ -114,7 +115,7 @@ NETWORKS: dict[str, Callable[..., dict[str, Any]]] = {
     "SegResNet": _segresnet,
     "FlexibleUNet": _flexible_unet,
 }
-"""By the name of MONAI's class: a function from a model's arguments, which it checks, to those of the class."""
+"""For each class name in MONAI, a function that checks a model's arguments and returns those of the class."""
 
 
 def _channels(values: Any) -> list[int]:
@@ -126,11 +127,11 @@ def _segresnet_blocks(values: Any) -> list[int]:
 
 
 def _unknown(name: str) -> BadInput:
-    return BadInput(f"Network {name[:80]!r} is not one this version knows; use one of {', '.join(NETWORKS)}.")
+    return BadInput(f"Network {name[:80]!r} is unknown to this version; use one of {', '.join(NETWORKS)}.")
 
 
 def _refused(name: str, error: Exception) -> BadInput:
-    return BadInput(f"Network {name} does not take these arguments ({error}); remove or correct them.")
+    return BadInput(f"Network {name} does not accept these arguments ({error}); remove or correct them.")
 
 
 def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[int, int]) -> list[int]:
@@ -140,6 +141,6 @@ def _integers(name: str, values: Any, *, length: tuple[int, int], bounds: tuple[
         and all(type(value) is int and bounds[0] <= value <= bounds[1] for value in values)
     )
     if not good:
-        takes = f"{length[0]} to {length[1]} whole numbers from {bounds[0]} to {bounds[1]}"
-        raise BadInput(f"Network argument {name} is {repr(values)[:80]}; it takes {takes}.")
+        allowed = f"{length[0]} to {length[1]} whole numbers from {bounds[0]} to {bounds[1]}"
+        raise BadInput(f"Network argument {name} is {repr(values)[:80]}; it must be {allowed}.")
     return list(values)

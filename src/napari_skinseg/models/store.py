@@ -1,4 +1,4 @@
-"""Where models live on this computer: those in the package, and the user's own, by name.
+"""Find, add, export and remove models: those in the package and those of the user.
 
 A user's models are folders under `user_folder() / "models"`; nothing here needs the internet, and only `add` and
 `load_model` need torch. A new model is copied to a temporary folder, loaded
@@ -27,23 +27,23 @@ from napari_skinseg.files import atomic, make_output_folder, write_json, write_t
 from . import bundle
 
 BUNDLED_DEFAULT = "lesion-unet"
-"""The model that is used until a person chooses another."""
+"""The default model until the user chooses another."""
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 _LIMITS = {bundle.METADATA: 2**20, bundle.WEIGHTS: bundle.MAX_WEIGHT_BYTES, bundle.CARD: 2**20}
-"""The files of a model and the most bytes each may have; nothing else is ever taken in."""
+"""The files of a model and their maximum size in bytes; other files are never copied."""
 
 
 @dataclass(frozen=True)
 class StoredModel:
-    """A model that can be chosen.
+    """A model in the list of models.
 
     Attributes:
-        name: what to call it by; for a stored model its folder's name.
-        folder: where its files are.
-        origin: in the package, among the user's own, or any other folder.
-        spec: what it is, or None where `problem` says why that cannot be read.
-        problem: one sentence on why it cannot be used, or None.
+        name: name of the model, for bundled and user models the name of the folder.
+        folder: the folder with the files.
+        origin: in the package, among the models of the user, or in another folder.
+        spec: description of the model, or None if it cannot be read.
+        problem: one sentence why the model cannot be used, or None.
     """
 
     name: str
@@ -54,19 +54,19 @@ class StoredModel:
 
 
 def list_models() -> list[StoredModel]:
-    """List the bundled models and then the user's, each by name; a broken one is listed with its problem."""
+    """List the bundled models and then the user's models, sorted by name; a damaged model has a `problem`."""
     bundled = [_inspect(folder, "bundled") for folder in _folders(_BUNDLED)]
     taken = {model.name for model in bundled}
     users = [_inspect(folder, "user") for folder in _folders(_user_models())]
-    clash = "has the name of a model that comes with napari-skinseg; rename its folder to use it."
+    clash = "has the name of a bundled model of napari-skinseg; rename the folder to use the model."
     return bundled + [replace(m, problem=f"{m.folder} {clash}") if m.name in taken else m for m in users]
 
 
 def find(name_or_path: str | Path) -> StoredModel:
-    """Find a usable model by its name, else by the path of its folder.
+    """Find a usable model by its name or the path of its folder.
 
     Raises:
-        BadInput: there is none, it is broken, or it is a zip that has to be added first.
+        BadInput: the model does not exist, is damaged, or is a zip file that must be added first.
     """
     known = list_models()
     for model in known:
@@ -77,14 +77,14 @@ def find(name_or_path: str | Path) -> StoredModel:
         return _usable(_inspect(path, "folder"))
     if path.is_file():
         raise BadInput(
-            f"{path} is a file, not a model's folder; add a packed model first: napari-skinseg models add {path}"
+            f"{path} is a file and not the folder of a model; add the file first: napari-skinseg models add {path}"
         )
     names = ", ".join(model.name for model in known if model.problem is None) or "none"
     raise BadInput(f"There is no model or folder {str(name_or_path)!r}; the models here are: {names}.")
 
 
 def load_model(name_or_path: str | Path | None = None) -> bundle.Model:
-    """Load a model by name or folder; None loads the default one.
+    """Load a model by name or folder; None loads the default model.
 
     Raises:
         BadInput: see `find` and `bundle.load`.
@@ -93,35 +93,35 @@ def load_model(name_or_path: str | Path | None = None) -> bundle.Model:
 
 
 def add(source: str | Path, name: str | None = None) -> StoredModel:
-    """Add a model's folder or zip to the user's models, after loading it as a check.
+    """Add a model to the models of the user, after loading it as a check.
 
     Args:
-        source: a bundle's folder, or a zip of one as `export` makes it; its other files are left out.
-        name: what to call it; None takes the name it brings.
+        source: the folder of a bundle, or a zip file from `export`; other files in it are not copied.
+        name: name of the added model; None keeps the name in its metadata.
 
     Raises:
-        BadInput: it is no sound model, the archive is unsafe, the name is unusable or taken, or the user's folder
-            cannot be written to. The models that stood before are untouched.
+        BadInput: the model is damaged, the archive is unsafe, the name is not valid or already used, or the folder of
+            the user cannot be written to. The existing models are not changed.
     """
     source = Path(source)
     models = make_output_folder(_user_models())
     staging = Path(tempfile.mkdtemp(prefix=".adding-", dir=models))
     try:
-        _take_in(source, staging)
+        _copy_model(source, staging)
         spec = bundle.load(staging).spec
-        name = _checked(name if name is not None else spec.name)
+        name = _valid_name(name if name is not None else spec.name)
         if any(model.name == name for model in list_models()):
             raise BadInput(
-                f"A model named {name!r} exists already; give {source} another name, or remove that one first."
+                f"A model named {name!r} exists already; give {source} another name, or remove that model first."
             )
         spec = replace(spec, name=name)
         bundle.write_spec(staging, spec)
         if not (staging / bundle.CARD).exists():
-            write_text(make_output_folder((staging / bundle.CARD).parent) / bundle.CARD.name, bundle.card_of(spec))
-        staging.chmod(0o755)  # mkdtemp makes it private, but a shared machine's models are for everyone
+            write_text(make_output_folder((staging / bundle.CARD).parent) / bundle.CARD.name, bundle.model_card(spec))
+        staging.chmod(0o755)  # mkdtemp creates a private folder, but all users of a shared computer need the model
         staging.rename(models / name)
     except BadInput as error:
-        # The person knows the file they gave, not the folder it was checked in.
+        # Name the file of the user instead of the temporary folder.
         raise BadInput(str(error).replace(str(staging), str(source))) from error
     except OSError as error:
         raise BadInput(f"{source} could not be added ({error.strerror or error}); nothing was changed.") from error
@@ -131,17 +131,17 @@ def add(source: str | Path, name: str | None = None) -> StoredModel:
 
 
 def export(name: str | Path, target: str | Path) -> Path:
-    """Pack a model into a zip that `add` takes; the same model always gives the same bytes.
+    """Pack a model into a zip file for `add`; the same model always gives the same bytes.
 
     Args:
-        name: of the model, or its folder.
-        target: the zip to write, replaced whole when it exists; or a folder, for `<name>.zip` in it.
+        name: name or folder of the model.
+        target: path of the zip file, which replaces an existing file; or a folder, for `<name>.zip` in it.
 
     Returns:
-        The path of the zip.
+        The path of the zip file.
 
     Raises:
-        BadInput: there is no such model, or the zip cannot be written.
+        BadInput: the model does not exist, or the zip file cannot be written.
     """
     model = find(name)
     title = model.spec.name if model.origin == "folder" and model.spec else model.name
@@ -151,7 +151,8 @@ def export(name: str | Path, target: str | Path) -> Path:
     with atomic(target) as temporary, zipfile.ZipFile(temporary, "w") as archive:
         for file in _LIMITS:
             if (model.folder / file).exists():
-                # A fixed date and mode, and no compression of numbers that hardly compress: same model, same bytes.
+                # A fixed date and mode, so that the bytes are always the same.
+                # Nothing is compressed, because weights hardly compress.
                 entry = zipfile.ZipInfo(str(PurePosixPath(title, file.as_posix())))
                 entry.external_attr = (stat.S_IFREG | 0o644) << 16
                 archive.writestr(entry, (model.folder / file).read_bytes())
@@ -159,28 +160,32 @@ def export(name: str | Path, target: str | Path) -> Path:
 
 
 def remove(name: str) -> None:
-    """Delete one of the user's models; when it was the default, the bundled one is the default again.
+    """Delete a model of the user; if it was the default, the bundled model is the default again.
 
     Raises:
-        BadInput: there is no such model, it comes with the package, or its folder cannot be deleted.
+        BadInput: the model does not exist, is bundled, or its folder cannot be deleted.
     """
     models = [model for model in list_models() if model.name == name]
     own = next((model for model in models if model.origin == "user"), None)
     if own is None and models:
-        raise BadInput(f"The model {name!r} comes with napari-skinseg and cannot be removed; choose one of your own.")
+        raise BadInput(
+            f"The model {name!r} comes with napari-skinseg and cannot be removed; choose a model that you added."
+        )
     if own is None:
-        raise BadInput(f"There is no model {name!r} to remove.")
+        raise BadInput(f"There is no model {name!r}; choose one of your models.")
     try:
-        # Renamed first: a deletion that breaks off half way must not leave half a model in the list.
-        grave = Path(tempfile.mkdtemp(prefix=".removed-", dir=own.folder.parent))
-        own.folder.rename(grave / "model")
-        shutil.rmtree(grave, ignore_errors=True)
+        # Renamed before deletion, so that a deletion that fails leaves no incomplete model in the list.
+        trash = Path(tempfile.mkdtemp(prefix=".removed-", dir=own.folder.parent))
+        own.folder.rename(trash / "model")
+        shutil.rmtree(trash, ignore_errors=True)
     except OSError as error:
-        raise BadInput(f"{own.folder} could not be removed ({error.strerror or error}); close what uses it.") from error
+        raise BadInput(
+            f"{own.folder} could not be removed ({error.strerror or error}); close the programs that use it."
+        ) from error
 
 
 def default_name() -> str:
-    """Return the name of the model used when none is named: the chosen one while it is usable, else the bundled one."""
+    """Return the name of the default model: the model that the user chose if it is usable, else the bundled model."""
     usable = [model.name for model in list_models() if model.problem is None]
     chosen = _settings().get("default_model")
     if chosen in usable:
@@ -189,20 +194,20 @@ def default_name() -> str:
 
 
 def set_default(name: str) -> None:
-    """Use the model of this name from now on whenever none is named.
+    """Make the model of this name the default model.
 
     Raises:
-        BadInput: there is no usable model of that name, or the settings cannot be written.
+        BadInput: no usable model has this name, or the settings cannot be written.
     """
     if find(name).origin == "folder":
-        raise BadInput(f"{name} is a folder; add it to your models first, then choose it by its name.")
+        raise BadInput(f"{name} is a folder; add it to your models first, and then choose it by name.")
     write_json(make_output_folder(user_folder()) / "settings.json", {**_settings(), "default_model": name})
 
 
 def user_folder() -> Path:
     """Return the folder of the user's models and settings.
 
-    The environment variable `NAPARI_SKINSEG_HOME` names another one, e.g. a group's on a shared machine.
+    The environment variable `NAPARI_SKINSEG_HOME` sets another folder, e.g. the folder of a group on a shared computer.
     """
     chosen = os.environ.get("NAPARI_SKINSEG_HOME")
     return Path(chosen).expanduser() if chosen else Path(user_data_dir("napari-skinseg", appauthor=False))
@@ -213,7 +218,7 @@ def _user_models() -> Path:
 
 
 def _folders(parent: Path) -> list[Path]:
-    """Return the visible folders in `parent`, sorted; what is being added or removed starts with a dot."""
+    """Return the visible folders in `parent`, sorted; temporary folders start with a dot and are left out."""
     if not parent.is_dir():
         return []
     return sorted(path for path in parent.iterdir() if path.is_dir() and not path.name.startswith("."))
@@ -223,7 +228,7 @@ def _inspect(folder: Path, origin: Literal["bundled", "user", "folder"]) -> Stor
     try:
         spec = bundle.read_spec(folder)
         if not (folder / bundle.WEIGHTS).is_file():
-            raise BadInput(f"{folder} is a model without weights ({bundle.WEIGHTS} is missing); get the model again.")
+            raise BadInput(f"{folder} has no weights ({bundle.WEIGHTS} is missing); get the model again.")
     except BadInput as error:
         return StoredModel(folder.name, folder, origin, None, str(error))
     return StoredModel(folder.name, folder, origin, spec)
@@ -236,7 +241,7 @@ def _usable(model: StoredModel) -> StoredModel:
 
 
 def _settings() -> dict[str, object]:
-    """Return the settings; damaged ones count as none, because a default model is no reason to stop."""
+    """Return the settings; damaged settings are ignored, because they contain only the default model."""
     try:
         settings = json.loads((user_folder() / "settings.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -247,72 +252,75 @@ def _settings() -> dict[str, object]:
 _WINDOWS_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?")
 
 
-def _checked(name: str) -> str:
-    """Return `name` if it can be a folder's name on every system."""
+def _valid_name(name: str) -> str:
+    """Return `name` if it is a valid folder name on every operating system."""
     if not bundle.NAME_PATTERN.fullmatch(name) or name.endswith(".") or _WINDOWS_DEVICES.fullmatch(name):
         raise BadInput(
-            f"{name!r} is no model name; use up to 64 of a-z, 0-9, dash and underscore, dots only in between."
+            f"{name!r} is not a valid model name; use up to 64 of a-z, 0-9, dash and underscore, and dots between them."
         )
     return name
 
 
-def _take_in(source: Path, target: Path) -> None:
-    """Copy a model's files, and no others, from a folder or zip."""
+def _copy_model(source: Path, target: Path) -> None:
+    """Copy only the files of a model from a folder or zip file."""
     if source.is_dir():
         for file, limit in _LIMITS.items():
             path = source / file
             if path.is_symlink() or path.parent.is_symlink():
-                raise BadInput(f"{path} is a link, not a file of the model; add the folder that holds the files.")
+                raise BadInput(f"{path} is a link and not a file; add the folder that contains the files.")
             if path.is_file():
                 with path.open("rb") as stream:
                     _copy(stream, target / file, limit, f"{path}")
     elif source.is_file():
-        with _opened(source) as archive:
-            root = _root(archive, source)
+        with _open_zip(source) as archive:
+            root = _model_root(archive, source)
             for file, limit in _LIMITS.items():
                 entry = archive.NameToInfo.get(str(root / file.as_posix()))
                 if entry is not None:
                     with archive.open(entry) as stream:
                         _copy(stream, target / file, limit, f"{source} ({file.name})")
     else:
-        raise BadInput(f"{source} does not exist; name a model's folder or zip.")
+        raise BadInput(f"{source} does not exist; give the folder or the zip file of a model.")
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[zipfile.ZipFile]:
+def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
     try:
         with zipfile.ZipFile(path) as archive:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise BadInput(f"{path} is not a whole zip file ({error}); get the model again.") from error
-    except (NotImplementedError, RuntimeError) as error:  # how zipfile reports exotic compression and encryption
-        raise BadInput(f"{path} cannot be unpacked ({error}); pack it again as a plain zip.") from error
+        raise BadInput(f"{path} is not a complete zip file ({error}); get the model again.") from error
+    except (
+        NotImplementedError,
+        RuntimeError,
+    ) as error:  # raised for unknown compression and for encryption
+        raise BadInput(f"{path} cannot be unpacked ({error}); pack it again without encryption.") from error
 
 
-def _root(archive: zipfile.ZipFile, source: Path) -> PurePosixPath:
-    """Check every path in the archive and return the folder that holds the one model."""
+def _model_root(archive: zipfile.ZipFile, source: Path) -> PurePosixPath:
+    """Check every path in the archive and return the folder of its only model."""
     roots = []
     for entry in archive.infolist():
         path = PurePosixPath(entry.filename)
         if path.is_absolute() or ".." in path.parts or ":" in entry.filename or "\\" in entry.orig_filename:
-            raise BadInput(f"{source} holds a path that leads outside it ({entry.filename!r}); it is refused.")
+            raise BadInput(f"{source} contains a path that leads outside it ({entry.filename!r}); it is refused.")
         if stat.S_ISLNK(entry.external_attr >> 16):
-            raise BadInput(f"{source} holds a link ({entry.filename!r}); it is refused, models are plain files.")
+            raise BadInput(f"{source} contains a link ({entry.filename!r}); it is refused; a model has no links.")
         if path.parts[-2:] == bundle.METADATA.parts and len(path.parts) <= 3:
             roots.append(path.parent.parent)
     if len(roots) != 1:
         raise BadInput(
-            f"{source} holds {len(roots) or 'no'} models; a packed model holds one {bundle.METADATA.as_posix()}."
+            f"{source} contains {len(roots) or 'no'} models; give a zip file with one {bundle.METADATA.as_posix()}."
         )
     return roots[0]
 
 
 def _copy(stream: IO[bytes], target: Path, limit: int, what: str) -> None:
-    """Write `stream` to `target`, stopping at `limit` bytes whatever size an archive claims."""
+    """Write `stream` to `target`, at most `limit` bytes: the size that an archive states may be wrong."""
     target.parent.mkdir(exist_ok=True)
     with target.open("wb") as out:
         while chunk := stream.read(2**20):
             limit -= len(chunk)
             if limit < 0:
-                raise BadInput(f"{what} is larger than in any model of ours; it is refused.")
+                raise BadInput(f"{what} is larger than the limit for models; it is refused.")
             out.write(chunk)

@@ -1,1 +1,1 @@
-"""From a photo, and clicks where there are any, to a probability, a mask and a confidence."""
+"""Segmentation of a photo, with or without clicks: probability, mask and confidence."""

@@ -1,4 +1,4 @@
-"""How far a mask can be trusted: the Jaccard that the model expects of it, whether it is drawn, and how to say so."""
+"""Confidence of a mask: the Jaccard that the model expects, and its description in words."""
 
 from typing import Literal, NamedTuple
 
@@ -13,12 +13,12 @@ ConfidenceLevel = Literal["good", "check", "poor", "empty"]
 
 
 class MaskDecision(NamedTuple):
-    """What is drawn of a probability `[H, W]`, and how far it can be trusted.
+    """The mask of a probability map, and its confidence.
 
     Attributes:
         mask: bool `[H, W]`.
-        confidence: the Jaccard that the model expects of the outline, also of one that is withheld.
-        withheld: the model sees an outline, but doubts so much that it is a lesion's that `mask` is left empty.
+        confidence: the Jaccard that the model expects for the outline, also if the outline is withheld.
+        withheld: there is an outline, but `mask` is empty, because the model doubts that it shows a lesion.
     """
 
     mask: NDArray[np.bool_]
@@ -34,20 +34,20 @@ def decide_mask(
     always: bool = False,
     small: NDArray[np.float32] | None = None,
 ) -> MaskDecision:
-    """Draw the outline in a probability, unless the model doubts that there is a lesion at all.
+    """Return the mask of a probability map; the mask is empty if the model doubts that the photo shows a lesion.
 
     Args:
         probability: float32 `[H, W]` in [0, 1].
-        spec: the model's; its `no_lesion` says how much doubt is too much.
-        threshold: from which a pixel is lesion.
-        clean_up: what is done to the mask then.
-        always: draw it whatever the doubt.
-        small: the same probability at the network's size, if it is at hand.
+        spec: description of the model; an outline with a confidence below `spec.no_lesion` is withheld.
+        threshold: a pixel with at least this probability is lesion.
+        clean_up: clean-up of the mask after the threshold.
+        always: never withhold the outline.
+        small: the same probability in the input size of the network, if the caller has it.
     """
     mask = binarise(probability, threshold, clean_up)
     if small is None:
         small = np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
-    # Whether there is a lesion must not depend on where a person wants its border: the model's own mask decides.
+    # The mask at the model's own threshold decides: the user's threshold must not change whether there is a lesion.
     doubted = confidence_of(small, spec.threshold, CleanUp(), spec.confidence) < spec.no_lesion
     withheld = doubted and not always and bool(mask.any())
     confidence = confidence_of(small, threshold, clean_up, spec.confidence)
@@ -55,10 +55,10 @@ def decide_mask(
 
 
 def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
-    """The Jaccard that `mask` would have if each pixel were lesion with its own `probability`.
+    """Return the Jaccard to expect for `mask` if each pixel is lesion with its `probability`.
 
-    Ratio of expectations: sum of p inside, over the mask's area plus the sum of p outside. In (0, 1), never 0 or 1, so
-    that its logit is finite; an empty mask scores as low as can be.
+    It is the ratio of expectations: the sum of p inside the mask, divided by the area of the mask plus the sum of p
+    outside. It is limited to [0.0001, 0.9999], so that its logit is finite; an empty mask has the lowest value.
     """
     inside = float(probability[mask].sum())
     union = float(mask.sum()) + float(probability[~mask].sum())
@@ -68,10 +68,10 @@ def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) 
 def confidence_of(
     probability: NDArray[np.float32], threshold: float, clean_up: CleanUp, calibration: tuple[float, float]
 ) -> float:
-    """The calibrated expected Jaccard of a mask, from the probability at the network's size.
+    """Return the calibrated expected Jaccard of a mask, from the probability in the input size of the network.
 
-    `calibration` = (intercept, slope) act on the logit of `expected_jaccard`, fitted on validation photos by
-    `calibrate.calibrate`; (0, 1) leaves it as it is.
+    `calibration` is (intercept, slope) of a linear function of the logit of `expected_jaccard`, fitted on validation
+    photos by `training.calibrate`; (0, 1) changes nothing.
     """
     expected = expected_jaccard(probability, binarise(probability, threshold, clean_up))
     logit = calibration[0] + calibration[1] * np.log(expected / (1 - expected))
@@ -79,10 +79,10 @@ def confidence_of(
 
 
 def describe_confidence(found: MaskDecision, no_lesion: float) -> tuple[str, ConfidenceLevel]:
-    """What to tell a person about an outline, and how loudly; `no_lesion` as in `ModelSpec`."""
+    """Return a sentence for the user and the level of confidence; `no_lesion` as in `ModelSpec`."""
     percent = f"{100 * found.confidence:.0f} %"
     if found.withheld:
-        return f"No lesion found: the likeliest outline has an expected overlap of {percent}.", "empty"
+        return f"No lesion found: the most likely outline has an expected overlap of {percent}.", "empty"
     if not found.mask.any():
         return "No lesion found. Check the photo, or lower the threshold.", "empty"
     if found.confidence >= 0.8:

@@ -1,7 +1,6 @@
-"""TODO."""
+"""Options and result of segmentation."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,22 +8,20 @@ from numpy.typing import NDArray
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.cleaning import CleanUp
 
-if TYPE_CHECKING:
-    pass
-
 
 @dataclass(frozen=True)
 class SegmentOptions:
-    """How a mask is made from an image.
+    """Options of the segmentation of a photo.
 
     Attributes:
-        threshold: Probability from which a pixel is lesion, between 0 and 1; the model's own when not given.
-        tta: Average with the answer for the mirror image (test-time augmentation): a little more accurate, and the
-            network takes twice as long.
-        clean_up: What is done to the mask after the threshold.
-        second_look: Look again, and closer, at a lesion that takes little of the photo.
-        always_outline: Outline the likeliest place even where the model doubts that there is a lesion; the mask of such
-            a photo is left empty otherwise.
+        threshold: A pixel with at least this probability is lesion, between 0 and 1; the default is the threshold of
+            the model.
+        tta: Average the results for the photo and its mirror image (test-time augmentation): a little more accurate,
+            and the network takes twice as long.
+        clean_up: Clean-up of the mask after the threshold.
+        second_look: Segment a small lesion again in a closer crop.
+        always_outline: Outline the most likely region even if the model doubts that the photo shows a lesion; without
+            this option the mask of such a photo is empty.
     """
 
     threshold: float | None = None
@@ -42,17 +39,18 @@ class SegmentOptions:
 
 @dataclass(frozen=True)
 class Segmentation:
-    """What the model found in one image of height H and width W.
+    """Result for one image of height H and width W.
 
     Attributes:
-        probability: float32 `[H, W]` in [0, 1], at the image's own size.
-        mask: bool `[H, W]`, lesion = True; `binarise(probability, threshold, clean_up)`, or empty: no lesion found.
-        confidence: the Jaccard that the model expects the outline to have, in [0, 1].
-        withheld: there is an outline of that confidence, but the model doubts that it is a lesion's, so that `mask` is
-            empty; see `SegmentOptions.always_outline` and `ModelSpec.no_lesion`.
-        threshold: the one that was used.
+        probability: float32 `[H, W]` in [0, 1], at the size of the image.
+        mask: bool `[H, W]`, lesion = True; `binarise(probability, threshold, clean_up)`, or empty if no lesion was
+            found.
+        confidence: the Jaccard that the model expects for the outline, in [0, 1].
+        withheld: there is an outline with this confidence, but `mask` is empty, because the model doubts that the photo
+            shows a lesion; see `SegmentOptions.always_outline` and `ModelSpec.no_lesion`.
+        threshold: the threshold that was used.
         model: name of the model.
-        timings: seconds spent to "prepare" the input, in the "network", and to "finish" the mask.
+        timings: seconds for "prepare" (input), "network" and "finish" (mask).
     """
 
     probability: NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Conversion between photos and the input and output of the network."""
 
 from typing import TYPE_CHECKING
 
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 
 
 def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: float) -> Window:
-    """The smallest window in which the points' bounding box takes at most `share` of each side.
+    """Return the smallest window in which the bounding box of the points takes at most `share` of each side.
 
     Args:
         points: `[N, 2]` rows and columns in pixels, at least one.
-        shape: (height, width) of the frame; the window keeps to it and to its proportions.
-        share: of the window's sides, in (0, 1].
+        shape: (height, width) of the frame; the window lies inside it and has the same aspect ratio.
+        share: share of the sides of the window, in (0, 1].
 
     Returns:
-        A pair of slices; the whole frame where the box is too large for less.
+        Slices of rows and columns; the whole frame if the box is too large.
     """
     low, high = points.min(axis=0).astype(float), points.max(axis=0).astype(float) + 1
     size = np.array(shape, dtype=float)
@@ -36,20 +36,20 @@ def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: fl
 def resize_to_input(rgb: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Resize uint8 `[H, W, 3]` to `size` = (height, width) with an antialiasing triangle filter.
 
-    `reducing_gap` lets Pillow average whole pixels first, which makes a 12-megapixel photo four times faster at no
-    visible difference.
+    `reducing_gap` makes Pillow average blocks of pixels first: four times faster for a 12-megapixel photo, without
+    a visible difference.
     """
     return np.asarray(Image.fromarray(rgb).resize(size[::-1], Image.Resampling.BILINEAR, reducing_gap=3.0))
 
 
 def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
-    """float32 `[6, h, w]` for uint8 `[H, W, 3]`: shrunk, normalised, with guidance channels that say nothing."""
-    silent = encode_clicks(spec.input_size, (rgb.shape[0], rgb.shape[1]))
-    return np.concatenate([normalise(resize_to_input(rgb, spec.input_size), spec), silent])
+    """Return the input of the network, float32 `[6, h, w]`, for uint8 `[H, W, 3]`; the click channels are zero."""
+    no_clicks = encode_clicks(spec.input_size, (rgb.shape[0], rgb.shape[1]))
+    return np.concatenate([normalise(resize_to_input(rgb, spec.input_size), spec), no_clicks])
 
 
 def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """Resize float32 `[h, w]` to `shape` bilinearly: thresholding afterwards gives a border without steps."""
+    """Resize float32 `[h, w]` bilinearly to `shape`; a threshold applied afterwards gives a border without steps."""
     from torch.nn import functional
 
     large = functional.interpolate(probability[None, None], size=shape, mode="bilinear", align_corners=False)
@@ -57,7 +57,7 @@ def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.f
 
 
 def normalise(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:
-    """float32 `[3, h, w]` for uint8 `[h, w, 3]`."""
+    """Return normalised float32 `[3, h, w]` for uint8 `[h, w, 3]`."""
     normal = (small.astype(np.float32) / 255 - np.array(spec.mean, np.float32)) / np.array(spec.std, np.float32)
     return np.ascontiguousarray(normal.transpose(2, 0, 1))
 
@@ -68,7 +68,7 @@ def whole_window(image: NDArray[np.uint8]) -> Window:
 
 
 def fading_weights(shape: tuple[int, ...]) -> NDArray[np.float32]:
-    """float32 `[H, W]`: 1 in the middle, falling to 0 along the outer tenth of each side."""
+    """Return float32 `[H, W]`: 1 in the middle, decreasing to 0 along the outer tenth of each side."""
     rows, columns = (
         np.clip(np.minimum(np.arange(side) + 0.5, side - 0.5 - np.arange(side)) / (side / 10), 0, 1) for side in shape
     )

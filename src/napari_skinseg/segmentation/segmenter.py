@@ -1,7 +1,8 @@
-"""Image in, lesion out: the one path from pixels to a mask, used by every face and every other verb.
+"""Segment images, and correct masks by clicks; the plugin, the command line and all actions use this module.
 
-To RGB, shrink to the model's input, normalise, U-Net, a second and closer look where the lesion is small, probability
-at the image's own size, threshold, clean up. With clicks the same network corrects a mask (`Segmenter.refine`).
+Steps: convert to RGB, resize to the input size of the model, normalise, run the network, run it again on a closer crop
+if the lesion is small, resize the probability to the size of the image, threshold, clean up. The same network corrects
+a mask by clicks (`Segmenter.refine`).
 """
 
 import time
@@ -39,24 +40,27 @@ from napari_skinseg.segmentation.preprocess import (
     whole_window,
 )
 
-SECOND_LOOK = 0.5
-"""A lesion narrower than this share of the frame is looked at again, in a window of which it takes as much."""
-SHARPER = 2
-"""So many times the pixels of the network's input must a photo have, else a second look shows nothing new."""
+SMALL_LESION_SHARE = 0.5
+"""A lesion that takes less than this share of the sides is segmented again in a window where it takes this share."""
+MIN_PIXEL_RATIO = 2
+"""A photo with fewer pixels than the input of the network times this ratio shows no more detail in a closer crop."""
 REFINE_SHARE = 0.8
-"""Share of the window's sides that mask and clicks take while a mask is refined."""
+"""Share of the sides of the window that mask and clicks take when a mask is refined."""
+
+Answer = tuple[Window, "torch.Tensor"]
+"""A window of an image, and the probability float32 `[h, w]` of the network for this window."""
 
 
 class Segmenter:
-    """A model on a device, ready to segment any number of images.
+    """Segments images with one model on one device.
 
     Args:
-        model: name of a stored model, folder of a bundle, a loaded `Model`, or None for the default model.
+        model: name of a stored model, path of a bundle folder, a loaded `Model`, or None for the default model.
         device: "auto", "cuda", "mps" or "cpu".
-        on_message: told, in a sentence, when a run had to step down (GPU out of memory).
+        on_message: called with a sentence when memory runs out and the batch size or the device changes.
 
     Raises:
-        BadInput: there is no such model or device.
+        BadInput: the model or the device does not exist or cannot be used.
     """
 
     def __init__(
@@ -70,12 +74,12 @@ class Segmenter:
 
     @property
     def spec(self) -> ModelSpec:
-        """What the model is."""
+        """Description of the model."""
         return self.model.spec
 
     @property
     def device_line(self) -> str:
-        """The device in words, and why it was chosen."""
+        """The device, its precision and the reason for the choice, in words."""
         return self._runner.choice.reason
 
     def segment(
@@ -84,9 +88,9 @@ class Segmenter:
         """Segment one image.
 
         Args:
-            image: anything `pixels.image.to_rgb` takes, usually uint8 `[H, W, 3]`.
+            image: an array that `pixels.image.to_rgb` accepts, usually uint8 `[H, W, 3]`.
             options: see `SegmentOptions`.
-            name: what error sentences call the image.
+            name: name of the image in error messages.
 
         Raises:
             BadInput: the image or an option cannot be used.
@@ -101,11 +105,11 @@ class Segmenter:
         batch_size: int = 8,
         cancel: CancelToken | None = None,
     ) -> Iterator[Segmentation]:
-        """Segment images in batches, one `Segmentation` each, in their order; same results as `segment`.
+        """Segment images in batches; yield one `Segmentation` per image, in order, equal to that of `segment`.
 
         Raises:
             BadInput: an image or an option cannot be used.
-            Cancelled: `cancel` was set; it is looked at before each batch.
+            Cancelled: `cancel` was set; it is checked before each batch.
         """
         batch: list[NDArray[np.uint8]] = []
         for image in images:
@@ -127,15 +131,15 @@ class Segmenter:
         *,
         name: str = "image",
     ) -> Segmentation:
-        """Correct a mask by clicks; see `Refiner.refine`. For several rounds on one image `refiner` is quicker."""
+        """Correct a mask by clicks; see `Refiner.refine`. For several calls on one image, `refiner` is faster."""
         return self.refiner(image, name=name).refine(clicks, previous, options)
 
     def refiner(self, image: NDArray[Any], *, name: str = "image") -> "Refiner":
-        """Get ready to correct masks of one image by clicks.
+        """Return an object that corrects masks of one image by clicks.
 
         Args:
-            image: anything `pixels.image.to_rgb` takes.
-            name: what error sentences call the image.
+            image: an array that `pixels.image.to_rgb` accepts.
+            name: name of the image in error messages.
 
         Raises:
             BadInput: the image cannot be used.
@@ -143,7 +147,7 @@ class Segmenter:
         return Refiner(self, to_rgb(image, name=name), name)
 
     def close(self) -> None:
-        """Give the device's memory back; the segmenter can still be used and takes it again."""
+        """Free the memory of the device; the segmenter can still be used and allocates memory again."""
         self._runner.close()
 
     def _segment_batch(self, images: list[NDArray[np.uint8]], options: SegmentOptions) -> Iterator[Segmentation]:
@@ -152,79 +156,75 @@ class Segmenter:
         start = time.perf_counter()
         batch = np.stack([network_input(image, self.spec) for image in images])
         prepared = time.perf_counter()
-        looks = [
+        answers: list[list[Answer]] = [
             [(whole_window(image), answer)] for image, answer in zip(images, self._run(batch, options.tta), strict=True)
         ]
         if options.second_look:
-            self._look_again(images, looks, options.tta)
+            self._segment_small_lesions_again(images, answers, options.tta)
         per_image = {
             "prepare": (prepared - start) / len(images),
             "network": (time.perf_counter() - prepared) / len(images),
         }
-        for image, seen in zip(images, looks, strict=True):
+        for image, of_image in zip(images, answers, strict=True):
             start = time.perf_counter()
-            answer = self._answer(image, seen, threshold, options)
-            timings = {**per_image, "finish": time.perf_counter() - start}
-            yield replace(answer, timings=timings)
+            result = self._combine(image, of_image, threshold, options)
+            yield replace(result, timings={**per_image, "finish": time.perf_counter() - start})
 
-    def _look_again(
-        self, images: list[NDArray[np.uint8]], looks: "list[list[tuple[Window, torch.Tensor]]]", tta: bool
+    def _segment_small_lesions_again(
+        self, images: list[NDArray[np.uint8]], answers: list[list[Answer]], tta: bool
     ) -> None:
-        """Add a second look to those of `looks` whose lesion is small.
+        """Run the network on a closer crop of images with a small lesion, and append the result to `answers`.
 
-        What is small is decided by the model's own threshold, so that the probability is the same for all thresholds.
+        The threshold of the model decides what is small, so that the probability is the same for every threshold of the
+        user.
         """
         small: list[tuple[int, Window]] = []
-        for number, (image, ((_, answer),)) in enumerate(zip(images, looks, strict=True)):
+        for number, (image, ((_, answer),)) in enumerate(zip(images, answers, strict=True)):
             shape = (image.shape[0], image.shape[1])
-            found = np.argwhere(binarise(answer.numpy(), self.spec.threshold))
-            if len(found) and answer.numel() * SHARPER <= shape[0] * shape[1]:
-                window = window_around(found * np.array(shape) / np.array(answer.shape), shape, SECOND_LOOK)
+            lesion = np.argwhere(binarise(answer.numpy(), self.spec.threshold))
+            if len(lesion) and answer.numel() * MIN_PIXEL_RATIO <= shape[0] * shape[1]:
+                window = window_around(lesion * np.array(shape) / np.array(answer.shape), shape, SMALL_LESION_SHARE)
                 if window != whole_window(image):
                     small.append((number, window))
         if small:
             batch = np.stack([network_input(images[number][window], self.spec) for number, window in small])
             for (number, window), answer in zip(small, self._run(batch, tta), strict=True):
-                looks[number].append((window, answer))
+                answers[number].append((window, answer))
 
-    def _answer(
-        self,
-        image: NDArray[np.uint8],
-        looks: "list[tuple[Window, torch.Tensor]]",
-        threshold: float,
-        options: SegmentOptions,
+    def _combine(
+        self, image: NDArray[np.uint8], answers: list[Answer], threshold: float, options: SegmentOptions
     ) -> Segmentation:
-        """From what the network said about the whole image, and maybe about a window of it, to a mask."""
-        (_, first), *others = looks
+        """Make the mask from the probability of the whole image, and of the closer crop if there is one."""
+        (_, first), *crops = answers
         probability = enlarge(first, image.shape[:2])
-        for window, answer in others:
+        for window, answer in crops:
             part = probability[window]
-            # The window's border is where the second look knows less than the first, which saw what is outside.
+            # Near the border of the crop the first result is better, because the network saw the surroundings there.
             weight = fading_weights(part.shape)
             part += weight * (enlarge(answer, part.shape) - part)
-        small = None if others else first.numpy()
-        found = decide_mask(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
-        return Segmentation(probability, *found, threshold, self.spec.name, {})
+        small = None if crops else first.numpy()
+        decision = decide_mask(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
+        return Segmentation(probability, *decision, threshold, self.spec.name, {})
 
     def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
-        """Probability float32 [N, h, w] for the network's input [N, 6, h, w]."""
+        """Return the probability float32 `[N, h, w]` for the input `[N, 6, h, w]`."""
         import torch
 
         inputs = torch.from_numpy(batch)
         if not tta:
             return self._runner(inputs).sigmoid()[:, 0]
-        # Left and right are enough: turned upside down as well, no more photos of val came out better.
+        # One mirror image is enough: adding vertical mirror images did not improve more validation photos.
         straight, mirrored = self._runner(torch.cat([inputs, inputs.flip(3)])).sigmoid().chunk(2)
         return (straight + mirrored.flip(3))[:, 0] / 2
 
 
 class Refiner:
-    """One image, ready to have its mask corrected by clicks, any number of times; made by `Segmenter.refiner`."""
+    """Corrects masks of one image by clicks; created by `Segmenter.refiner`."""
 
     def __init__(self, segmenter: Segmenter, rgb: NDArray[np.uint8], name: str) -> None:
         self._segmenter, self._rgb, self._name = segmenter, rgb, name
         self._shape = (rgb.shape[0], rgb.shape[1])
-        self._shrunk: tuple[Window, NDArray[np.uint8]] | None = None
+        self._resized: tuple[Window, NDArray[np.uint8]] | None = None
 
     def refine(
         self,
@@ -232,24 +232,25 @@ class Refiner:
         previous: NDArray[np.bool_] | None = None,
         options: SegmentOptions | None = None,
     ) -> Segmentation:
-        """Let clicks correct a mask.
+        """Correct a mask by clicks.
 
-        The network looks at a window around mask and clicks. What it says is obeyed but at the clicks themselves, whose
-        own small discs are in the mask or out of it as the person said; a later click overrules an earlier one.
+        The network runs on a window around mask and clicks. A small disc around each click is then added to the mask or
+        removed from it, as the user clicked; a later click overrides an earlier one.
 
         Args:
-            clicks: all clicks so far on this image, oldest first; at least one.
-            previous: bool `[H, W]`, the mask so far, whoever drew it; None for none.
-            options: see `SegmentOptions`; only `threshold` and `clean_up` have a say: who clicks sees a lesion.
+            clicks: all clicks on this image, in the order in which they were made; at least one.
+            previous: the mask to correct, bool `[H, W]`, or None.
+            options: only `threshold` and `clean_up` are used. The mask is never withheld, because a user who clicks
+                sees a lesion.
 
         Raises:
-            BadInput: there is no click, or the mask has another size than the image.
+            BadInput: there is no click, or the mask and the image differ in size.
         """
         start = time.perf_counter()
         options = options or SegmentOptions()
         options.validate()
         if not clicks:
-            raise BadInput(f"There is no click on {self._name} to refine its mask by; click where the mask is wrong.")
+            raise BadInput(f"There is no click on {self._name}; click where the mask is wrong.")
         if previous is not None and previous.shape != self._shape:
             raise BadInput(
                 f"The mask to refine is {previous.shape[1]} x {previous.shape[0]} pixels, but {self._name} "
@@ -262,10 +263,10 @@ class Refiner:
         prepared = time.perf_counter()
         answer = self._segmenter._run(batch)[0]
         answered = time.perf_counter()
-        probability = np.zeros(self._shape, np.float32)  # the window holds all of the mask
+        probability = np.zeros(self._shape, np.float32)  # the window contains the whole mask
         probability[window] = enlarge(answer, probability[window].shape)
         threshold = spec.threshold if options.threshold is None else options.threshold
-        mask = self._obeyed(probability, threshold, clicks, options.clean_up)
+        mask = self._mask_with_clicks(probability, threshold, clicks, options.clean_up)
         confidence = confidence_of(answer.numpy(), threshold, options.clean_up, spec.confidence)
         timings = {
             "prepare": prepared - start,
@@ -285,27 +286,27 @@ class Refiner:
     def _input(
         self, clicks: Sequence[Click], before: NDArray[np.bool_], window: Window, spec: ModelSpec
     ) -> NDArray[np.float32]:
-        if self._shrunk is None or self._shrunk[0] != window:
-            self._shrunk = window, resize_to_input(self._rgb[window], spec.input_size)
+        if self._resized is None or self._resized[0] != window:
+            self._resized = window, resize_to_input(self._rgb[window], spec.input_size)
         part = Image.fromarray(before[window].astype(np.uint8) * 255)
         small = np.asarray(part.resize(spec.input_size[::-1], Image.Resampling.BOX)) >= 128
         inside = [replace(c, row=c.row - window[0].start, column=c.column - window[1].start) for c in clicks]
         channels = encode_clicks(spec.input_size, before[window].shape, inside, small.astype(np.float32))
-        return np.concatenate([normalise(self._shrunk[1], spec), channels])
+        return np.concatenate([normalise(self._resized[1], spec), channels])
 
-    def _obeyed(
+    def _mask_with_clicks(
         self, probability: NDArray[np.float32], threshold: float, clicks: Sequence[Click], clean_up: CleanUp
     ) -> NDArray[np.bool_]:
-        """The mask, with every click obeyed; pieces that a person clicked are kept however small."""
-        obeyed = _clicked(probability >= threshold, clicks)
-        mask = clean_mask(obeyed, replace(clean_up, keep="all"))
+        """Return the cleaned mask with the disc of every click; clicked pieces are kept, however small they are."""
+        clicked = _apply_clicks(probability >= threshold, clicks)
+        mask = clean_mask(clicked, replace(clean_up, keep="all"))
         if clean_up.keep == "largest":
             mask = keep_pieces(mask, [(click.row, click.column) for click in clicks if click.include])
-        return _clicked(mask, clicks)
+        return _apply_clicks(mask, clicks)
 
 
-def _clicked(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
-    """A copy of the mask in which each click's own disc, a hundredth of the frame wide, is as the click says."""
+def _apply_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
+    """Return a copy of the mask with a disc of 1/100 of the frame added or removed at each click."""
     result = mask.copy()
     height, width = mask.shape
     radius = max(1.0, max(height, width) / 200)

@@ -391,7 +391,7 @@ def test_a_doubted_outline_is_not_drawn_and_one_press_draws_it_without_the_netwo
 ):
     assert not doubted.data.any()
     words = panel.card.verdict.text()
-    assert words.startswith("No lesion found: the likeliest outline has an expected overlap of")
+    assert words.startswith("No lesion found: the most likely outline has an expected overlap of")
     assert not panel.card.uncertain_button.isHidden()
     assert doubted.metadata["napari_skinseg"]["withheld"]
     press(qtbot, panel.card.uncertain_button)
