@@ -171,7 +171,7 @@ def test_weights_that_do_not_fit_the_network_are_refused(folder, change):
 @pytest.mark.parametrize("name", ["ResNet", "os.system", "monai.networks.nets.UNet", "$__import__('os')", "", "_unet"])
 def test_a_network_that_is_not_on_the_list_is_refused(folder, name):
     edit(folder, network=name)
-    assert "not one this version knows" in refusal(folder)
+    assert "unknown to this version" in refusal(folder)
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_network_arguments_outside_their_bounds_are_refused(folder, arguments):
 
 def test_network_arguments_that_monai_itself_refuses_are_refused(folder):
     edit(folder, network="SegResNet", network_arguments={"init_filters": 9, "blocks_down": [1, 1]})
-    assert "does not take these arguments" in refusal(folder)
+    assert "does not accept these arguments" in refusal(folder)
 
 
 @pytest.mark.parametrize("version", [2, 10**6, "1", None, 1.0, True])
