@@ -141,6 +141,74 @@ def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(tmp_path, clinic,
     )
 
 
+def overwrite_masks(folder: Path) -> None:
+    """Replace all masks, as a person does who reviews during a run."""
+    for path in (folder / "masks").iterdir():
+        mask = np.zeros((96, 128), dtype=bool)
+        mask[2:20, 2:20] = True
+        write_mask(path, mask)
+
+
+def test_masks_changed_during_a_run_do_not_change_its_verdict(tmp_path, clinic, spot_finder):
+    options = replace(SHORT, passes=2, folds=2)
+    undisturbed = fine_tune(spot_finder, collect(clinic(6)), options, tmp_path / "undisturbed")
+    folder = clinic(6, name="reviewed")
+    before = {path.name: path.read_bytes() for path in (folder / "masks").iterdir()}
+
+    def review(event):
+        if event.stage == "train":
+            overwrite_masks(folder)
+
+    outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "run", review)
+    for row, expected in zip(outcome.verdict.compared, undisturbed.verdict.compared, strict=True):
+        assert row.base_dice == expected.base_dice
+        assert row.candidate_dice == pytest.approx(expected.candidate_dice, abs=0.02)
+        assert row.mask.read_bytes() == before[f"{row.id}_segmentation.png"]
+
+
+def test_a_run_continues_with_the_masks_of_its_start(tmp_path, clinic, spot_finder, monkeypatch):
+    from napari_skinseg.finetuning import run
+
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    folder, options, cancel = clinic(6), replace(SHORT, passes=4, folds=2), threading.Event()
+    before = {path.name: path.read_bytes() for path in (folder / "masks").iterdir()}
+
+    def review_and_stop(event):
+        if event.stage == "train" and event.done == 2:
+            overwrite_masks(folder)
+        if event.stage == "train" and event.done == 5:
+            cancel.set()
+
+    assert fine_tune(spot_finder, collect(folder), options, tmp_path / "run", review_and_stop, cancel).cancelled
+    clinic(2, name="more")
+    for path in (tmp_path / "more").glob("*/*"):  # two more photos are corrected before the run is continued
+        path.rename(folder / path.parent.name / f"more-{path.name}")
+    seen = []
+    outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "run", seen.append)
+    messages = [event.message for event in seen if event.stage == "message"]
+    assert messages == ["The run goes on with its own masks; newer corrections count in the next run."]
+    assert min(event.done for event in seen if event.stage == "train") >= 5
+    masks = {f"{row.id}_segmentation.png": row.mask.read_bytes() for row in outcome.verdict.compared}
+    assert masks == before
+
+
+def test_a_run_of_other_photos_is_not_continued(tmp_path, clinic, spot_finder, monkeypatch):
+    from napari_skinseg.finetuning import run
+
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    folder, options, cancel = clinic(6), replace(SHORT, passes=2, folds=2), threading.Event()
+    stop = lambda event: event.stage == "train" and event.done == 2 and cancel.set()  # noqa: E731
+    assert fine_tune(spot_finder, collect(folder), options, tmp_path / "run", stop, cancel).cancelled
+    next((folder / "images").iterdir()).unlink()
+    seen = []
+    outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "run", seen.append)
+    assert [event.message for event in seen if event.stage == "message"] == [
+        "The unfinished run was of other photos or options; starting anew."
+    ]
+    assert len(outcome.verdict.compared) == 5
+    assert all(row.mask.is_file() for row in outcome.verdict.compared)
+
+
 def test_a_killed_run_goes_on(tmp_path, clinic, spot_finder):
     folder = clinic(6)
     options = replace(SHORT, passes=6, folds=2)

@@ -17,7 +17,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import Event
 from napari_skinseg.models.bundle import CARD, load, read_spec
 from napari_skinseg.phantoms.phantom import phantom
-from napari_skinseg.pixels.mask import write_mask
+from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.segmentation.segmenter import Segmenter
 from napari_skinseg.training.options import TrainOptions
 from napari_skinseg.training.sampling import sample_photos
@@ -131,6 +131,28 @@ def test_a_run_of_a_version_that_knew_fewer_options_is_gone_on_with(finished, ca
         train(cases[:8], cases[8:], replace(OPTIONS, loss="dice_focal"), tmp_path / "run")
 
 
+def test_a_run_with_another_mask_or_photo_is_not_continued(finished, cases, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "run")
+    edited = tmp_path / "edited_segmentation.png"
+    write_mask(edited, np.roll(read_mask(cases[0].mask), 3, axis=0))
+    for changed in (replace(cases[0], mask=edited), replace(cases[0], id="other")):
+        with pytest.raises(BadInput, match="other options or photos"):
+            train([changed, *cases[1:8]], cases[8:], OPTIONS, tmp_path / "run")
+        with pytest.raises(BadInput, match="other options or photos"):
+            train(cases[:8], [changed, *cases[9:]], OPTIONS, tmp_path / "run")
+    assert train(cases[:8], cases[8:], OPTIONS, tmp_path / "run").passes == 2
+
+
+def test_a_checkpoint_that_holds_only_counts_is_continued(finished, cases, tmp_path):
+    shutil.copytree(finished[1], tmp_path / "run")
+    state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
+    del state["identity"]["photos"]
+    torch.save(state, tmp_path / "run" / "checkpoint.pt")
+    assert train(cases[:8], cases[8:], OPTIONS, tmp_path / "run").passes == 2
+    with pytest.raises(BadInput, match="other options or photos"):
+        train(cases[:7], cases[8:], OPTIONS, tmp_path / "run")
+
+
 def test_a_damaged_checkpoint_is_named(finished, cases, tmp_path):
     shutil.copytree(finished[1], tmp_path / "run")
     (tmp_path / "run" / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -158,6 +180,7 @@ def test_photos_without_masks_are_nothing_to_learn_from(cases, tmp_path):
         {"artefacts": 1.5},
         {"loss": "boundary"},
         {"small_first": 0.7},
+        {"small": 1.5},
         {"workers": -1},
         {"input_width": 250},
     ],
@@ -275,3 +298,20 @@ def test_fully_balanced_each_diagnosis_is_shown_alike():
     diagnoses = ["nv"] * 90 + ["df"] * 10
     shown = [diagnoses[number] for number in sample_photos(diagnoses, 1.0, 0)]
     assert (shown.count("nv"), shown.count("df")) == (50, 50)
+
+
+def test_small_lesions_are_shown_up_to_three_times_as_often():
+    areas = [0.3] * 40 + [0.05] * 20 + [0.01] * 20 + [0.0] * 20  # the last ones show no lesion
+    shown = sample_photos([""] * 100, 0.0, 0, areas, small=1.0)
+    often = np.bincount(shown, minlength=100)
+    large, half, tiny, none = (often[part].mean() for part in np.split(np.arange(100), [40, 60, 80]))
+    assert len(shown) == 100
+    assert half / large == pytest.approx(2, abs=0.15)
+    assert tiny / large == pytest.approx(3, abs=0.2)
+    assert none / large == pytest.approx(1, abs=0.1)
+    assert sample_photos([""] * 100, 0.0, 0, areas, small=0.0) == list(range(100))
+
+
+def test_a_training_can_show_small_lesions_more_often(cases, tmp_path):
+    outcome = train(cases[:8], cases[8:], replace(OPTIONS, small=0.7, passes=1), tmp_path)
+    assert "'small': 0.7" in read_spec(outcome.model).provenance["options"]

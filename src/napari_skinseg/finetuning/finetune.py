@@ -3,6 +3,7 @@
 A run writes into its own folder:
 
     <run>/checkpoint.pt     all that is needed to continue after a stop (read with `weights_only=True`), until the end
+    <run>/masks/            a copy of the masks; the run reads only this copy
     <run>/log.csv           one row per pass of each fit: loss, and Dice on the held-out photos where it was measured
     <run>/log.json          base, options, photos and result
     <run>/curve.png         loss and Dice over the passes
@@ -32,6 +33,8 @@ def fine_tune(
     cancel: CancelToken | None = None,
 ) -> FineTuneOutcome:
     """Fine-tune a model, or continue an unfinished run with the same base, photos and options in `out`.
+
+    The run copies the masks at its start. Corrections during a run, or before it is continued, count in the next run.
 
     For each part of `Evidence.split_folds`, a copy of the base is trained on the other cases and judged on this part.
     The judged model is an average of the weights of the base and of the copy (WiSE-FT, Wortsman et al. 2022); its

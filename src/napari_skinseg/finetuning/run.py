@@ -5,7 +5,6 @@ are judged in `judging`, and `verdict` decides.
 """
 
 import copy
-import hashlib
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -25,7 +24,13 @@ from napari_skinseg.files import make_output_folder, write_json
 from napari_skinseg.models.bundle import Model, ModelSpec, load, save
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.training.augment import Read, training_transform
-from napari_skinseg.training.checkpoint import CHECKPOINT, library_versions, read_checkpoint, write_checkpoint
+from napari_skinseg.training.checkpoint import (
+    CHECKPOINT,
+    hash_file,
+    library_versions,
+    read_checkpoint,
+    write_checkpoint,
+)
 from napari_skinseg.training.loop import TrainingLoop
 
 from .evidence import Evidence
@@ -34,6 +39,7 @@ from .judging import compare_masks, dice_on_phantoms, segment_cases
 from .options import FineTuneOptions, FineTuneOutcome
 from .run_log import plot_curve, write_log
 from .runs import HELD_OUT_MASKS, LOG, VERDICT, discard
+from .snapshot import read_snapshot, take_snapshot
 from .verdict import ComparedPhoto, judge_candidate
 
 EMA = 0.9
@@ -65,9 +71,6 @@ class FineTuningRun:
         self.on_event, self.cancel = on_event, cancel
         self.choice = choose_device(options.device)
         self.batch_size = options.batch_size
-        self.parts = evidence.split_folds(options.folds, options.seed)
-        self.photo_hashes = [_hash_file(case.image) for case in evidence.cases]
-        self.fits = plan_fits(len(evidence.cases), self.parts, options)
         self.rows: list[dict[str, str | int]] = []
         self.samples: list[dict[str, Any]] = []
         self.base_dice: dict[int, float] = {}
@@ -78,7 +81,7 @@ class FineTuningRun:
     def run(self) -> FineTuneOutcome:
         """Make the whole run."""
         try:
-            self._resume()
+            self._start()
             self._write_log_json({})
             self._read()
             self._judge_base()
@@ -95,6 +98,50 @@ class FineTuningRun:
             self.samples = []
 
     # The steps of a run
+
+    def _start(self) -> None:
+        """Continue the unfinished run in the folder, or start a new one with a new copy of the masks."""
+        try:
+            state = read_checkpoint(self.out, "cpu")
+        except BadInput:
+            state = {}
+        given, snapshot = self.evidence, read_snapshot(self.out) if state else None
+        if snapshot is not None and not _photos(snapshot) <= _photos(given):
+            snapshot = None
+        self._use_evidence(snapshot or take_snapshot(given, self.out))
+        if state is None:
+            return
+        if state.get("identity") != self.identity:
+            discard(self.out)
+            self._use_evidence(take_snapshot(given, self.out))
+            self.on_event(Event("message", message="The unfinished run was of other photos or options; starting anew."))
+            return
+        for fit, fit_state in zip(self.fits, state["fits"], strict=True):
+            fit.restore(fit_state)
+        self.rows, self.unfinished_fit, self.batch_size = state["rows"], state["current"], state["batch_size"]
+        done = sum(fit.finished for fit in self.fits)
+        self.on_event(
+            Event("resumed", done, len(self.fits), f"going on with {self.fits[min(done, len(self.fits) - 1)].name}")
+        )
+        if [hash_file(case.mask) for case in given.cases if case.mask] != self.identity["masks"]:
+            self.on_event(
+                Event("message", message="The run goes on with its own masks; newer corrections count in the next run.")
+            )
+
+    def _use_evidence(self, evidence: Evidence) -> None:
+        options = {key: value for key, value in asdict(self.options).items() if key not in ("name", "device")}
+        self.evidence = evidence
+        self.parts = evidence.split_folds(self.options.folds, self.options.seed)
+        self.fits = plan_fits(len(evidence.cases), self.parts, self.options)
+        self.photo_hashes = [hash_file(case.image) for case in evidence.cases]
+        # What a resumed run must share with its checkpoint.
+        self.identity = {
+            **options,
+            "mixes": list(MIXING_COEFFICIENTS),
+            "base": self.base.sha256,
+            "photos": self.photo_hashes,
+            "masks": [hash_file(case.mask) for case in evidence.cases if case.mask],
+        }
 
     def _read(self) -> None:
         read = Read(self.base.spec.input_size)
@@ -294,36 +341,9 @@ class FineTuningRun:
             },
         )
 
-    def _identity(self) -> dict[str, Any]:
-        """The base, photos, masks and options that a resumed run must share with its checkpoint."""
-        options = {key: value for key, value in asdict(self.options).items() if key not in ("name", "device")}
-        masks = [_hash_file(case.mask) for case in self.evidence.cases if case.mask]
-        coefficients = list(MIXING_COEFFICIENTS)
-        return {**options, "mixes": coefficients, "base": self.base.sha256, "photos": self.photo_hashes, "masks": masks}
-
-    def _resume(self) -> None:
-        """Continue from the checkpoint if it belongs to this run; otherwise delete it and say so."""
-        try:
-            state = read_checkpoint(self.out, "cpu")
-        except BadInput:
-            state = {}
-        if state is None:
-            return
-        if state.get("identity") != self._identity():
-            discard(self.out)
-            self.on_event(Event("message", message="The unfinished run was of other photos or options; starting anew."))
-            return
-        for fit, fit_state in zip(self.fits, state["fits"], strict=True):
-            fit.restore(fit_state)
-        self.rows, self.unfinished_fit, self.batch_size = state["rows"], state["current"], state["batch_size"]
-        done = sum(fit.finished for fit in self.fits)
-        self.on_event(
-            Event("resumed", done, len(self.fits), f"going on with {self.fits[min(done, len(self.fits) - 1)].name}")
-        )
-
     def _write_checkpoint(self) -> None:
         state = {
-            "identity": self._identity(),
+            "identity": self.identity,
             "fits": [fit.state() for fit in self.fits],
             "rows": self.rows,
             "current": self.unfinished_fit,
@@ -346,5 +366,5 @@ class FineTuningRun:
         write_json(self.out / LOG, document)
 
 
-def _hash_file(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+def _photos(evidence: Evidence) -> set[Path]:
+    return {case.image.absolute() for case in evidence.cases}

@@ -13,6 +13,7 @@ from napari_skinseg.models.store import StoredModel
 from napari_skinseg.training.checkpoint import CHECKPOINT
 
 from .options import FineTuneOutcome
+from .snapshot import MASKS
 from .verdict import Verdict
 
 LOG = "log.json"
@@ -64,10 +65,11 @@ def revert(name: str) -> StoredModel:
 
 
 def discard(folder: str | Path) -> None:
-    """Delete the candidate, the held-out masks and the checkpoint of a run; its logs and its curve are kept."""
+    """Delete the candidate, the masks and the checkpoint of a run; its logs and its curve are kept."""
     folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
-    shutil.rmtree(folder / HELD_OUT_MASKS, ignore_errors=True)
+    for masks in (HELD_OUT_MASKS, MASKS):
+        shutil.rmtree(folder / masks, ignore_errors=True)
     candidate = _candidate_of(folder)
     if candidate is not None:
         shutil.rmtree(candidate, ignore_errors=True)

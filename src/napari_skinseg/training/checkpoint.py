@@ -1,12 +1,16 @@
 """Checkpoints: files from which a stopped run of training or fine-tuning continues."""
 
+import hashlib
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 
+from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic
+from napari_skinseg.read_ahead import read_ahead
 
 CHECKPOINT = "checkpoint.pt"
 """File name in the folder of a run."""
@@ -35,6 +39,24 @@ def read_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except (OSError, EOFError, RuntimeError, UnpicklingError, TypeError, ValueError) as error:
         raise BadInput(f"{path} is damaged; delete it to start again.") from error
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of the content of a file, as 64 hexadecimal digits."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def hash_cases(cases: Sequence[Case]) -> str:
+    """The SHA-256 of the ids and the mask files of cases with masks; the folders that they are in do not matter."""
+    total = hashlib.sha256()
+    for case, mask in read_ahead(_hash_mask, cases):
+        total.update(f"{case.id}\n{mask.result()}\n".encode())
+    return total.hexdigest()
+
+
+def _hash_mask(case: Case) -> str:
+    assert case.mask is not None
+    return hash_file(case.mask)
 
 
 def library_versions() -> str:

@@ -40,6 +40,7 @@ class TrainOptions:
         plain: Probability that only skin beside the lesion is shown, to learn "no lesion"; between 0 and 1.
         clicks: Share of each batch that gets simulated clicks which correct a mask, between 0 and 1.
         balance: How much more often rare diagnoses are shown: 0 shows every photo equally often, 1 every diagnosis.
+        small: How much more often small lesions are shown: 0 equally often, 1 up to three times as often.
         start: Model (name or folder) of the same network to start from, or imagenet; random weights when not given.
         seed: Seed of all random numbers.
         device: auto, cuda, mps or cpu.
@@ -63,6 +64,7 @@ class TrainOptions:
     plain: float = 0.04
     clicks: float = 0.5
     balance: float = 0.0
+    small: float = 0.0
     start: str | None = None
     seed: int = 0
     device: str = "auto"
@@ -82,6 +84,7 @@ class TrainOptions:
             "plain": (self.plain, 1),
             "clicks": (self.clicks, 1),
             "balance": (self.balance, 1),
+            "small": (self.small, 1),
         }
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:

@@ -29,7 +29,7 @@ from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .augment import Read, training_transform
 from .calibrate import read_cases
-from .checkpoint import library_versions, read_checkpoint, write_checkpoint
+from .checkpoint import hash_cases, library_versions, read_checkpoint, write_checkpoint
 from .distributed import join_processes, leave_processes, process_count, process_rank, wait_for_processes
 from .loop import TrainingLoop
 from .options import IMAGENET, TrainOptions
@@ -52,6 +52,7 @@ class TrainingRun:
         set_determinism(options.seed, use_deterministic_algorithms=None)
         on_event = on_event if self.is_first_process else ignore_event
         self.cases, self.validation, self.options, self.out, self.on_event = cases, validation, options, out, on_event
+        self.photos = hash_cases([*cases, *validation])
         self.model_folder = out / options.name
         self.finished = 0
         self.best_dice: float | None = None
@@ -136,8 +137,10 @@ class TrainingRun:
         state = read_checkpoint(self.out, self.choice.device)
         if state is None:
             return
-        # An option that did not exist when the checkpoint was written had its default value.
-        if {**_identity(TrainOptions()), **state["identity"]} != self._identity():
+        # An option that did not exist when the checkpoint was written had its default value. Checkpoints of version 0.1
+        # hold the numbers of photos, but not the photos.
+        identity = self._identity()
+        if {**_identity(TrainOptions()), "photos": identity["photos"], **state["identity"]} != identity:
             raise BadInput(f"{self.out} holds a run with other options or photos; choose another folder for this run.")
         self.loop.restore(state)
         self.finished, self.best_dice = state["finished"], state["best_dice"]
@@ -167,7 +170,9 @@ class TrainingRun:
     def _loader(self, number: int) -> Any:
         # The seed depends on the pass, so that a resumed run shows the same photos as an uninterrupted one.
         seed = self.options.seed * 100_003 + number
-        chosen = sample_photos([case.diagnosis for case in self.cases], self.options.balance, seed)
+        diagnoses = [case.diagnosis for case in self.cases]
+        areas = [float(sample["mask"].mean()) for sample in self.samples] if self.options.small > 0 else []
+        chosen = sample_photos(diagnoses, self.options.balance, seed, areas, self.options.small)
         samples = [self.samples[photo] for photo in chosen]
         dataset = Dataset(samples, training_transform(self.size, self.options.artefacts, self.options.plain))
         sampler = None
@@ -222,7 +227,9 @@ class TrainingRun:
         )
 
     def _identity(self) -> dict[str, Any]:
-        return {**_identity(self.options), "cases": len(self.cases), "validation": len(self.validation)}
+        """The options and photos that a resumed run must share with its checkpoint."""
+        counts = {"cases": len(self.cases), "validation": len(self.validation)}
+        return {**_identity(self.options), **counts, "photos": self.photos}
 
     def _write_checkpoint(self) -> None:
         state = {
