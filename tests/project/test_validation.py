@@ -16,9 +16,10 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.project.export import ExportOptions, export_project
 from napari_skinseg.project.mask_files import MaskFiles
 from napari_skinseg.project.project import Project, ProjectDamaged
+from napari_skinseg.project.store import Store
 
 STORE = "skinseg-project.sqlite"
-MUTATIONS = int(os.environ.get("SKINSEG_MUTATIONS", "250"))
+MUTATIONS = int(os.environ.get("SKINSEG_MUTATIONS", "200"))
 NASTY = (
     "", " ", ".", "..", "/", "../../evil", "../evil", "/dev/zero", "C:\\evil", "a/b", "a\0b", "~root/x", "x" * 300,
     "ä" * 200, "x" * 5000, "a\nb", "nan", "1e999", "[]", "{}", "[[1, 2], [3, 4]]", "[[1, 2], [3, 4], 5]", "[null]",
@@ -30,7 +31,16 @@ NASTY = (
 @pytest.fixture
 def sandbox(take_photo, draw, tmp_path, monkeypatch) -> Path:
     """A folder with a closed project of two photos, and files that must not change."""
-    monkeypatch.setattr(os, "fsync", lambda handle: None)  # these tests are not about power cuts
+    connect = Store._connect
+
+    def connect_without_sync(store: Store) -> sqlite3.Connection:
+        connection = connect(store)
+        connection.execute("PRAGMA synchronous = OFF")
+        return connection
+
+    # These tests open hundreds of projects and are not about power cuts.
+    monkeypatch.setattr(os, "fsync", lambda handle: None)
+    monkeypatch.setattr(Store, "_connect", connect_without_sync)
     for seed in (1, 2):
         take_photo(tmp_path / "photos" / f"{seed}.png", seed)
     (tmp_path / "photos" / "empty.png").touch()
@@ -44,6 +54,7 @@ def sandbox(take_photo, draw, tmp_path, monkeypatch) -> Path:
         project.set_scale(two, ((0.0, 0.0), (0.0, 40.0)), 10)
         project.visit(one)
         project.set_blind_sample(0.1)
+    monkeypatch.setattr(Store, "backup", lambda store: None)
     outside = tmp_path / "outside"
     outside.mkdir()
     for name in ("evil_segmentation.png", "evil", "notes.txt"):

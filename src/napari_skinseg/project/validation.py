@@ -9,15 +9,14 @@ import math
 import os
 import re
 from collections.abc import Callable
-from typing import get_args
 
 from napari_skinseg.pixels.image import MAX_PIXELS
 
 from .mask_files import MASK_ENDING, is_plain_name
-from .records import Status
-from .store import Store, damaged
+from .store import STATUSES, Store, damaged
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+_PREDICTED = re.compile(rf"[0-9a-f]{{8}}{re.escape(MASK_ENDING)}")
 _MAX_ID = 400  # bytes
 _MAX_PATH = 2000  # characters
 
@@ -32,44 +31,22 @@ def validate_rows(store: Store) -> None:
         BadInput: the tables cannot be read.
     """
     for table, checks in _TABLES.items():
-        for row in store.rows(f"SELECT * FROM {table}"):  # noqa: S608 - our names
-            for column, is_valid in checks.items():
-                if not is_valid(row[column]):
-                    raise damaged(store.path, f"the table {table} holds an invalid {column}: {row[column]!r:.80}")
-            if table == "photos":
-                if row["height"] * row["width"] > MAX_PIXELS:
-                    raise damaged(store.path, f"{row['id']} has an invalid size: {row['height']} x {row['width']}")
-                predicted = rf"{re.escape(row['id'])}-[0-9a-f]{{8}}{re.escape(MASK_ENDING)}"
-                if row["predicted_file"] and not re.fullmatch(predicted, row["predicted_file"]):
-                    raise damaged(
-                        store.path, f"{row['id']} has an invalid predicted_file: {row['predicted_file']!r:.80}"
-                    )
-            elif table == "facts" and not _is_fact(row["name"], row["value"]):
-                raise damaged(store.path, f"the fact {row['name']!r:.80} has an invalid value: {row['value']!r:.80}")
+        for column, is_valid in checks.items():
+            for (value,) in store.rows(f"SELECT DISTINCT {column} FROM {table}"):  # noqa: S608 - our names
+                if not is_valid(value):
+                    raise damaged(store.path, f"the table {table} holds an invalid {column}: {value!r:.80}")
+    for photo, height, width, file in store.rows("SELECT id, height, width, predicted_file FROM photos"):
+        if height * width > MAX_PIXELS:
+            raise damaged(store.path, f"{photo} has an invalid size: {height} x {width}")
+        if file and not (file.startswith(f"{photo}-") and _PREDICTED.fullmatch(file, len(photo) + 1)):
+            raise damaged(store.path, f"{photo} has an invalid predicted_file: {file!r:.80}")
+    for name, value in store.rows("SELECT name, value FROM facts"):
+        if not _is_fact(name, value):
+            raise damaged(store.path, f"the fact {name!r:.80} has an invalid value: {value!r:.80}")
 
 
 def _is_text(value: object) -> bool:
     return isinstance(value, str)
-
-
-def _is_integer(value: object) -> bool:
-    return isinstance(value, int)
-
-
-def _is_count(value: object) -> bool:
-    return isinstance(value, int) and value >= 0
-
-
-def _is_positive(value: object) -> bool:
-    return isinstance(value, int) and value > 0
-
-
-def _is_flag(value: object) -> bool:
-    return value in (0, 1)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
 
 
 def _is_id(value: object) -> bool:
@@ -99,28 +76,21 @@ def _is_hash(value: object) -> bool:
     return isinstance(value, str) and bool(_HASH.fullmatch(value))
 
 
-def _is_hash_or_empty(value: object) -> bool:
-    return value == "" or _is_hash(value)
+def _integer(low: float = -math.inf) -> Check:
+    return lambda value: isinstance(value, int) and value >= low
 
 
-def _is_fraction_or_null(value: object) -> bool:
-    return value is None or (_is_number(value) and 0 <= value <= 1)  # type: ignore[operator]
+def _number(low: float = -math.inf, high: float = math.inf) -> Check:
+    return lambda value: isinstance(value, int | float) and math.isfinite(value) and low <= value <= high
 
 
-def _is_number_or_null(value: object) -> bool:
-    return value is None or _is_number(value)
+def _one_of(*values: object) -> Check:
+    return lambda value: value in values
 
 
-def _is_scale(value: object) -> bool:
-    return value is None or (_is_number(value) and value > 0)  # type: ignore[operator]
-
-
-def _is_status(value: object) -> bool:
-    return value in get_args(Status)
-
-
-def _is_status_or_empty(value: object) -> bool:
-    return value == "" or _is_status(value)
+def _either(value: object, check: Check) -> Check:
+    """The check that a value is `value`, or passes `check`."""
+    return lambda found: found == value or check(found)
 
 
 def _is_scale_line(value: object) -> bool:
@@ -132,7 +102,7 @@ def _is_scale_line(value: object) -> bool:
         (row, column), (end_row, end_column) = start, end
     except (TypeError, ValueError, RecursionError):
         return False
-    return all(map(_is_number, (row, column, end_row, end_column, mm))) and mm > 0
+    return all(map(_number(), (row, column, end_row, end_column, mm))) and mm > 0
 
 
 def _is_fact(name: str, value: str) -> bool:
@@ -155,53 +125,53 @@ def _is_fact(name: str, value: str) -> bool:
 _TABLES: dict[str, dict[str, Check]] = {
     "facts": {"name": _is_text, "value": _is_text},
     "photos": {
-        "number": _is_integer,
+        "number": _integer(),
         "id": _is_id,
         "path": _is_photo_path,
         "sha256": _is_hash,
-        "bytes": _is_count,
-        "mtime_ns": _is_integer,
-        "height": _is_positive,
-        "width": _is_positive,
-        "state": lambda value: value in ("here", "missing", "replaced"),
+        "bytes": _integer(0),
+        "mtime_ns": _integer(),
+        "height": _integer(1),
+        "width": _integer(1),
+        "state": _one_of("here", "missing", "replaced"),
         "lesion_group": _is_text,
         "diagnosis": _is_text,
-        "status": _is_status,
+        "status": _one_of(*STATUSES),
         "note": _is_text,
         "reader": _is_text,
         "changed_at": _is_text,
-        "seconds": _is_number,
-        "seen": _is_flag,
-        "blind": _is_flag,
-        "mask_sha256": _is_hash_or_empty,
-        "mask_bytes": _is_count,
-        "mask_mtime_ns": _is_integer,
-        "dice": _is_fraction_or_null,
+        "seconds": _number(),
+        "seen": _one_of(0, 1),
+        "blind": _one_of(0, 1),
+        "mask_sha256": _either("", _is_hash),
+        "mask_bytes": _integer(0),
+        "mask_mtime_ns": _integer(),
+        "dice": _either(None, _number(0, 1)),
         "predicted_file": _is_text,
         "model": _is_text,
         "model_version": _is_text,
-        "confidence": _is_fraction_or_null,
-        "doubt": _is_number_or_null,
+        "confidence": _either(None, _number(0, 1)),
+        "doubt": _either(None, _number()),
         "doubt_reason": _is_text,
-        "lesion_share": _is_fraction_or_null,
+        "lesion_share": _either(None, _number(0, 1)),
         "stale": _is_text,
-        "mm_per_px": _is_scale,
+        "mm_per_px": _either(None, _number(1e-9)),
         "scale_line": _is_scale_line,
         "scale_from": _is_text,
     },
     "log": {
-        "number": _is_integer,
+        "number": _integer(),
         "photo": _is_text,
         "time": _is_text,
         "reader": _is_text,
         "action": _is_text,
-        "status_before": _is_status_or_empty,
-        "status": _is_status,
+        "status_before": _one_of("", *STATUSES),
+        "status": _one_of(*STATUSES),
         "note_before": _is_text,
         "note": _is_text,
         "model": _is_text,
         "model_version": _is_text,
-        "seconds": _is_number,
-        "takes_back": lambda value: value is None or isinstance(value, int),
+        "seconds": _number(),
+        "takes_back": _either(None, _integer()),
     },
 }
