@@ -200,13 +200,16 @@ def test_a_project_of_a_newer_version_is_refused_and_unchanged(closed):
     assert {path: path.read_bytes() for path in closed.rglob("*") if path.is_file()} == before
 
 
-def test_another_programs_database_is_refused(tmp_path):
+@pytest.mark.parametrize("application", [7, 0])
+def test_another_programs_database_is_refused_and_unchanged(tmp_path, application):
     with sqlite3.connect(tmp_path / STORE) as direct:
-        direct.execute("PRAGMA application_id = 7")
+        direct.execute(f"PRAGMA application_id = {application}")
         direct.execute("CREATE TABLE theirs (x)")
     direct.close()
+    before = (tmp_path / STORE).read_bytes()
     with pytest.raises(BadInput, match="another program"):
         Project.open(tmp_path, create=True)
+    assert (tmp_path / STORE).read_bytes() == before
 
 
 def test_a_locked_index_is_reported_and_saving_again_works(closed, draw, monkeypatch):

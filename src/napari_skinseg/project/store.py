@@ -271,6 +271,8 @@ class Store:
             return
         if self.read_only:
             raise BadInput(f"{self.path} is of an older version; open the project for review once to update it.")
+        if version == 0 and _schema(connection):
+            raise BadInput(f"{self.path} belongs to another program; choose another folder for the project.")
         for number, statements in enumerate(MIGRATIONS[version:], version + 1):
             connection.execute("BEGIN IMMEDIATE")
             for statement in statements:
