@@ -1,27 +1,24 @@
-"""A folder, or a cluster's worth of folders, through `Segmenter`: a mask per photo and one table for all.
+"""Segment many photos: one mask per photo, and one table for all.
 
-    <out>/<sub-folder>/<photo>_segmentation.png   mask, 0/255, in the photo's own size
-    <out>/<sub-folder>/<photo>_overlay.png        the photo with its outline, if asked for
-    <out>/measurements.csv                        a row per photo, if asked for
-    <out>/segmentations.json                      where each mask comes from: model, weights, options, confidence
+    <out>/<sub-folder>/<photo>_segmentation.png   mask, 0/255, in the size of the photo
+    <out>/<sub-folder>/<photo>_overlay.png        the photo with its outline, if `BatchOptions.overlay`
+    <out>/measurements.csv                        one row per photo, if `BatchOptions.measure`
+    <out>/segmentations.json                      source of each mask: model, weights, options, confidence
 
-Sub-folders are those of the photos below their common folder, so equal names in two folders never meet. A photo that
-fails is named and the others go on. Photos are decoded ahead and masks written behind the network by threads: Pillow,
-NumPy and torch work outside Python's lock.
+The sub-folders are those of the photos below their common folder, so that photos of the same name in two folders do not
+share a mask. If a photo fails, its name is reported and the others continue. Threads read photos before the network
+needs them, and write masks after it.
 """
 
-import csv
 import hashlib
-import io
 import json
 import os
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,34 +26,31 @@ from PIL import Image
 
 from napari_skinseg.datasets.records import RECORDS
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event, raise_if_cancelled
-from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event
+from napari_skinseg.files import atomic, make_output_folder, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import draw_overlay, read_mask, write_mask
+from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 TABLE = "measurements.csv"
 
-_PIXELS_AT_ONCE = 24_000_000
-"""Large photos go through by fewer at a time than the batch size, so that memory holds out."""
-
-R = TypeVar("R")
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class BatchOptions:
-    """What is done with many photos, and what is written.
+    """How many photos are segmented, and which files are written.
 
     Attributes:
-        overlay: Also write a picture of each photo with its outline drawn in.
-        measure: Also measure each lesion, into one table (measurements.csv). Measurement only, not a diagnosis.
-        mm_per_px: Millimetres per pixel, if it is known and the same for all photos; without it sizes stay in pixels.
-        overwrite: Replace masks that exist already; otherwise they are kept, and measured as they stand.
-        batch_size: Photos that go through the network together.
+        overlay: Also write a copy of each photo with the outline of the lesion.
+        measure: Also measure each lesion and write one table (measurements.csv). Measurement only, not a diagnosis.
+        mm_per_px: Millimetres per pixel, if known and the same for all photos; without this value, sizes are in pixels.
+        overwrite: Replace existing masks; otherwise they are kept, and measured without a change.
+        batch_size: Photos per batch of the network.
         segment: How each mask is made.
     """
 
@@ -78,16 +72,18 @@ class BatchOptions:
 
 @dataclass(frozen=True)
 class PhotoResult:
-    """One photo that was done.
+    """Result of one photo.
 
     Attributes:
-        name: the photo's path below the common folder of all photos, with forward slashes.
-        confidence: the Jaccard that the model expects of its outline; None for a kept mask that is not the model's any
-            more.
-        empty: no lesion was found.
-        withheld: there is an outline of that confidence, but the mask was left empty, see `Segmentation.withheld`.
-        kept: the mask was there before and was left as it is.
-        measures: values for `pixels.measure.COLUMNS`; empty unless asked for.
+        name: path of the photo below the common folder of all photos, with forward slashes.
+        photo: path of the photo.
+        mask: path of the mask.
+        overlay: path of the overlay, or None.
+        confidence: the Jaccard that the model expects; None if an existing mask was kept that is not the model's mask.
+        empty: whether the mask is empty.
+        withheld: whether an outline of that confidence was withheld, see `Segmentation.withheld`.
+        kept: whether the mask existed before and was kept.
+        measures: values of `measurement.measure.COLUMNS`; empty if `BatchOptions.measure` is off.
     """
 
     name: str
@@ -103,13 +99,13 @@ class PhotoResult:
 
 @dataclass(frozen=True)
 class BatchOutcome:
-    """What became of the photos.
+    """Result of a run.
 
     Attributes:
-        done: in the order of the photos.
-        failed: (file, sentence) each; a table that could not be written counts too.
-        table: the measurements, None unless asked for.
-        cancelled: stopped on request; what is in `done` is whole and in the table, the rest was not begun.
+        done: results in the order of the photos.
+        failed: (file, error sentence) of each failed photo, and of the table if it could not be written.
+        table: path of the table, or None if there is none.
+        cancelled: whether the run was cancelled; photos that are not in `done` or `failed` were not segmented.
     """
 
     done: tuple[PhotoResult, ...]
@@ -127,6 +123,11 @@ class _Job:
     overlay: Path
 
 
+_Segmented = tuple[_Job, Rgb, Segmentation]
+_Result = tuple[PhotoResult, int]
+"""Result of a photo, and its number of pixels."""
+
+
 def segment_files(
     photos: Sequence[Path],
     out: Path,
@@ -135,19 +136,19 @@ def segment_files(
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
 ) -> BatchOutcome:
-    """Segment photos into masks, overlays and one table below `out`; see the module for the files.
+    """Segment photos and write masks, overlays and one table below `out`; the module describes the files.
 
     Args:
-        photos: files, see `pixels.image.find_images`.
-        out: folder, made if needed.
-        segmenter: runs the model.
+        photos: paths, see `pixels.image.find_images`.
+        out: output folder; created if it does not exist.
+        segmenter: the model on its device.
         options: see `BatchOptions`.
-        on_event: told of each photo as it is finished or fails: stage "segment", `done` out of `total`, `message` the
-            photo's name or the sentence of its failure, `values` {"confidence": …} where there is one.
-        cancel: looked at before each batch; what is finished by then is kept, and the table written for it.
+        on_event: receives an event for each photo: stage "segment", `done` out of `total`, `message` the name of the
+            photo or the error sentence, `values` {"confidence": …} if known.
+        cancel: checked before each photo; photos that were segmented before are written and are in the table.
 
     Raises:
-        BadInput: an option is out of range, or `out` cannot be written to; nothing is done then.
+        BadInput: an option is out of range, or `out` cannot be written; then no photo is segmented.
     """
     options = options or BatchOptions()
     options.validate()
@@ -155,7 +156,7 @@ def segment_files(
 
 
 class _Batch:
-    """The state of one run: what is done, what failed, and what was recorded of the masks before."""
+    """One run."""
 
     def __init__(
         self,
@@ -171,37 +172,38 @@ class _Batch:
         self.total = len(photos)
         self.done: list[tuple[_Job, PhotoResult]] = []
         self.failed: list[tuple[Path, str]] = []
+        self.cancelled = False
         self.records = _read_records(out / RECORDS)
         self.jobs = list(self._plan(photos))
 
     def run(self) -> BatchOutcome:
-        cancelled = False
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
-            try:
-                kept = [] if self.options.overwrite else [job for job in self.jobs if job.mask.exists()]
-                for batch in self._batches(pool, self._revisit, kept):
-                    for job, result in batch:
-                        self._count(job, result)
-                there = {job.order for job in kept}
-                self._segment(pool, [job for job in self.jobs if job.order not in there])
-            except Cancelled:
-                cancelled = True
+        kept = [] if self.options.overwrite else [job for job in self.jobs if job.mask.exists()]
+        kept_orders = {job.order for job in kept}
+        try:
+            for job, existing in read_ahead(self._keep, kept, cancel=self.cancel):
+                self._collect(job, existing)
+        except Cancelled:
+            self.cancelled = True
+        new = self._segment([job for job in self.jobs if job.order not in kept_orders])
+        ahead = 2 * self.options.batch_size
+        for (job, _, _), written in read_ahead(self._write, new, ahead=ahead, pixels=lambda result: result[1]):
+            self._collect(job, written)
         self.done.sort(key=lambda item: item[0].order)
         return BatchOutcome(
             done=tuple(result for _, result in self.done),
             failed=tuple(self.failed),
             table=self._write_reports(),
-            cancelled=cancelled,
+            cancelled=self.cancelled,
         )
 
     def _plan(self, photos: Sequence[Path]) -> Iterator[_Job]:
-        """A job per photo; of two photos whose masks would be one file, the second fails."""
+        """Yield one job per photo. If two photos would have the same mask file, the second fails."""
         root = _common_folder(photos)
         taken: dict[str, Path] = {}
         for order, photo in enumerate(photos):
             name = _absolute(photo).relative_to(root) if root else Path(photo.name)
             stem = self.out / name.parent / photo.stem
-            # On Windows and macOS the masks of A.jpg and a.png are one file too.
+            # On Windows and macOS the masks of A.jpg and a.png are the same file, too.
             first = taken.setdefault(str(stem).casefold(), photo)
             if first is not photo:
                 self._fail(photo, f"{photo} differs from {first} only in suffix or letter case; rename one of them.")
@@ -209,82 +211,64 @@ class _Batch:
             mask, picture = (stem.with_name(stem.name + ending) for ending in ("_segmentation.png", "_overlay.png"))
             yield _Job(order, name.as_posix(), photo, mask, picture)
 
-    def _segment(self, pool: ThreadPoolExecutor, jobs: list[_Job]) -> None:
-        """Network in this thread; decoding before it and everything after it in the pool."""
-        writing: deque[tuple[_Job, Future[PhotoResult]]] = deque()
+    def _segment(self, jobs: list[_Job]) -> Iterator[_Segmented]:
+        """Yield photos and their segmentations; the network runs in the calling thread, threads read the photos.
+
+        Ends without an error if the run is cancelled, so that the photos segmented so far are written.
+        """
+        if self.cancelled:
+            return
         try:
-            for batch in self._batches(pool, lambda job: read_image(job.photo), jobs):
+            for batch in in_batches(self._read(jobs), self.options.batch_size, lambda item: item[1][..., 0].size):
                 segmented = 0
+                images = (rgb for _, rgb in batch)
                 try:
-                    images = (rgb for _, rgb in batch)
-                    for answer in self.segmenter.segment_many(images, self.options.segment, batch_size=len(batch)):
-                        job, rgb = batch[segmented]
-                        writing.append((job, pool.submit(self._finish, job, rgb, answer)))
+                    for result in self.segmenter.segment_many(images, self.options.segment, batch_size=len(batch)):
+                        yield (*batch[segmented], result)
                         segmented += 1
-                except BadInput as error:  # out of memory, which reading the photo cannot foresee
+                except BadInput as error:  # the memory of the device is full
                     for job, _ in batch[segmented:]:
                         self._fail(job.photo, f"{job.photo} could not be segmented: {error}")
-                # No more than one batch waits to be written, or memory would fill with masks.
-                while len(writing) > len(batch):
-                    self._collect(*writing.popleft())
-        finally:
-            while writing:
-                self._collect(*writing.popleft())
+        except Cancelled:
+            self.cancelled = True
 
-    def _batches(
-        self, pool: ThreadPoolExecutor, work: Callable[[_Job], R], jobs: list[_Job]
-    ) -> Iterator[list[tuple[_Job, R]]]:
-        """Do `work` ahead in the pool and hand its results on in order, several at a time; failures are named."""
-        waiting: deque[tuple[_Job, Future[R]]] = deque()
-        rest = iter(jobs)
-        at_once = 1  # until the size of the first photo is known
-        try:
-            while True:
-                while len(waiting) < 2 * at_once and (job := next(rest, None)):
-                    waiting.append((job, pool.submit(work, job)))
-                if not waiting:
-                    return
-                raise_if_cancelled(self.cancel)
-                batch = []
-                for _ in range(min(at_once, len(waiting))):
-                    job, future = waiting.popleft()
-                    try:
-                        batch.append((job, future.result()))
-                    except Exception as error:
-                        self._fail(job.photo, _sentence(job.photo, error))
-                if batch:
-                    yield batch
-                    at_once = self._at_once(batch[-1][1])
-        finally:
-            for _, future in waiting:
-                future.cancel()
+    def _read(self, jobs: list[_Job]) -> Iterator[tuple[_Job, Rgb]]:
+        photos = read_ahead(
+            lambda job: read_image(job.photo),
+            jobs,
+            ahead=2 * self.options.batch_size,
+            pixels=lambda rgb: rgb[..., 0].size,
+            cancel=self.cancel,
+        )
+        for job, future in photos:
+            if error := future.exception():
+                self._fail(job.photo, _sentence(job.photo, error))
+            else:
+                yield job, future.result()
 
-    def _at_once(self, result: object) -> int:
-        pixels = result.shape[0] * result.shape[1] if isinstance(result, np.ndarray) else 1
-        return max(1, min(self.options.batch_size, _PIXELS_AT_ONCE // pixels))
-
-    def _finish(self, job: _Job, rgb: Rgb, answer: Segmentation) -> PhotoResult:
-        """Write the mask of a photo that was just segmented, and what follows from it; runs in the pool."""
+    def _write(self, segmented: _Segmented) -> _Result:
+        """Write the mask of a new segmentation, its overlay and its record; runs in a thread."""
+        job, rgb, result = segmented
         options = self.options.segment
         make_output_folder(job.mask.parent)
-        write_mask(job.mask, answer.mask)
+        write_mask(job.mask, result.mask)
         self.records[job.mask.relative_to(self.out).as_posix()] = {
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
             "weights_sha256": self.segmenter.model.sha256,
-            "threshold": answer.threshold,
+            "threshold": result.threshold,
             "tta": options.tta,
             "clean_up": asdict(options.clean_up),
             "always_outline": options.always_outline,
-            "confidence": round(answer.confidence, 4),
-            "withheld": answer.withheld,
+            "confidence": round(result.confidence, 4),
+            "withheld": result.withheld,
             "mask_sha256": _sha256(job.mask),
             "napari_skinseg": version("napari-skinseg"),
         }
-        return self._result(job, rgb, answer.mask, answer.confidence, answer.withheld, kept=False)
+        return self._result(job, rgb, result.mask, result.confidence, result.withheld, kept=False)
 
-    def _revisit(self, job: _Job) -> PhotoResult:
-        """Take a mask that is there already, perhaps corrected by a person, as it stands; runs in the pool."""
+    def _keep(self, job: _Job) -> _Result:
+        """Return the result of an existing mask, which a user may have corrected; runs in a thread."""
         rgb = read_image(job.photo)
         mask = read_mask(job.mask, rgb.shape[:2])
         record = self.records.get(job.mask.relative_to(self.out).as_posix(), {})
@@ -292,13 +276,11 @@ class _Batch:
             record = {}
         return self._result(job, rgb, mask, record.get("confidence"), bool(record.get("withheld")), kept=True)
 
-    def _result(
-        self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool
-    ) -> PhotoResult:
+    def _result(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool) -> _Result:
         if self.options.overlay:
             with atomic(job.overlay) as temporary:
                 Image.fromarray(draw_overlay(rgb, mask)).save(temporary, compress_level=1)
-        return PhotoResult(
+        result = PhotoResult(
             name=job.name,
             photo=job.photo,
             mask=job.mask,
@@ -309,31 +291,30 @@ class _Batch:
             kept=kept,
             measures=measure(rgb, mask, self.options.mm_per_px) if self.options.measure else {},
         )
+        return result, mask.size
 
-    def _collect(self, job: _Job, future: "Future[PhotoResult]") -> None:
-        try:
-            self._count(job, future.result())
-        except Exception as error:
+    def _collect(self, job: _Job, future: Future[_Result]) -> None:
+        if error := future.exception():
             self._fail(job.photo, _sentence(job.photo, error))
-
-    def _count(self, job: _Job, result: PhotoResult) -> None:
+            return
+        result, _ = future.result()
         self.done.append((job, result))
         values = {} if result.confidence is None else {"confidence": result.confidence}
-        self.on_event(Event("segment", self._so_far(), self.total, result.name, values))
+        self.on_event(Event("segment", self._count(), self.total, result.name, values))
 
     def _fail(self, file: Path, sentence: str) -> None:
         self.failed.append((file, sentence))
-        self.on_event(Event("segment", self._so_far(), self.total, sentence))
+        self.on_event(Event("segment", self._count(), self.total, sentence))
 
-    def _so_far(self) -> int:
+    def _count(self) -> int:
         return len(self.done) + len(self.failed)
 
     def _write_reports(self) -> Path | None:
-        """The table and the records; a disk that is full by now costs these, not the outcome."""
+        """Write the table and the records; if this fails, the masks and the outcome stay valid."""
         table = self.out / TABLE if self.options.measure else None
         try:
             if table:
-                write_text(table, to_csv([result for _, result in self.done]))
+                _write_table(table, [result for _, result in self.done])
             write_json(self.out / RECORDS, {"masks": dict(sorted(self.records.items()))})
         except BadInput as error:
             self.failed.append((table or self.out / RECORDS, str(error)))
@@ -341,30 +322,18 @@ class _Batch:
         return table
 
 
-def to_csv(results: Sequence[PhotoResult]) -> str:
-    """The table of measurements: what was not measured is blank, never 0.
-
-    The last column has no values; its header says what the numbers are not, where every reader of the file sees it.
-    """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE])
-    for result in results:
-        values = [result.confidence, result.empty, result.kept, *(result.measures.get(name) for name in COLUMNS)]
-        writer.writerow([result.name, *map(_cell, values), ""])
-    return text.getvalue()
-
-
-def _cell(value: float | int | bool | str | None) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, bool | np.bool_):
-        return "true" if value else "false"
-    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
+def _write_table(path: Path, results: Sequence[PhotoResult]) -> None:
+    """Write the measurements. The last column is empty; its title states what the numbers are not."""
+    columns = ["photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE]
+    rows = [
+        [item.name, item.confidence, item.empty, item.kept, *(item.measures.get(name) for name in COLUMNS), ""]
+        for item in results
+    ]
+    write_csv(path, columns, rows)
 
 
 def _common_folder(photos: Sequence[Path]) -> Path | None:
-    """The deepest folder above all photos; None if there is none, as on two drives of Windows."""
+    """Return the deepest folder that contains all photos; None if there is none, as on two drives of Windows."""
     try:
         return Path(os.path.commonpath([_absolute(photo).parent for photo in photos]))
     except ValueError:
@@ -372,12 +341,12 @@ def _common_folder(photos: Sequence[Path]) -> Path | None:
 
 
 def _absolute(path: Path) -> Path:
-    """`path` from the root, without "..", so that nothing is ever written above the output folder."""
+    """Return the absolute path without "..", so that no file is written outside the output folder."""
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links out of the folder
 
 
 def _read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """What earlier runs recorded of the masks in the folder; a damaged file only costs the confidences."""
+    """Read the records of earlier runs; empty if the file is damaged, so that only the confidences are lost."""
     try:
         masks = json.loads(path.read_text(encoding="utf-8"))["masks"]
         return {name: record for name, record in masks.items() if isinstance(record, dict)}
@@ -385,12 +354,12 @@ def _read_records(path: Path) -> dict[str, dict[str, Any]]:
         return {}
 
 
-def _sentence(photo: Path, error: Exception) -> str:
+def _sentence(photo: Path, error: BaseException) -> str:
     if isinstance(error, BadInput):
         return str(error)
     if isinstance(error, MemoryError):
-        return f"{photo} does not fit into this computer's memory; close other programs or give a smaller photo."
-    return f"{photo} could not be finished ({type(error).__name__}: {error}); please report this with the photo's size."
+        return f"{photo} does not fit into the memory of this computer; close other programs or use a smaller photo."
+    return f"{photo} could not be segmented ({type(error).__name__}: {error}); please report this with its size."
 
 
 def _sha256(path: Path) -> str:
