@@ -91,7 +91,7 @@ def test_an_old_fine_tuning_is_gone_on_with(desk, capsys):
     first_fold = before.splitlines()[:3]
     assert main([*FINE_TUNE, "--json"]) == 0
     told = capsys.readouterr()
-    assert "starting anew" not in told.err
+    assert "a new run starts" not in told.err
     assert len(json.loads(told.out)["compared"]) == 6
     assert (desk / "finetune-stopped" / "log.csv").read_text(encoding="utf-8").splitlines()[:3] == first_fold
     assert not (desk / "finetune-stopped" / "checkpoint.pt").exists()

@@ -1,4 +1,4 @@
-"""Fine-tuning for real, on spots that are outlined in a style of their own."""
+"""Fine-tuning of a small network, on generated spots with masks that are wider than the spots."""
 
 import signal
 import subprocess
@@ -94,7 +94,7 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
     assert everything_in(store.find("spot-finder").folder) == base
 
 
-def test_most_of_the_style_is_chosen_unless_less_is_clearly_better():
+def test_the_largest_mixing_coefficient_is_chosen_unless_clearly_worse():
     def choice(*gains: float) -> float:
         noise = np.outer(np.tile([0.02, -0.02], 10), MIXING_COEFFICIENTS)
         return MIXING_COEFFICIENTS[choose_coefficient(dict(enumerate(0.85 + np.array(gains) + noise)))]
@@ -120,7 +120,7 @@ def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):
     assert "Keep the base" in verdict.sentence
 
 
-def test_a_run_that_goes_on_ends_as_if_it_had_not_been_stopped(tmp_path, clinic, spot_finder, monkeypatch):
+def test_a_resumed_run_ends_like_an_uninterrupted_run(tmp_path, clinic, spot_finder, monkeypatch):
     from napari_skinseg.finetuning import run as finetuner
 
     monkeypatch.setattr(finetuner, "SECONDS_BETWEEN_CHECKPOINTS", 0)
@@ -186,7 +186,7 @@ def test_a_run_continues_with_the_masks_of_its_start(tmp_path, clinic, spot_find
     seen = []
     outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "run", seen.append)
     messages = [event.message for event in seen if event.stage == "message"]
-    assert messages == ["The run goes on with its own masks; newer corrections count in the next run."]
+    assert messages == ["The run continues with its own masks; newer corrections count in the next run."]
     assert min(event.done for event in seen if event.stage == "train") >= 5
     masks = {f"{row.id}_segmentation.png": row.mask.read_bytes() for row in outcome.verdict.compared}
     assert masks == before
@@ -203,13 +203,13 @@ def test_a_run_of_other_photos_is_not_continued(tmp_path, clinic, spot_finder, m
     seen = []
     outcome = fine_tune(spot_finder, collect(folder), options, tmp_path / "run", seen.append)
     assert [event.message for event in seen if event.stage == "message"] == [
-        "The unfinished run was of other photos or options; starting anew."
+        "The unfinished run was of other photos or options; a new run starts."
     ]
     assert len(outcome.verdict.compared) == 5
     assert all(row.mask.is_file() for row in outcome.verdict.compared)
 
 
-def test_a_killed_run_goes_on(tmp_path, clinic, spot_finder):
+def test_a_killed_run_is_continued(tmp_path, clinic, spot_finder):
     folder = clinic(6)
     options = replace(SHORT, passes=6, folds=2)
     script = (
@@ -233,7 +233,7 @@ def test_a_killed_run_goes_on(tmp_path, clinic, spot_finder):
     assert not (tmp_path / "killed" / "checkpoint.pt").exists()
 
 
-def test_cancel_answers_within_one_batch_and_the_base_stays_whole(tmp_path, clinic, spot_finder):
+def test_cancel_stops_after_one_batch_and_keeps_the_base(tmp_path, clinic, spot_finder):
     before = everything_in(spot_finder)
     cancel, steps = threading.Event(), []
 
@@ -274,7 +274,7 @@ def test_an_outcome_is_undecided_until_its_candidate_is_adopted_or_discarded(cli
     assert find_undecided(source) is None
 
 
-def test_models_that_stand_in_the_runs_folder_are_left_alone(tmp_path, clinic, spot_finder):
+def test_other_models_in_the_folder_of_a_run_are_kept(tmp_path, clinic, spot_finder):
     other = bundle.save(tmp_path / "run" / "other", bundle.read_spec(spot_finder), bundle.load(spot_finder).network)
     before = everything_in(other)
     outcome = fine_tune(spot_finder, collect(clinic(4)), replace(SHORT, passes=1), tmp_path / "run")
@@ -294,7 +294,7 @@ def test_three_cases_are_not_measured(tmp_path, clinic, spot_finder):
     assert not verdict.better
 
 
-def test_many_cases_are_judged_on_a_share_held_out_once(tmp_path, clinic, spot_finder):
+def test_many_cases_have_one_held_out_part(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(64))
     parts = evidence.split_folds(4, 0)
     assert [len(part) for part in parts] == [16]
@@ -310,7 +310,7 @@ def test_many_cases_are_judged_on_a_share_held_out_once(tmp_path, clinic, spot_f
     seed=st.integers(0, 5),
 )
 @settings(max_examples=60, deadline=None)
-def test_photos_of_one_lesion_are_held_out_together_and_every_photo_once(groups, accepted, folds, seed):
+def test_photos_of_one_lesion_are_in_one_fold(groups, accepted, folds, seed):
     cases = tuple(Case(str(n), Path(f"{n}.png"), Path("m.png"), group=str(g)) for n, g in enumerate(groups))
     accepted = min(accepted, len(cases))
     evidence = Evidence(cases[accepted:], cases[:accepted])
@@ -324,7 +324,7 @@ def test_photos_of_one_lesion_are_held_out_together_and_every_photo_once(groups,
     assert sum(len(found) for found in lesions) == len(set(groups))
 
 
-def test_photos_of_all_sizes_are_learned_from_together(tmp_path, clinic, spot_finder, spot):
+def test_photos_of_different_sizes_train_one_model(tmp_path, clinic, spot_finder, spot):
     folder = clinic(3)
     for name, shape in (("small", (150, 200)), ("large", (2400, 3200))):
         image, mask = spot(shape[0] / 2, shape[1] / 2, shape[0] / 5, shape)
@@ -373,7 +373,7 @@ def test_masks_that_are_all_empty_or_all_full_are_refused(clinic, value, sentenc
         collect(folder)
 
 
-def test_a_photo_that_vanished_is_left_out_and_named(tmp_path, clinic):
+def test_a_deleted_photo_is_left_out_and_named(tmp_path, clinic):
     folder = clinic(4)
     with Project.open(tmp_path / "project", create=True) as project:
         project.scan(folder / "images")
@@ -389,7 +389,7 @@ def test_a_photo_that_vanished_is_left_out_and_named(tmp_path, clinic):
     assert "is gone" in sentence
 
 
-def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_base(tmp_path, clinic, spot_finder):
+def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path, clinic, spot_finder):
     import torch
 
     model = bundle.load(spot_finder)
@@ -403,7 +403,7 @@ def test_a_loss_that_is_no_number_stops_with_a_sentence_and_keeps_the_base(tmp_p
     assert not list((tmp_path / "run").glob("*/configs"))
 
 
-def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spot_finder):
+def test_when_memory_runs_out_the_batch_is_halved_with_a_message(tmp_path, clinic, spot_finder):
     import torch
 
     from napari_skinseg.events import NeverCancelled
@@ -423,11 +423,11 @@ def test_memory_that_runs_out_halves_the_batch_and_says_so(tmp_path, clinic, spo
     outcome = run.run()
     assert outcome.verdict is not None
     assert [event.message for event in said if event.stage == "message"] == [
-        "Memory ran out; going on with 2 photos at a time."
+        "Memory ran out; continuing with 2 photos at a time."
     ]
 
 
-def test_an_unfinished_run_is_found_again_and_a_finished_one_is_not(tmp_path):
+def test_the_next_run_uses_the_folder_of_an_unfinished_run(tmp_path):
     first = choose_run_folder(tmp_path / "project")
     first.mkdir(parents=True)
     (first / "checkpoint.pt").write_bytes(b"")

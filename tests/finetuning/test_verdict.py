@@ -1,4 +1,4 @@
-"""The verdict: when a candidate may be recommended, and what is said when not."""
+"""The verdict: when a candidate is recommended, and the reason when it is not."""
 
 from pathlib import Path
 
@@ -49,7 +49,7 @@ def test_a_worse_candidate_is_called_worse():
     assert "worse" in verdict.sentence
 
 
-def test_three_photos_are_said_not_to_be_measured():
+def test_three_photos_are_not_measured():
     verdict = judge_candidate(rows([0.8] * 3, [0.95] * 3), PHANTOMS, 0.5, 20)
     assert not verdict.measured
     assert not verdict.better
@@ -58,7 +58,7 @@ def test_three_photos_are_said_not_to_be_measured():
     assert verdict.sentence.startswith("Not measured: 3 photos")
 
 
-def test_masks_that_belong_to_other_photos_are_not_learned_whatever_the_gain():
+def test_masks_of_other_photos_are_rejected_in_spite_of_a_gain():
     verdict = judge_candidate(rows(np.linspace(0.3, 0.4, 20), np.linspace(0.5, 0.6, 20)), PHANTOMS, 0.5, 20)
     assert verdict.low > 0
     assert not verdict.better
@@ -74,7 +74,7 @@ def test_a_candidate_that_forgot_is_not_recommended():
     assert "forgotten" in verdict.sentence
 
 
-def test_accepted_masks_must_be_kept_but_need_not_be_bettered():
+def test_a_candidate_must_not_change_accepted_masks_much():
     gained = rows([0.8] * 12, np.linspace(0.88, 0.9, 12))
     kept = judge_candidate([*gained, *rows([1.0] * 30, [0.96] * 30, "accepted")], PHANTOMS, 0.5, 20)
     spoilt = judge_candidate([*gained, *rows([1.0] * 30, [0.85] * 30, "accepted")], PHANTOMS, 0.5, 20)
@@ -84,7 +84,7 @@ def test_accepted_masks_must_be_kept_but_need_not_be_bettered():
     assert "accepted" in spoilt.sentence
 
 
-def test_new_failures_speak_against_a_candidate():
+def test_new_failures_prevent_a_recommendation():
     verdict = judge_candidate(
         [*rows([0.8] * 19, np.linspace(0.9, 0.92, 19)), *rows([0.8], [0.7], failed=(False, True))], PHANTOMS, 1, 9
     )
@@ -93,7 +93,7 @@ def test_new_failures_speak_against_a_candidate():
     assert "fails on 1" in verdict.sentence
 
 
-def test_a_verdict_becomes_plain_json_and_that_a_verdict_again():
+def test_a_verdict_survives_json():
     import json
 
     verdict = judge_candidate(rows([0.8] * 5, [0.9] * 5), PHANTOMS, 0.5, 20)
@@ -102,7 +102,7 @@ def test_a_verdict_becomes_plain_json_and_that_a_verdict_again():
     assert Verdict.from_json(document) == verdict
 
 
-def test_a_certain_gain_that_nobody_would_see_is_not_recommended():
+def test_a_certain_but_tiny_gain_is_not_recommended():
     base = np.linspace(0.8, 0.9, 12)
     verdict = judge_candidate(rows(base, base + 0.002), PHANTOMS, 0.5, 20)
     assert verdict.low > 0

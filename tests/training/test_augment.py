@@ -4,7 +4,7 @@ from skimage.color import rgb2lab
 from napari_skinseg.training.augment import RandomColour
 
 
-def test_colours_in_training_reach_from_light_skin_to_brown():
+def test_training_shows_skin_from_light_to_brown():
     # The skin of HAM10000 in the mean, of an apparent tone ("individual typology angle") called light or tan.
     sample = {"image": np.full((8, 8, 3), (195, 150, 145), np.uint8), "mask": np.zeros((8, 8), bool)}
     colour = RandomColour()

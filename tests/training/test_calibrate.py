@@ -1,4 +1,4 @@
-"""Calibrating: a model learns how far to trust itself, and from which doubt on there is no lesion."""
+"""Calibration of threshold, confidence and the limit for "no lesion"."""
 
 import shutil
 
@@ -14,25 +14,25 @@ from napari_skinseg.segmentation.segmenter import Segmenter
 from napari_skinseg.training.calibrate import HIGHEST_LIMIT, calibrate, no_lesion_limit
 
 
-def test_the_limit_withholds_at_most_one_lesion_in_two_hundred():
+def test_the_limit_hides_at_most_one_lesion_in_two_hundred():
     confidences = np.linspace(0.1, 0.95, 1000)
     limit = no_lesion_limit(np.random.default_rng(0).permutation(confidences))
     assert 4 <= (confidences < limit).sum() <= 5
 
 
-def test_of_few_lesions_the_limit_withholds_none():
+def test_the_limit_hides_none_of_a_few_lesions():
     assert no_lesion_limit(np.array([0.9, 0.31, 0.8])) == 0.31
 
 
-def test_an_outline_that_is_likely_enough_is_never_withheld():
+def test_the_limit_is_never_above_its_highest_value():
     assert no_lesion_limit(np.full(300, 0.93)) == HIGHEST_LIMIT
 
 
-def test_without_a_lesion_to_judge_by_the_limit_is_the_usual_one():
+def test_without_lesions_the_limit_keeps_its_default():
     assert no_lesion_limit(np.array([])) == ModelSpec.no_lesion
 
 
-def test_calibrating_judges_the_outlines_that_were_withheld_until_then(doubting_model, photos, tmp_path):
+def test_calibration_uses_outlines_that_were_hidden_before(doubting_model, photos, tmp_path):
     folder = shutil.copytree(doubting_model, tmp_path / "doubting")
     for photo, truth in photos.items():
         write_mask(photo.with_name(f"{photo.stem}_segmentation.png"), truth)

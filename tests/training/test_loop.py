@@ -6,7 +6,7 @@ from napari_skinseg.models.network import build
 from napari_skinseg.training.loop import TrainingLoop
 
 
-def test_depthwise_convolutions_learn_in_float32_and_the_others_in_the_device_s_precision():
+def test_depthwise_convolutions_are_trained_in_float32():
     network = build("FlexibleUNet")
     loop = TrainingLoop(
         network,

@@ -5,7 +5,7 @@ from napari_skinseg.training.losses import LOSSES, build_loss
 
 
 @pytest.mark.parametrize("name", LOSSES)
-def test_every_loss_is_smaller_the_nearer_a_mask_comes_and_says_which_way_that_is(name):
+def test_every_loss_falls_towards_the_true_mask(name):
     loss = build_loss(name)
     truth = torch.zeros(2, 1, 32, 32)
     truth[:, :, 8:24, 8:24] = 1

@@ -55,7 +55,7 @@ def test_a_run_leaves_a_model_that_segments(finished, cases):
     assert segmentation.model == "tiny"
 
 
-def test_the_model_says_where_it_comes_from_and_what_it_reached(finished):
+def test_the_model_records_its_training_and_its_results(finished):
     spec = read_spec(finished[0].model)
     assert "8 to train, 4 to validate" in spec.provenance["photos"]
     assert "'passes': 2" in spec.provenance["options"]
@@ -63,7 +63,7 @@ def test_the_model_says_where_it_comes_from_and_what_it_reached(finished):
     assert spec.provenance["options"] in (finished[0].model / CARD).read_text(encoding="utf-8")
 
 
-def test_the_first_passes_are_run_at_half_size_and_then_at_three_quarters(finished):
+def test_passes_start_at_half_size_then_three_quarters(finished):
     with (finished[1] / "log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["pass"], row["height"]) for row in rows] == [("1", "64"), ("2", "96")]
@@ -71,14 +71,14 @@ def test_the_first_passes_are_run_at_half_size_and_then_at_three_quarters(finish
     assert replace(OPTIONS, small_first=0).size_of(0) == (128, 128)
 
 
-def test_every_step_and_every_pass_is_told(finished):
+def test_every_step_and_every_pass_is_reported(finished):
     events = finished[2]
     assert [event.done for event in events if event.stage == "train"] == [1, 2, 3, 4]
     assert [event.done for event in events if event.stage == "validated"] == [1, 2]
     assert all(np.isfinite(event.values["loss"]) for event in events if event.stage == "train")
 
 
-def test_a_cancelled_run_stops_within_a_step_and_the_next_call_goes_on(cases, tmp_path):
+def test_a_cancelled_run_stops_after_the_step_and_can_be_resumed(cases, tmp_path):
     cancel = threading.Event()
     steps = []
 
@@ -121,7 +121,7 @@ def test_a_folder_with_another_run_is_not_overwritten(finished, cases):
         train(cases[:8], cases[8:], replace(OPTIONS, seed=1), finished[1])
 
 
-def test_a_run_of_a_version_that_knew_fewer_options_is_gone_on_with(finished, cases, tmp_path):
+def test_a_checkpoint_without_a_new_option_is_continued(finished, cases, tmp_path):
     shutil.copytree(finished[1], tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)
     del state["identity"]["loss"]
@@ -160,12 +160,12 @@ def test_a_damaged_checkpoint_is_named(finished, cases, tmp_path):
         train(cases[:8], cases[8:], OPTIONS, tmp_path / "run")
 
 
-def test_a_loss_that_explodes_stops_with_a_sentence(cases, tmp_path):
+def test_an_infinite_loss_stops_with_a_message(cases, tmp_path):
     with pytest.raises(BadInput, match="loss is no longer a number"):
         train(cases[:8], cases[8:], replace(OPTIONS, learning_rate=1e30, passes=6), tmp_path)
 
 
-def test_photos_without_masks_are_nothing_to_learn_from(cases, tmp_path):
+def test_photos_without_masks_are_refused(cases, tmp_path):
     bare = [replace(case, mask=None) for case in cases]
     with pytest.raises(BadInput, match="no photo with a mask to train on"):
         train(bare, cases, OPTIONS, tmp_path)
@@ -185,7 +185,7 @@ def test_photos_without_masks_are_nothing_to_learn_from(cases, tmp_path):
         {"input_width": 250},
     ],
 )
-def test_options_out_of_range_are_refused_with_the_range(change):
+def test_options_out_of_range_are_refused(change):
     with pytest.raises(BadInput, match=next(iter(change))):
         replace(OPTIONS, **change).validate()
 
@@ -203,7 +203,7 @@ def test_augmentation_is_the_same_for_the_same_seed(cases):
     assert not np.array_equal(views[0][0], views[0][1])
 
 
-def test_training_goes_on_from_a_model_and_keeps_its_shape(finished, cases, tmp_path):
+def test_a_training_can_start_from_a_model(finished, cases, tmp_path):
     options = replace(OPTIONS, passes=1, small_first=0, start=str(finished[0].model), learning_rate=1e-9)
     outcome = train(cases[:8], cases[8:], options, tmp_path)
     before, after = (load(model).network.state_dict() for model in (finished[0].model, outcome.model))
@@ -215,7 +215,7 @@ def test_a_start_of_another_network_is_refused(finished, cases, tmp_path):
         train(cases[:8], cases[8:], replace(OPTIONS, network="SegResNet", start=str(finished[0].model)), tmp_path)
 
 
-def test_plain_skin_shows_no_lesion_and_comes_as_often_as_asked(cases):
+def test_plain_skin_shows_no_lesion(cases):
     from napari_skinseg.training.augment import RandomPlainSkin, Read
 
     samples = [Read((96, 128))(case) for case in cases]
@@ -228,7 +228,7 @@ def test_plain_skin_shows_no_lesion_and_comes_as_often_as_asked(cases):
     assert all(sample["image"].shape == samples[0]["image"].shape for sample in bare)
 
 
-def test_guidance_of_a_batch_is_silent_for_some_and_holds_clicks_on_errors_for_others(cases):
+def test_a_share_of_each_batch_gets_clicks_on_the_lesion(cases):
     import torch
 
     from napari_skinseg.device import choose_device
@@ -254,7 +254,7 @@ def test_guidance_of_a_batch_is_silent_for_some_and_holds_clicks_on_errors_for_o
     assert not (included & ~wide).any()
 
 
-def test_two_processes_learn_together_and_leave_one_model(cases, tmp_path):
+def test_two_processes_train_one_model(cases, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "napari_skinseg",
         "train", str(cases[0].image.parent), "--validation", str(cases[0].image.parent), "--out", str(tmp_path),
@@ -269,7 +269,7 @@ def test_two_processes_learn_together_and_leave_one_model(cases, tmp_path):
     assert "12 to train" in read_spec(tmp_path / "together").provenance["photos"]
 
 
-def test_a_network_started_from_imagenet_learns_and_says_so_in_its_model(cases, tmp_path):
+def test_a_training_from_imagenet_is_recorded_in_the_model(cases, tmp_path):
     options = replace(OPTIONS, network="FlexibleUNet", start="imagenet", passes=1)
     outcome = train(cases, cases[:2], options, tmp_path)
     spec = load(outcome.model).spec
@@ -283,9 +283,7 @@ def test_a_network_started_from_imagenet_learns_and_says_so_in_its_model(cases, 
     st.floats(0, 1),
     st.integers(0, 2**32 - 1),
 )
-def test_a_pass_shows_as_many_photos_as_there_are_and_rare_diagnoses_no_less_often_than_they_come(
-    diagnoses, balance, seed
-):
+def test_a_pass_shows_rare_diagnoses_at_least_as_often_as_they_occur(diagnoses, balance, seed):
     chosen = sample_photos(diagnoses, balance, seed)
     assert len(chosen) == len(diagnoses)
     assert all(0 <= number < len(diagnoses) for number in chosen)
@@ -294,7 +292,7 @@ def test_a_pass_shows_as_many_photos_as_there_are_and_rare_diagnoses_no_less_oft
     assert sum(diagnoses[number] == rarest for number in chosen) >= diagnoses.count(rarest) - 1
 
 
-def test_fully_balanced_each_diagnosis_is_shown_alike():
+def test_full_balance_shows_each_diagnosis_equally_often():
     diagnoses = ["nv"] * 90 + ["df"] * 10
     shown = [diagnoses[number] for number in sample_photos(diagnoses, 1.0, 0)]
     assert (shown.count("nv"), shown.count("df")) == (50, 50)

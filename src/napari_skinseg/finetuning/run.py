@@ -114,18 +114,22 @@ class FineTuningRun:
         if state.get("identity") != self.identity:
             discard(self.out)
             self._use_evidence(take_snapshot(given, self.out))
-            self.on_event(Event("message", message="The unfinished run was of other photos or options; starting anew."))
+            self.on_event(
+                Event("message", message="The unfinished run was of other photos or options; a new run starts.")
+            )
             return
         for fit, fit_state in zip(self.fits, state["fits"], strict=True):
             fit.restore(fit_state)
         self.rows, self.unfinished_fit, self.batch_size = state["rows"], state["current"], state["batch_size"]
         done = sum(fit.finished for fit in self.fits)
         self.on_event(
-            Event("resumed", done, len(self.fits), f"going on with {self.fits[min(done, len(self.fits) - 1)].name}")
+            Event("resumed", done, len(self.fits), f"continuing with {self.fits[min(done, len(self.fits) - 1)].name}")
         )
         if [hash_file(case.mask) for case in given.cases if case.mask] != self.identity["masks"]:
             self.on_event(
-                Event("message", message="The run goes on with its own masks; newer corrections count in the next run.")
+                Event(
+                    "message", message="The run continues with its own masks; newer corrections count in the next run."
+                )
             )
 
     def _use_evidence(self, evidence: Evidence) -> None:
@@ -309,10 +313,10 @@ class FineTuningRun:
     def _use_less_memory(self, photos: int) -> None:
         if min(self.batch_size, photos) > 1:
             self.batch_size = min(self.batch_size, photos) // 2
-            sentence = f"Memory ran out; going on with {self.batch_size} photos at a time."
+            sentence = f"Memory ran out; continuing with {self.batch_size} photos at a time."
         elif self.choice.device != "cpu":
             self.choice = choose_device("cpu")
-            sentence = "The GPU has too little memory for one photo; going on with the CPU, which is slower."
+            sentence = "The GPU has too little memory for one photo; continuing with the CPU, which is slower."
         else:
             raise BadInput("One photo does not fit into this computer's memory; close other programs.")
         self.on_event(Event("message", message=sentence))

@@ -144,7 +144,7 @@ class TrainingRun:
             raise BadInput(f"{self.out} holds a run with other options or photos; choose another folder for this run.")
         self.loop.restore(state)
         self.finished, self.best_dice = state["finished"], state["best_dice"]
-        self.on_event(Event("resumed", self.finished, self.options.passes, f"going on after pass {self.finished}"))
+        self.on_event(Event("resumed", self.finished, self.options.passes, f"continuing after pass {self.finished}"))
 
     def close(self) -> None:
         """Free the memory of the device, and disconnect from other processes."""

@@ -1,4 +1,4 @@
-"""A model is taught through the real tab: real corrections, real training of a small network, a real store."""
+"""The Fine-tune tab in a real viewer: corrections, training of a small network, and the store of models."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox
 from scipy.ndimage import binary_dilation
 
 from napari_skinseg.finetuning.evidence import collect
-from napari_skinseg.finetuning.finetune import fine_tune as fine_tune_verb
+from napari_skinseg.finetuning.finetune import fine_tune as fine_tune_directly
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.runs import choose_run_folder
 from napari_skinseg.finetuning.verdict import ComparedPhoto
@@ -152,7 +152,7 @@ def correct(qtbot, review, wide):
     press(qtbot, review.accept_button)
 
 
-def test_from_corrections_to_a_model_in_use_and_back(qtbot, widget, panels, tab, settle, tmp_path, wide):
+def test_corrections_lead_to_an_adopted_model_that_can_be_reverted(qtbot, widget, panels, tab, settle, tmp_path, wide):
     folder = tmp_path / "photos"
     folder.mkdir()
     for number, place in enumerate(PLACES):
@@ -206,9 +206,7 @@ def test_from_corrections_to_a_model_in_use_and_back(qtbot, widget, panels, tab,
     assert tab.history.buttons["spot-finder-tuned"].text() == "Use"
 
 
-def test_what_is_no_better_is_adopted_only_after_a_second_yes_and_dropped_but_for_its_log(
-    qtbot, tab, settle, folder, models_here
-):
+def test_a_candidate_that_is_not_better_is_adopted_only_after_a_question(qtbot, tab, settle, folder, models_here):
     fine_tune(qtbot, tab, settle, folder, IDLE)
     assert tab.verdict.isVisible(), tab.message.text()
     assert "Keep the base" in tab.verdict.sentence.text()
@@ -228,7 +226,7 @@ def test_what_is_no_better_is_adopted_only_after_a_second_yes_and_dropped_but_fo
     assert {path.name for path in run.iterdir()} == {"log.csv", "log.json", "curve.png", "verdict.json"}
 
 
-def test_a_held_out_photo_is_shown_large_with_three_outlines(qtbot, tmp_path, spot):
+def test_a_held_out_photo_is_enlarged_with_three_outlines(qtbot, tmp_path, spot):
     background, compared = Background(), []
     strip = ComparisonStrip(background)
     qtbot.addWidget(strip)
@@ -255,7 +253,7 @@ def test_a_held_out_photo_is_shown_large_with_three_outlines(qtbot, tmp_path, sp
     background.close()
 
 
-def test_the_other_tabs_work_while_a_model_learns_and_cancel_changes_nothing(
+def test_other_tabs_work_during_a_run_and_cancel_changes_nothing(
     qtbot, widget, panels, learning, settle, models_here, wide
 ):
     widget.viewer.add_image(wide(PLACES[0])[0], rgb=True, name="arm")
@@ -287,7 +285,7 @@ def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
     assert call.ended.is_set()
 
 
-def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, models_here):
+def test_a_killed_run_can_be_continued_from_the_tab(qtbot, tab, settle, folder, models_here):
     run = choose_run_folder(folder)
 
     def kill(event):  # as a power cut would: nobody tidies up
@@ -295,7 +293,7 @@ def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, mo
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        fine_tune_verb("spot-finder", collect(folder), SHORT, run, kill)
+        fine_tune_directly("spot-finder", collect(folder), SHORT, run, kill)
     tab.use_folder(folder)
     settle()
     assert not tab.question.isHidden()
@@ -308,7 +306,7 @@ def test_a_killed_run_is_offered_and_gone_on_with(qtbot, tab, settle, folder, mo
     assert [path.name for path in (models_here / "runs").glob("*/*")] == [run.name]
 
 
-def test_nothing_to_learn_from_is_said_in_the_tab_and_aloud(qtbot, tab, settle, tmp_path, spot, notified):
+def test_a_source_without_masks_is_reported_in_tab_and_notification(qtbot, tab, settle, tmp_path, spot, notified):
     press(qtbot, tab.start_button)
     assert "open a folder in Review" in tab.message.text()
     Image.fromarray(spot(*PLACES[0], SHAPE)[0]).save(tmp_path / "only.png")
@@ -322,7 +320,7 @@ def test_nothing_to_learn_from_is_said_in_the_tab_and_aloud(qtbot, tab, settle, 
     assert not any("unexpected" in sentence for sentence in notified)
 
 
-def test_one_correction_is_learned_from_but_not_measured(qtbot, tab, settle, tmp_path, wide):
+def test_one_correction_trains_a_model_that_is_not_measured(qtbot, tab, settle, tmp_path, wide):
     image, mask = wide(PLACES[0])
     Image.fromarray(image).save(tmp_path / "only.png")
     write_mask(tmp_path / "only_segmentation.png", mask)
@@ -343,7 +341,7 @@ def test_one_correction_is_learned_from_but_not_measured(qtbot, tab, settle, tmp
     assert tab.base.currentData() == "spot-finder"  # the next run begins at the root, unless the person chooses
 
 
-def test_a_wrong_option_or_a_taken_name_is_said_before_anything_runs(qtbot, tab, settle, folder):
+def test_a_wrong_option_or_a_used_name_is_reported_before_the_run(qtbot, tab, settle, folder):
     tab.use_folder(folder)
     settle()
     for options, words in (
@@ -364,7 +362,7 @@ def test_the_options_are_those_of_the_dataclass(tab):
     assert tab.options.value() == ENDLESS
 
 
-def test_how_long_it_takes_is_told_after_the_first_pass():
+def test_the_remaining_time_is_shown_after_the_first_pass():
     now = iter([0.0, 10.0, 100.0])
     remaining = RemainingTime(FineTuneOptions(passes=10, folds=4), lambda: next(now))
     assert remaining.describe(200, 1000) == ""  # begins in the middle: it was taken up again
@@ -373,7 +371,7 @@ def test_how_long_it_takes_is_told_after_the_first_pass():
     assert remaining.describe(500, 1000) == "about 3 min left"
 
 
-def test_a_verdict_that_was_not_decided_is_offered_again_the_next_time(qtbot, widget, tab, settle, folder):
+def test_an_undecided_verdict_is_shown_again_in_the_next_session(qtbot, widget, tab, settle, folder):
     fine_tune(qtbot, tab, settle, folder, IDLE)
     sentence = tab.verdict.sentence.text()
     later = type(tab)(widget.session)
