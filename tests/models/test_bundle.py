@@ -62,7 +62,7 @@ def refusal(folder: Path) -> str:
     return sentence
 
 
-def test_a_model_comes_back_from_disk_as_it_was_saved(folder):
+def test_a_saved_model_is_loaded_unchanged(folder):
     model = bundle.load(folder)
     assert replace(model.spec, network_arguments=dict(TINY.network_arguments)) == TINY
     assert not model.network.training
@@ -73,7 +73,7 @@ def test_a_model_comes_back_from_disk_as_it_was_saved(folder):
 
 
 @pytest.mark.parametrize("name", network.NETWORKS)
-def test_every_network_goes_to_disk_and_back_and_gives_the_same_answer(tmp_path, name):
+def test_every_network_gives_the_same_output_after_loading(tmp_path, name):
     torch.manual_seed(0)
     built = network.build(name).half().float().eval()
     spec = replace(TINY, network=name, network_arguments={}, input_size=(64, 96))
@@ -83,7 +83,7 @@ def test_every_network_goes_to_disk_and_back_and_gives_the_same_answer(tmp_path,
         torch.testing.assert_close(loaded(image), built(image))
 
 
-def test_the_hash_names_the_exact_weights(folder):
+def test_the_hash_identifies_the_weights(folder):
     before = bundle.load(folder).sha256
     weights = load_file(folder / WEIGHTS)
     next(iter(weights.values())).flatten()[0] += 0.5
@@ -99,7 +99,7 @@ class Evil:
 
 
 @pytest.mark.parametrize("write", [pickle.dump, torch.save], ids=["pickle", "torch.save"])
-def test_a_pickle_renamed_to_safetensors_is_refused_and_never_run(folder, tmp_path, monkeypatch, write):
+def test_a_pickle_renamed_to_safetensors_raises_and_is_not_run(folder, tmp_path, monkeypatch, write):
     monkeypatch.setenv("EVIL_MARK", str(tmp_path / "evil"))
     with (folder / WEIGHTS).open("wb") as file:
         write(Evil(), file)
@@ -111,25 +111,25 @@ def test_a_pickle_renamed_to_safetensors_is_refused_and_never_run(folder, tmp_pa
 
 
 @pytest.mark.parametrize("keep", [0, 4, 100, -1])
-def test_truncated_weights_are_refused(folder, keep):
+def test_truncated_weights_raise(folder, keep):
     content = (folder / WEIGHTS).read_bytes()
     (folder / WEIGHTS).write_bytes(content[:keep])
     assert "not a complete safetensors file" in refusal(folder)
 
 
-def test_weights_with_a_tail_are_refused(folder):
+def test_weights_with_extra_bytes_raise(folder):
     with (folder / WEIGHTS).open("ab") as file:
         file.write(b"tail")
     assert "not a complete safetensors file" in refusal(folder)
 
 
-def test_missing_weights_are_refused(folder):
+def test_missing_weights_raise(folder):
     (folder / WEIGHTS).unlink()
     assert "cannot be read" in refusal(folder)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
-def test_weights_that_are_not_finite_are_refused(folder, value):
+def test_weights_that_are_not_finite_raise(folder, value):
     weights = load_file(folder / WEIGHTS)
     next(iter(weights.values())).flatten()[-1] = value
     save_file(weights, folder / WEIGHTS)
@@ -139,7 +139,7 @@ def test_weights_that_are_not_finite_are_refused(folder, value):
 @pytest.mark.parametrize(
     ("kind", "size"), [("F8_E4M3", 1), ("F8_E8M0", 1), ("C64", 8), ("BOOL", 1), ("U16", 2), ("F64", 8)]
 )
-def test_weights_in_a_foreign_number_format_are_refused(folder, kind, size):
+def test_weights_in_an_unknown_number_format_raise(folder, kind, size):
     header, end = {}, 0
     for name, tensor in load_file(folder / WEIGHTS).items():
         start, end = end, end + tensor.numel() * size
@@ -163,13 +163,13 @@ def one_more(weights):
 
 
 @pytest.mark.parametrize("change", [wrong_shape, one_missing, one_more, lambda weights: {"x": torch.zeros(1)}])
-def test_weights_that_do_not_fit_the_network_are_refused(folder, change):
+def test_weights_of_another_network_raise(folder, change):
     save_file(change(load_file(folder / WEIGHTS)), folder / WEIGHTS)
     assert "does not fit the network UNet" in refusal(folder)
 
 
 @pytest.mark.parametrize("name", ["ResNet", "os.system", "monai.networks.nets.UNet", "$__import__('os')", "", "_unet"])
-def test_a_network_that_is_not_on_the_list_is_refused(folder, name):
+def test_an_unknown_network_raises(folder, name):
     edit(folder, network=name)
     assert "unknown to this version" in refusal(folder)
 
@@ -190,18 +190,18 @@ def test_a_network_that_is_not_on_the_list_is_refused(folder, name):
     ],
     ids=lambda arguments: str(arguments)[:30],
 )
-def test_network_arguments_outside_their_bounds_are_refused(folder, arguments):
+def test_network_arguments_out_of_range_raise(folder, arguments):
     edit(folder, network_arguments=arguments)
     assert "argument" in refusal(folder)
 
 
-def test_network_arguments_that_monai_itself_refuses_are_refused(folder):
+def test_network_arguments_that_monai_refuses_raise(folder):
     edit(folder, network="SegResNet", network_arguments={"init_filters": 9, "blocks_down": [1, 1]})
     assert "does not accept these arguments" in refusal(folder)
 
 
 @pytest.mark.parametrize("version", [2, 10**6, "1", None, 1.0, True])
-def test_a_newer_or_garbled_format_version_is_refused(folder, version):
+def test_a_newer_or_invalid_format_version_raises(folder, version):
     edit(folder, format=version)
     assert "newer" in refusal(folder)
 
@@ -211,7 +211,7 @@ def test_a_newer_or_garbled_format_version_is_refused(folder, version):
     [b"", b"{", b"[]", b"null", b"\xff\xfe\x00", b'{"napari_skinseg": 3}', b"[" * 200_000, b" " * 2_000_000 + b"{}"],
     ids=lambda content: repr(content[:10]),
 )
-def test_damaged_or_foreign_metadata_is_refused(folder, content):
+def test_damaged_or_other_metadata_raises(folder, content):
     (folder / METADATA).write_bytes(content)
     refusal(folder)
 
@@ -246,17 +246,17 @@ def test_damaged_or_foreign_metadata_is_refused(folder, content):
     ],
     ids=lambda entries: str(entries)[:40],
 )
-def test_metadata_entries_that_make_no_sense_are_refused(folder, entries):
+def test_invalid_metadata_entries_raise(folder, entries):
     edit(folder, **entries)
     refusal(folder)
 
 
-def test_a_model_from_before_there_was_a_no_lesion_limit_gets_the_usual_one(folder):
+def test_an_old_model_gets_the_default_no_lesion_limit(folder):
     edit(folder, no_lesion=None)
     assert bundle.load(folder).spec == replace(TINY, no_lesion=ModelSpec.no_lesion)
 
 
-def test_expressions_in_the_metadata_stay_text(folder, tmp_path, monkeypatch):
+def test_expressions_in_the_metadata_are_not_evaluated(folder, tmp_path, monkeypatch):
     mark = tmp_path / "evil"
     expression = f"$__import__('os').mkdir({str(mark)!r})"
     edit(folder, description=expression, licence="%evil.json", training_data="@network", provenance={"run": expression})
@@ -268,7 +268,7 @@ def test_expressions_in_the_metadata_stay_text(folder, tmp_path, monkeypatch):
     assert not mark.exists()
 
 
-def test_reading_the_metadata_loads_neither_torch_nor_monai(folder):
+def test_reading_the_metadata_imports_neither_torch_nor_monai(folder):
     code = (
         "import sys; from napari_skinseg.models.bundle import read_spec; print(read_spec(sys.argv[1]).name);"
         "assert not {'torch', 'monai', 'safetensors'} & set(sys.modules)"
@@ -277,7 +277,7 @@ def test_reading_the_metadata_loads_neither_torch_nor_monai(folder):
     assert result.stdout.strip() == "tiny"
 
 
-def test_a_name_that_is_no_folder_name_is_not_saved(tmp_path):
+def test_a_name_that_is_not_a_folder_name_raises(tmp_path):
     built = network.build(TINY.network, TINY.network_arguments)
     with pytest.raises(BadInput, match="is not a valid model name"):
         bundle.save(tmp_path / "model", replace(TINY, name="a/b"), built)
@@ -293,7 +293,7 @@ def test_the_metadata_follows_the_monai_bundle_specification(folder):
             assert set(specifier["channel_def"]) == channels
 
 
-def test_monai_reads_the_metadata_as_its_own(folder):
+def test_monai_can_read_the_metadata(folder):
     from monai.bundle import ConfigParser
 
     parser = ConfigParser()

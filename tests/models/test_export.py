@@ -76,7 +76,7 @@ def run_by_monai(folder: Path, photos: Path, masks: Path) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", network.NETWORKS)
-def test_every_network_answers_the_same_in_the_format_of_others(tmp_path, kind, name):
+def test_every_exported_network_gives_the_same_output(tmp_path, kind, name):
     if kind == "onnx":
         pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
         pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
@@ -90,7 +90,7 @@ def test_every_network_answers_the_same_in_the_format_of_others(tmp_path, kind, 
             torch.testing.assert_close(logits_of(file, inputs), ours(inputs), atol=1e-4, rtol=1e-4)
 
 
-def test_the_file_tells_what_the_network_needs_around_it(tiny, tmp_path):
+def test_exported_files_contain_the_values_for_their_use(tiny, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     session = onnxruntime.InferenceSession(str(convert.to_onnx(tiny, tmp_path / "a.onnx")))
@@ -104,7 +104,7 @@ def test_the_file_tells_what_the_network_needs_around_it(tiny, tmp_path):
     assert facts["weights_sha256"] == bundle.load(tiny).sha256
 
 
-def test_a_file_that_answers_otherwise_is_refused_and_what_was_there_stays(tiny):
+def test_an_export_with_another_output_raises(tiny):
     model = bundle.load(tiny)
     example = convert._example(model.spec)
     answer = model.network(example).detach()
@@ -114,14 +114,14 @@ def test_a_file_that_answers_otherwise_is_refused_and_what_was_there_stays(tiny)
             convert._check_output(model, example, wrong, tiny / "a.onnx")
 
 
-def test_without_the_extra_one_sentence_says_what_to_install(tiny, tmp_path, monkeypatch, capsys):
+def test_a_missing_extra_raises_and_says_what_to_install(tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)  # how Python marks what cannot be imported
     assert cli.main(["models", "export", str(tiny), str(tmp_path), "--format", "onnx"]) == 2
     assert "pip install 'napari-skinseg[onnx]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny.onnx").exists()
 
 
-def test_monai_runs_the_bundle_and_draws_the_masks_that_segment_draws(tmp_path):
+def test_monai_runs_the_bundle_with_masks_like_those_of_segment(tmp_path):
     """One photo upright and with an opacity channel, one gray."""
     upright = phantom(2, (600, 450)).image
     gray = np.repeat(phantom(0, (300, 400)).image[..., 1:2], 3, axis=2)
@@ -139,7 +139,7 @@ def test_monai_runs_the_bundle_and_draws_the_masks_that_segment_draws(tmp_path):
 
 
 @pytest.mark.parametrize("name", network.NETWORKS)
-def test_the_bundle_of_every_network_follows_the_specification_and_builds_that_network(tmp_path, name, monkeypatch):
+def test_every_bundle_follows_the_specification_and_builds_its_network(tmp_path, name, monkeypatch):
     from monai.bundle import ConfigWorkflow
 
     folder = convert.to_monai_bundle(saved(tmp_path / "model", name), tmp_path / "out")
@@ -164,7 +164,7 @@ def test_the_bundle_of_every_network_follows_the_specification_and_builds_that_n
 
 
 @pytest.mark.parametrize("prefix", ["$", "@$", " $", "%", "@@#:$"])
-def test_what_a_stranger_wrote_about_a_model_stays_text_for_monai(tmp_path, tiny, prefix):
+def test_monai_does_not_evaluate_texts_of_the_model(tmp_path, tiny, prefix):
     from monai.bundle import ConfigParser
 
     mark = tmp_path / "evil"
@@ -180,7 +180,7 @@ def test_what_a_stranger_wrote_about_a_model_stays_text_for_monai(tmp_path, tiny
     assert "__import__" in parser["_meta_::description"]
 
 
-def test_a_bundle_never_takes_the_place_of_a_folder(tiny, tmp_path):
+def test_a_bundle_never_replaces_a_folder(tiny, tmp_path):
     with pytest.raises(BadInput, match="exists already; choose a new folder"):
         convert.to_monai_bundle(tiny, tiny.parent)
     assert bundle.load(tiny).spec.name == "tiny"
@@ -201,9 +201,7 @@ def test_the_command_line_writes_each_format_into_the_current_folder(kind, tiny,
 
 @pytest.mark.parametrize("kind", ["zip", "bundle", "torchscript", "onnx", "pickle"])
 @pytest.mark.parametrize(("model", "target"), [("nobody", "out"), ("MODEL", "file.txt/out")])
-def test_a_wrong_name_path_or_format_costs_exit_code_2_and_one_sentence(
-    kind, model, target, tiny, tmp_path, monkeypatch, capsys
-):
+def test_a_wrong_name_path_or_format_gives_exit_code_2(kind, model, target, tiny, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path("file.txt").write_text("here before")
     before = sorted(tmp_path.rglob("*"))

@@ -4,7 +4,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.models.network import IN_CHANNELS, build
 
 
-def test_from_imagenet_the_encoder_has_the_weights_of_the_package_and_the_guidance_begins_silent():
+def test_the_encoder_gets_imagenet_weights_and_zero_click_channels():
     import torch
 
     from napari_skinseg.models.imagenet import start_from_imagenet
@@ -23,7 +23,7 @@ def test_from_imagenet_the_encoder_has_the_weights_of_the_package_and_the_guidan
     assert network.encoder._blocks[6][0]._project_conv.weight.shape == (320, 1152, 1, 1)
 
 
-def test_only_the_network_with_that_encoder_starts_from_imagenet():
+def test_another_encoder_cannot_start_from_imagenet():
     from napari_skinseg.models.imagenet import start_from_imagenet
 
     for network in (build("UNet"), build("FlexibleUNet", {"backbone": "resnet10"})):

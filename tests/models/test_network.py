@@ -7,7 +7,7 @@ from napari_skinseg.models.network import IN_CHANNELS, NETWORKS, build, monai_ar
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_every_network_turns_six_channels_into_one_logit_of_the_same_size(name):
+def test_every_network_maps_six_channels_to_one_logit(name):
     import torch
 
     side = 2 * stride(name)
@@ -21,7 +21,7 @@ def test_every_network_fits_into_twenty_megabytes_of_float16(name):
     assert 2 * sum(weight.numel() for weight in build(name).parameters()) < 20 * 10**6
 
 
-def test_a_network_off_the_list_is_refused_by_name():
+def test_an_unknown_network_raises():
     with pytest.raises(BadInput, match=r"'os\.system' is unknown to this version; use one of UNet"):
         build("os.system")
 
@@ -42,7 +42,7 @@ def test_a_network_off_the_list_is_refused_by_name():
         ("FlexibleUNet", {"decoder_channels": [16]}),
     ],
 )
-def test_arguments_outside_their_bounds_are_refused(name, arguments):
+def test_arguments_out_of_range_raise(name, arguments):
     with pytest.raises(BadInput):
         build(name, arguments)
 
@@ -60,10 +60,10 @@ def test_the_stride_follows_the_number_of_levels(name, channels):
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_what_monai_is_called_with_survives_json_and_builds_the_same_network(name):
+def test_monai_arguments_are_json_values_that_build_the_network(name):
     from monai.networks import nets
 
-    import napari_skinseg.models.efficientnet_lite  # noqa: F401  (tells MONAI of this encoder)
+    import napari_skinseg.models.efficientnet_lite  # noqa: F401  (registers this encoder in MONAI)
 
     built = getattr(nets, name)(**json.loads(json.dumps(monai_arguments(name))))
     shapes = {key: weight.shape for key, weight in build(name).state_dict().items()}

@@ -57,7 +57,7 @@ def test_an_added_folder_is_listed_found_and_loaded_by_its_name(tiny):
     assert store.load_model("tiny").sha256 == bundle.load(tiny).sha256
 
 
-def test_a_model_goes_out_as_a_zip_and_comes_back_the_same(tiny, tmp_path):
+def test_an_exported_model_can_be_added_unchanged(tiny, tmp_path):
     store.add(tiny)
     packed = store.export("tiny", tmp_path / "out" / "tiny.zip")
     store.remove("tiny")
@@ -68,7 +68,7 @@ def test_a_model_goes_out_as_a_zip_and_comes_back_the_same(tiny, tmp_path):
     assert (back.folder / bundle.CARD).read_bytes() == (tiny / bundle.CARD).read_bytes()
 
 
-def test_exporting_twice_gives_the_same_bytes_even_when_the_files_were_touched(tiny, tmp_path):
+def test_exporting_twice_gives_the_same_bytes(tiny, tmp_path):
     first = store.export(tiny, tmp_path / "a.zip").read_bytes()
     os.utime(tiny / bundle.WEIGHTS, (1_000_000_000, 1_000_000_000))
     assert store.export(tiny, tmp_path / "b.zip").read_bytes() == first
@@ -79,7 +79,7 @@ def test_exporting_into_a_folder_names_the_zip_after_the_model(tiny, tmp_path):
     assert store.export(tiny, tmp_path / "out") == tmp_path / "out" / "tiny.zip"
 
 
-def test_a_zip_without_the_outer_folder_is_taken_too(tiny, tmp_path):
+def test_a_zip_without_an_outer_folder_can_be_added(tiny, tmp_path):
     flat = repacked(tiny, tmp_path / "flat.zip", lambda path, content: (path.removeprefix("tiny/"), content))
     assert store.add(flat).name == "tiny"
 
@@ -89,7 +89,7 @@ def test_a_new_name_is_written_into_the_model(tiny):
     assert added.name == added.spec.name == bundle.read_spec(added.folder).name == "mine-2"
 
 
-def test_a_taken_name_is_refused_and_the_model_that_had_it_stays(tiny):
+def test_a_used_name_raises_and_the_existing_model_stays(tiny):
     before = store.add(tiny)
     stamp = (before.folder / bundle.WEIGHTS).stat().st_mtime_ns
     with pytest.raises(BadInput, match="exists already"):
@@ -101,7 +101,7 @@ def test_a_taken_name_is_refused_and_the_model_that_had_it_stays(tiny):
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "../up", "a/b", "a\\b", "C:", "Größe", "UPPER", "con", "nul.txt", "a.", "x" * 65]
 )
-def test_a_name_that_is_no_folder_name_everywhere_is_refused(tiny, name):
+def test_a_name_that_is_not_a_folder_name_everywhere_raises(tiny, name):
     with pytest.raises(BadInput, match="is not a valid model name"):
         store.add(tiny, name=name)
     assert names() == []
@@ -110,7 +110,7 @@ def test_a_name_that_is_no_folder_name_everywhere_is_refused(tiny, name):
 @pytest.mark.parametrize(
     "path", ["/etc/evil", "../evil", "tiny/../../evil", "C:/evil", "c:evil", "tiny\\..\\..\\evil", "//host/share/evil"]
 )
-def test_an_archive_with_a_path_that_leads_outside_is_refused(tiny, tmp_path, path):
+def test_an_archive_with_an_outside_path_raises(tiny, tmp_path, path):
     bad = repacked(tiny, tmp_path / "bad.zip", extra=(path,))
     with pytest.raises(BadInput, match="leads outside"):
         store.add(bad)
@@ -118,7 +118,7 @@ def test_an_archive_with_a_path_that_leads_outside_is_refused(tiny, tmp_path, pa
     assert not list(tmp_path.rglob("evil"))
 
 
-def test_an_archive_with_a_link_is_refused(tiny, tmp_path):
+def test_an_archive_with_a_link_raises(tiny, tmp_path):
     def link(path, content):
         entry = zipfile.ZipInfo(path)
         entry.external_attr = 0o120777 << 16
@@ -129,14 +129,14 @@ def test_an_archive_with_a_link_is_refused(tiny, tmp_path):
 
 
 @pytest.mark.skipif(not hasattr(os, "symlink") or sys.platform == "win32", reason="links need rights on Windows")
-def test_a_folder_with_a_link_in_it_is_refused(tiny):
+def test_a_folder_with_a_link_raises(tiny):
     (tiny / bundle.CARD).unlink()
     (tiny / bundle.CARD).symlink_to("/etc/passwd")
     with pytest.raises(BadInput, match="is a link"):
         store.add(tiny)
 
 
-def test_a_small_zip_that_unpacks_to_a_huge_file_is_refused(tiny, tmp_path):
+def test_a_zip_that_unpacks_to_a_huge_file_raises(tiny, tmp_path):
     def inflate(path, content):
         return path, b"{" * 50_000_000 if path.endswith(".json") else content
 
@@ -147,7 +147,7 @@ def test_a_small_zip_that_unpacks_to_a_huge_file_is_refused(tiny, tmp_path):
     assert not list((tmp_path / "home").rglob("*.json"))
 
 
-def test_only_the_files_of_a_model_are_taken_out_of_an_archive(tiny, tmp_path):
+def test_only_the_files_of_a_model_are_extracted(tiny, tmp_path):
     extra = repacked(tiny, tmp_path / "extra.zip", extra=("tiny/scripts/run.py", "tiny/models/model.pt"))
     folder = store.add(extra).folder
     files = {path.relative_to(folder) for path in folder.rglob("*") if path.is_file()}
@@ -155,14 +155,14 @@ def test_only_the_files_of_a_model_are_taken_out_of_an_archive(tiny, tmp_path):
 
 
 @pytest.mark.parametrize("length", [0, 10, 1000, -100])
-def test_a_cut_off_zip_is_refused(tiny, tmp_path, length):
+def test_a_truncated_zip_raises(tiny, tmp_path, length):
     whole = store.export(tiny, tmp_path / "whole.zip").read_bytes()
     (tmp_path / "cut.zip").write_bytes(whole[:length])
     with pytest.raises(BadInput, match="not a complete zip"):
         store.add(tmp_path / "cut.zip")
 
 
-def test_a_zip_with_one_flipped_byte_is_refused(tiny, tmp_path):
+def test_a_zip_with_one_changed_byte_raises(tiny, tmp_path):
     content = bytearray(store.export(tiny, tmp_path / "whole.zip").read_bytes())
     content[content.index((tiny / bundle.WEIGHTS).read_bytes()) + 500] ^= 1
     (tmp_path / "flipped.zip").write_bytes(content)
@@ -171,30 +171,30 @@ def test_a_zip_with_one_flipped_byte_is_refused(tiny, tmp_path):
 
 
 @pytest.mark.parametrize(("extra", "count"), [((), "no"), (("a/configs/metadata.json", "configs/metadata.json"), "2")])
-def test_a_zip_that_does_not_hold_exactly_one_model_is_refused(tiny, tmp_path, extra, count):
+def test_a_zip_without_exactly_one_model_raises(tiny, tmp_path, extra, count):
     odd = repacked(tiny, tmp_path / "odd.zip", lambda path, content: (f"much/deeper/{path}", content), extra)
     with pytest.raises(BadInput, match=f"contains {count} models"):
         store.add(odd)
 
 
-def test_a_model_with_weights_that_do_not_load_never_enters_the_store(tiny, home):
+def test_a_model_with_damaged_weights_is_not_added(tiny, home):
     (tiny / bundle.WEIGHTS).write_bytes(b"\x80\x04K\x01.")
     with pytest.raises(BadInput, match="safetensors"):
         store.add(tiny)
     assert list((home / "models").iterdir()) == []
 
 
-def test_a_path_that_does_not_exist_is_refused(tmp_path):
+def test_a_missing_path_raises(tmp_path):
     with pytest.raises(BadInput, match="does not exist"):
         store.add(tmp_path / "nothing")
 
 
-def test_a_model_without_a_card_gets_one(tiny):
+def test_a_model_without_a_card_gets_a_card(tiny):
     (tiny / bundle.CARD).unlink()
     assert (store.add(tiny).folder / bundle.CARD).read_text().startswith("# tiny")
 
 
-def test_a_broken_model_is_listed_with_its_problem_and_the_others_still_work(tiny):
+def test_a_damaged_model_is_listed_with_its_problem(tiny):
     store.add(tiny, name="good")
     broken = store.add(tiny, name="broken").folder
     (broken / bundle.METADATA).write_text("{")
@@ -208,7 +208,7 @@ def test_a_broken_model_is_listed_with_its_problem_and_the_others_still_work(tin
     assert names() == ["good"]
 
 
-def test_a_model_whose_weights_are_gone_is_listed_with_its_problem(tiny):
+def test_a_model_without_weights_is_listed_with_its_problem(tiny):
     (store.add(tiny).folder / bundle.WEIGHTS).unlink()
     (model,) = [model for model in store.list_models() if model.name == "tiny"]
     assert "has no weights" in model.problem
@@ -219,19 +219,19 @@ def test_a_model_is_found_by_the_path_of_its_folder(tiny):
     assert (found.name, found.folder, found.origin) == ("tiny", tiny, "folder")
 
 
-def test_a_packed_model_has_to_be_added_first(tiny, tmp_path):
+def test_a_zip_must_be_added_before_use(tiny, tmp_path):
     packed = store.export(tiny, tmp_path / "tiny.zip")
     with pytest.raises(BadInput, match="models add"):
         store.find(packed)
 
 
-def test_an_unknown_name_is_answered_with_the_names_there_are(tiny):
+def test_an_unknown_name_raises_with_the_known_names(tiny):
     store.add(tiny)
     with pytest.raises(BadInput, match=r"'tinny'; .*tiny"):
         store.find("tinny")
 
 
-def test_the_default_is_what_was_chosen_until_it_is_removed(tiny):
+def test_the_chosen_default_is_used_until_it_is_removed(tiny):
     fallback = store.default_name()
     store.add(tiny, name="mine")
     store.set_default("mine")
@@ -248,7 +248,7 @@ def test_only_a_stored_model_can_be_the_default(tiny, home):
     assert not (home / "settings.json").exists()
 
 
-def test_damaged_settings_count_as_none(tiny, home):
+def test_damaged_settings_are_ignored(tiny, home):
     store.add(tiny, name="another")
     store.add(tiny, name="mine")
     (home / "settings.json").write_text("{broken")
@@ -269,17 +269,17 @@ def test_a_bundled_model_cannot_be_removed_or_replaced(tiny):
     assert names("bundled") == bundled
 
 
-def test_removing_what_is_not_there_says_so():
+def test_removing_an_unknown_model_raises():
     with pytest.raises(BadInput, match="no model 'ghost'"):
         store.remove("ghost")
 
 
-def test_a_half_added_model_is_not_listed(home):
+def test_an_incompletely_added_model_is_not_listed(home):
     (home / "models" / ".adding-x").mkdir(parents=True)
     assert names() == []
 
 
-def test_listing_needs_neither_torch_nor_a_writable_home(tiny, home):
+def test_listing_needs_neither_torch_nor_a_writable_folder(tiny, home):
     store.add(tiny)
     code = (
         "import sys; from napari_skinseg.models.store import list_models, default_name;"
@@ -290,7 +290,7 @@ def test_listing_needs_neither_torch_nor_a_writable_home(tiny, home):
     assert result.stdout.split()[0] == "['tiny']"
 
 
-def test_a_refused_model_is_named_as_the_person_gave_it(spot_finder, tmp_path):
+def test_errors_name_the_file_that_the_user_gave(spot_finder, tmp_path):
     shutil.copytree(spot_finder, tmp_path / "given")
     (tmp_path / "given" / "models" / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(BadInput, match="given") as refused:

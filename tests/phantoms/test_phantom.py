@@ -15,7 +15,7 @@ def changed(before: np.ndarray, after: np.ndarray) -> np.ndarray:
     return np.abs(before.astype(int) - after).max(-1) > 2
 
 
-def test_the_same_seed_gives_the_same_photo_and_another_seed_another():
+def test_the_seed_determines_the_photo():
     first, again, other = phantom(7, SMALL, ARTEFACTS), phantom(7, SMALL, ARTEFACTS), phantom(8, SMALL, ARTEFACTS)
     assert first.image.dtype == np.uint8
     assert first.image.shape == (*SMALL, 3)
@@ -34,7 +34,7 @@ def test_a_lesion_is_one_piece_without_holes():
         assert ndimage.label(np.pad(~mask, 1, constant_values=True))[1] == 1
 
 
-def test_the_mask_ends_where_the_lesion_does():
+def test_the_mask_ends_at_the_visible_border():
     overlaps = []
     for seed in range(20):
         whole, bare = phantom(seed, SMALL), phantom(seed, SMALL, lesion=False)
@@ -44,7 +44,7 @@ def test_the_mask_ends_where_the_lesion_does():
     assert np.median(overlaps) > 0.85
 
 
-def test_a_soft_edge_is_half_faded_on_the_border_of_the_mask():
+def test_a_soft_edge_has_half_of_the_pigment_at_the_mask_border():
     inside, on, outside = [], [], []
     for seed in range(20):
         whole, bare = phantom(seed, SMALL), phantom(seed, SMALL, lesion=False)
@@ -57,7 +57,7 @@ def test_a_soft_edge_is_half_faded_on_the_border_of_the_mask():
     assert 0.3 < np.mean(on) / np.mean(inside) < 0.7
 
 
-def test_lesions_range_from_specks_to_most_of_the_frame_and_some_are_cut_by_it():
+def test_lesions_have_many_sizes_and_some_are_cut_by_the_frame():
     masks = [phantom(seed, (60, 80)).mask for seed in range(80)]
     areas = [mask.mean() for mask in masks]
     assert 0.005 < min(areas) < 0.03
@@ -66,7 +66,7 @@ def test_lesions_range_from_specks_to_most_of_the_frame_and_some_are_cut_by_it()
     assert 0.05 < np.mean(cut) < 0.4
 
 
-def test_skin_is_found_in_every_tone():
+def test_every_skin_tone_occurs():
     lab = np.array([rgb2lab(phantom(seed, (32, 32), lesion=False).image).mean((0, 1)) for seed in range(60)])
     tones = np.degrees(np.arctan2(lab[:, 0] - 50, lab[:, 2]))
     assert (tones > 40).sum() > 5
@@ -74,14 +74,14 @@ def test_skin_is_found_in_every_tone():
     assert (lab[:, 1] > 0).all(), "skin is never green"
 
 
-def test_bare_skin_has_an_empty_mask_whatever_lies_on_it():
+def test_skin_without_a_lesion_has_an_empty_mask():
     bare = phantom(3, SMALL, ARTEFACTS, lesion=False)
     assert not bare.mask.any()
     assert bare.artefacts == ARTEFACTS
 
 
 @pytest.mark.parametrize("name", ["hair", "ruler", "ink", "sticker", "bubbles"])
-def test_an_artefact_leaves_the_skin_and_the_lesion_around_it_as_they_were(name):
+def test_an_artefact_changes_nothing_around_it(name):
     untouched = []
     for seed in range(6):
         plain, marked = phantom(seed, SMALL), phantom(seed, SMALL, (name,))
@@ -91,7 +91,7 @@ def test_an_artefact_leaves_the_skin_and_the_lesion_around_it_as_they_were(name)
     assert min(untouched) < 1
 
 
-def test_an_artefact_looks_the_same_with_or_without_another():
+def test_artefacts_are_independent_of_each_other():
     plain, first = phantom(5, SMALL), phantom(5, SMALL, ("sticker",))
     both = phantom(5, SMALL, ("sticker", "ruler"))
     sticker = changed(plain.image, first.image)
@@ -101,7 +101,7 @@ def test_an_artefact_looks_the_same_with_or_without_another():
 
 @pytest.mark.parametrize("name", ARTEFACTS)
 @pytest.mark.parametrize("shape", [(96, 128), (1040, 90), (40, 25)])
-def test_every_artefact_shows_at_any_size_and_spares_its_inputs(name, shape):
+def test_every_artefact_is_visible_at_every_size_and_keeps_its_inputs(name, shape):
     plain = phantom(11, shape)
     plain.image.flags.writeable = plain.mask.flags.writeable = False
     drawn = []
@@ -118,7 +118,7 @@ def test_every_artefact_shows_at_any_size_and_spares_its_inputs(name, shape):
     assert sum(drawn) >= 3
 
 
-def test_the_dark_field_cuts_the_mask_where_it_is_black_and_seldom_hides_the_lesion():
+def test_the_dark_field_cuts_the_mask_and_rarely_hides_the_lesion():
     kept = []
     for seed in range(60):
         plain = phantom(seed, (60, 80))
@@ -131,7 +131,7 @@ def test_the_dark_field_cuts_the_mask_where_it_is_black_and_seldom_hides_the_les
     assert min(kept) < 1
 
 
-def test_a_dark_field_on_bare_skin_is_not_always_a_mild_one():
+def test_a_dark_field_without_a_lesion_is_not_always_small():
     bare = phantom(1, (60, 80), lesion=False)
     black = [
         (add_artefact("dark_field", bare.image, bare.mask, np.random.default_rng(seed))[0].max(-1) < 45).mean()
@@ -140,7 +140,7 @@ def test_a_dark_field_on_bare_skin_is_not_always_a_mild_one():
     assert max(black) > 0.3
 
 
-def test_a_sticker_seldom_covers_the_lesion():
+def test_a_sticker_rarely_covers_the_lesion():
     covered = []
     for seed in range(60):
         plain = phantom(seed, SMALL)
@@ -149,7 +149,7 @@ def test_a_sticker_seldom_covers_the_lesion():
     assert np.mean(np.array(covered) < 0.1) > 0.85
 
 
-def test_an_unknown_artefact_and_a_tiny_frame_are_refused():
+def test_an_unknown_artefact_and_a_tiny_frame_raise():
     plain = phantom(0, SMALL)
     with pytest.raises(BadInput, match="'tattoo' is not an artefact; choose"):
         add_artefact("tattoo", plain.image, plain.mask, np.random.default_rng(0))

@@ -11,7 +11,7 @@ from napari_skinseg.segmentation.preprocess import window_around
     places=st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)), min_size=1, max_size=6),
     share=st.floats(0.1, 1),
 )
-def test_a_window_holds_its_points_keeps_to_the_frame_and_has_its_proportions(shape, places, share):
+def test_a_window_contains_its_points_and_has_the_aspect_ratio_of_the_frame(shape, places, share):
     points = np.floor(np.array(places) * shape)
     rows, columns = window_around(points, shape, share)
     for side, along, length in zip((rows, columns), points.T, shape, strict=True):
@@ -21,7 +21,7 @@ def test_a_window_holds_its_points_keeps_to_the_frame_and_has_its_proportions(sh
     assert scales[0] == pytest.approx(scales[1], abs=1.01 / min(shape))
 
 
-def test_points_take_the_share_of_the_window_that_was_asked_for():
+def test_points_take_the_given_share_of_the_window():
     points = np.array([[90, 140], [109, 159]])  # 20 x 20
     assert window_around(points, (200, 300), 0.5) == (slice(80, 120), slice(120, 180))
 
@@ -30,5 +30,5 @@ def test_a_window_at_the_corner_is_moved_inside():
     assert window_around(np.array([[0, 0], [9, 9]]), (100, 100), 0.5) == (slice(0, 20), slice(0, 20))
 
 
-def test_points_all_over_the_frame_take_the_whole_of_it():
+def test_points_everywhere_give_the_whole_frame():
     assert window_around(np.array([[5, 5], [95, 50]]), (100, 100), 0.5) == (slice(0, 100), slice(0, 100))

@@ -39,12 +39,12 @@ def similar(first: np.ndarray, second: np.ndarray) -> bool:
     return float(np.abs(first - second).max()) < 0.03
 
 
-def test_the_lesion_is_found_where_it_is(segmenter, photos):
+def test_the_lesion_is_found(segmenter, photos):
     for path, truth in photos.items():
         assert jaccard(segmenter.segment(read_image(path)).mask, truth) > 0.8
 
 
-def test_everything_comes_at_the_images_own_size_and_type(segmenter, photo):
+def test_results_have_the_size_of_the_image_and_the_documented_types(segmenter, photo):
     result = segmenter.segment(photo[0])
     assert result.probability.shape == result.mask.shape == photo[0].shape[:2]
     assert (result.probability.dtype, result.mask.dtype) == (np.float32, np.bool_)
@@ -70,7 +70,7 @@ def test_the_mask_is_the_binarised_probability(segmenter, photo):
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.5, 0.9])
-def test_thresholding_the_kept_probability_again_equals_running_again(segmenter, photo, threshold):
+def test_a_new_threshold_on_the_probability_equals_a_new_run(segmenter, photo, threshold):
     kept = segmenter.segment(photo[0])
     options = SegmentOptions(threshold=threshold, clean_up=RAW)
     again = segmenter.segment(photo[0], options)
@@ -79,14 +79,14 @@ def test_thresholding_the_kept_probability_again_equals_running_again(segmenter,
     assert np.array_equal(again.mask, kept.probability >= threshold)
 
 
-def test_without_a_threshold_the_models_own_is_used(spot_finder, photo):
+def test_the_default_threshold_is_that_of_the_model(spot_finder, photo):
     model = bundle.load(spot_finder)
     strict = Segmenter(replace(model, spec=replace(model.spec, threshold=0.9)), device="cpu")
     assert strict.segment(photo[0]).threshold == 0.9
     assert strict.segment(photo[0], SegmentOptions(threshold=0.2)).threshold == 0.2
 
 
-def test_the_border_of_a_large_photo_has_no_steps_of_the_networks_grid(segmenter, photo):
+def test_the_border_in_a_large_photo_has_no_steps(segmenter, photo):
     large = np.kron(photo[0], np.ones((10, 10, 1), np.uint8))
     mask = segmenter.segment(large, SegmentOptions(clean_up=RAW)).mask
     top = mask[:, mask.any(0)].argmax(0)
@@ -94,7 +94,7 @@ def test_the_border_of_a_large_photo_has_no_steps_of_the_networks_grid(segmenter
     assert len(np.unique(top)) > 2 * 64
 
 
-def test_averaging_with_the_mirror_image_gives_a_mirrored_answer_for_a_mirrored_image(segmenter, photo):
+def test_with_tta_a_mirrored_image_gives_a_mirrored_result(segmenter, photo):
     options = SegmentOptions(tta=True, second_look=False)
     straight = segmenter.segment(photo[0], options)
     mirrored = segmenter.segment(photo[0][:, ::-1], options)
@@ -102,7 +102,7 @@ def test_averaging_with_the_mirror_image_gives_a_mirrored_answer_for_a_mirrored_
     assert jaccard(straight.mask, photo[1]) > 0.8
 
 
-def test_averaging_with_the_mirror_image_is_the_mean_of_two_runs(segmenter, photo):
+def test_tta_is_the_mean_of_two_runs(segmenter, photo):
     averaged = segmenter.segment(photo[0], SegmentOptions(tta=True, second_look=False)).probability
     once = SegmentOptions(tta=False, second_look=False)
     straight = segmenter.segment(photo[0], once).probability
@@ -112,7 +112,7 @@ def test_averaging_with_the_mirror_image_is_the_mean_of_two_runs(segmenter, phot
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
-def test_many_images_give_what_each_gives_alone_in_order(segmenter, photos, batch_size):
+def test_segment_many_equals_single_calls_in_order(segmenter, photos, batch_size):
     images = [read_image(path) for path in photos]
     together = list(segmenter.segment_many(iter(images), batch_size=batch_size))
     assert len(together) == len(images)
@@ -123,7 +123,7 @@ def test_many_images_give_what_each_gives_alone_in_order(segmenter, photos, batc
         assert result.confidence == pytest.approx(alone.confidence, abs=0.02)
 
 
-def test_many_images_are_taken_only_as_they_are_needed(segmenter, photo):
+def test_segment_many_reads_images_lazily(segmenter, photo):
     taken = []
 
     def endless():
@@ -136,7 +136,7 @@ def test_many_images_are_taken_only_as_they_are_needed(segmenter, photo):
     assert len(taken) == 2
 
 
-def test_a_cancel_stops_before_the_next_batch(segmenter, photo):
+def test_cancel_stops_before_the_next_batch(segmenter, photo):
     stop = threading.Event()
     results = segmenter.segment_many([photo[0]] * 4, batch_size=2, cancel=stop)
     next(results)
@@ -150,7 +150,7 @@ def test_no_images_give_no_results(segmenter):
     assert list(segmenter.segment_many([])) == []
 
 
-def test_segmenting_twice_gives_the_same_and_leaves_the_image_alone(segmenter, photo):
+def test_segmenting_twice_gives_the_same_result_and_keeps_the_image(segmenter, photo):
     before = photo[0].copy()
     first, second = segmenter.segment(photo[0]), segmenter.segment(photo[0])
     assert np.array_equal(first.probability, second.probability)
@@ -164,7 +164,7 @@ def test_a_closed_segmenter_can_be_used_again(spot_finder, photo):
     assert np.array_equal(segmenter.segment(photo[0]).mask, first.mask)
 
 
-def test_the_device_is_told_in_words(segmenter):
+def test_the_device_is_described_in_words(segmenter):
     assert segmenter.device_line.startswith("CPU (")
     assert segmenter.spec.name == "spot-finder"
 
@@ -178,17 +178,17 @@ def test_the_device_is_told_in_words(segmenter):
         (SegmentOptions(clean_up=CleanUp(smooth=-1)), "smooth is -1"),
     ],
 )
-def test_options_out_of_range_are_refused(segmenter, photo, options, sentence):
+def test_options_out_of_range_raise(segmenter, photo, options, sentence):
     with pytest.raises(BadInput, match=sentence):
         segmenter.segment(photo[0], options)
 
 
-def test_a_stack_is_refused_by_its_name(segmenter):
+def test_a_stack_raises_with_its_name(segmenter):
     with pytest.raises(BadInput, match=r"^Scan 7 "):
         segmenter.segment(np.zeros((5, 64, 64), np.uint8), name="Scan 7")
 
 
-def test_the_networks_input_is_normalised_and_its_guidance_silent(segmenter, photo):
+def test_the_input_is_normalised_and_click_channels_are_zero(segmenter, photo):
     made = network_input(photo[0], segmenter.spec)
     assert (made.shape, made.dtype) == ((6, 64, 64), np.float32)
     assert not made[3:].any()
@@ -197,7 +197,7 @@ def test_the_networks_input_is_normalised_and_its_guidance_silent(segmenter, pho
     assert made[:3].mean((1, 2)) == pytest.approx(expected, abs=0.05)
 
 
-def test_enlarging_keeps_the_pixel_centres_where_they_are():
+def test_enlarging_keeps_the_positions_of_pixel_centres():
     import torch
 
     ramp = torch.arange(8.0).expand(4, 8)
@@ -206,7 +206,7 @@ def test_enlarging_keeps_the_pixel_centres_where_they_are():
     assert large[20, 40] == pytest.approx(3.55)  # centre of column 40 of 80 is at (40 + 0.5) / 10 - 0.5 of 8
 
 
-def test_the_expected_jaccard_is_high_for_a_sure_mask_and_low_for_a_vague_one():
+def test_the_expected_jaccard_is_high_for_clear_probabilities():
     truth = np.zeros((20, 20), bool)
     truth[5:15, 5:15] = True
     sure = np.where(truth, 0.99, 0.01).astype(np.float32)
@@ -216,7 +216,7 @@ def test_the_expected_jaccard_is_high_for_a_sure_mask_and_low_for_a_vague_one():
     assert expected_jaccard(vague, truth) == pytest.approx(60 / 220, abs=1e-4)
 
 
-def test_the_calibration_moves_the_confidence_as_it_says():
+def test_the_calibration_changes_the_confidence():
     probability = np.full((20, 20), 0.1, np.float32)
     probability[5:15, 5:15] = 0.9
     plain = confidence_of(probability, 0.5, RAW, (0.0, 1.0))
@@ -225,13 +225,13 @@ def test_the_calibration_moves_the_confidence_as_it_says():
     assert confidence_of(probability, 0.5, RAW, (0.3, 0.0)) == pytest.approx(1 / (1 + np.exp(-0.3)))
 
 
-def test_confidence_is_lower_where_there_is_nothing_clear_to_see(segmenter, photo):
+def test_confidence_is_lower_for_an_unclear_photo(segmenter, photo):
     clear = segmenter.segment(photo[0]).confidence
     noise = np.random.default_rng(0).integers(0, 256, (120, 160, 3), dtype=np.uint8)
     assert clear > 0.8 > segmenter.segment(noise).confidence
 
 
-def said_of(confidence: float, lesion: bool = True, withheld: bool = False) -> tuple[str, str]:
+def description(confidence: float, lesion: bool = True, withheld: bool = False) -> tuple[str, str]:
     return describe_confidence(MaskDecision(np.full((4, 4), lesion), confidence, withheld), no_lesion=0.4)
 
 
@@ -239,23 +239,23 @@ def said_of(confidence: float, lesion: bool = True, withheld: bool = False) -> t
     ("confidence", "lesion", "verdict"),
     [(0.9, True, "good"), (0.8, True, "good"), (0.7, True, "check"), (0.64, True, "poor"), (0.99, False, "empty")],
 )
-def test_confidence_is_put_in_words(confidence, lesion, verdict):
-    words, given = said_of(confidence, lesion)
+def test_confidence_is_described_in_words(confidence, lesion, verdict):
+    words, given = description(confidence, lesion)
     assert given == verdict
     assert words.endswith(".")
 
 
-def test_an_outline_that_is_drawn_although_the_model_hardly_believes_it_is_perhaps_no_lesion():
-    assert said_of(0.3) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
-    assert said_of(0.45)[0].startswith("Likely wrong")
+def test_a_very_low_confidence_says_perhaps_no_lesion():
+    assert description(0.3) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
+    assert description(0.45)[0].startswith("Likely wrong")
 
 
-def test_an_outline_that_was_withheld_is_said_to_be_no_lesion_with_its_expected_overlap():
+def test_a_withheld_outline_is_described_as_no_lesion():
     words = "No lesion found: the most likely outline has an expected overlap of 31 %."
-    assert said_of(0.312, lesion=False, withheld=True) == (words, "empty")
+    assert description(0.312, lesion=False, withheld=True) == (words, "empty")
 
 
-def test_where_the_model_doubts_that_there_is_a_lesion_the_mask_is_empty_and_says_so(spot_finder, photo):
+def test_a_doubtful_outline_is_withheld(spot_finder, photo):
     model = bundle.load(spot_finder)
     sure = Segmenter(model, device="cpu").segment(photo[0])
     for limit, withheld in ((sure.confidence - 0.01, False), (sure.confidence + 0.01, True)):
@@ -266,7 +266,7 @@ def test_where_the_model_doubts_that_there_is_a_lesion_the_mask_is_empty_and_say
         assert np.array_equal(found.probability, sure.probability)
 
 
-def test_a_doubted_outline_is_drawn_if_it_is_asked_for(doubting_model, segmenter, photo):
+def test_always_outline_keeps_a_doubtful_outline(doubting_model, segmenter, photo):
     doubting = Segmenter(doubting_model, device="cpu")
     assert not doubting.segment(photo[0]).mask.any()
     found = doubting.segment(photo[0], SegmentOptions(always_outline=True))
@@ -275,7 +275,7 @@ def test_a_doubted_outline_is_drawn_if_it_is_asked_for(doubting_model, segmenter
 
 
 @pytest.mark.parametrize("threshold", [0.1, 0.9])
-def test_whether_there_is_a_lesion_does_not_hang_on_the_threshold(spot_finder, photo, threshold):
+def test_withholding_does_not_depend_on_the_threshold(spot_finder, photo, threshold):
     model = bundle.load(spot_finder)
     limit = Segmenter(model, device="cpu").segment(photo[0]).confidence
     for no_lesion, withheld in ((limit - 0.01, False), (limit + 0.01, True)):
@@ -283,7 +283,7 @@ def test_whether_there_is_a_lesion_does_not_hang_on_the_threshold(spot_finder, p
         assert picky.segment(photo[0], SegmentOptions(threshold=threshold)).withheld is withheld
 
 
-def test_where_nothing_reaches_the_threshold_nothing_is_withheld(doubting_model):
+def test_an_empty_mask_is_not_withheld(doubting_model):
     plain = np.full((120, 160, 3), (225, 180, 165), np.uint8)
     plain[0, 0] = 0
     found = Segmenter(doubting_model, device="cpu").segment(plain, SegmentOptions(threshold=0.99))
@@ -291,7 +291,7 @@ def test_where_nothing_reaches_the_threshold_nothing_is_withheld(doubting_model)
     assert not found.withheld
 
 
-def test_who_clicks_sees_a_lesion_so_that_nothing_is_withheld(doubting_model, photo):
+def test_refining_never_withholds_the_mask(doubting_model, photo):
     inside = np.argwhere(photo[1]).mean(axis=0)
     found = Segmenter(doubting_model, device="cpu").refine(photo[0], [Click(*inside)])
     assert found.confidence < 0.45
@@ -332,7 +332,7 @@ def arrays(draw) -> np.ndarray:
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(array=arrays(), threshold=st.floats(0.01, 0.99), tta=st.booleans())
-def test_any_array_is_segmented_at_its_own_size_or_refused_with_a_sentence(segmenter, array, threshold, tta):
+def test_every_array_is_segmented_or_raises_bad_input(segmenter, array, threshold, tta):
     refusal = refusal_of(lambda: to_rgb(array, name="thing"))
     event("segmented" if refusal is None else "refused")
     options = SegmentOptions(threshold=threshold, tta=tta)
@@ -357,7 +357,7 @@ def refusal_of(action) -> str | None:
     return None
 
 
-def test_a_small_lesion_is_looked_at_again_and_drawn_better(segmenter, spot):
+def test_a_small_lesion_is_segmented_again_in_a_closer_crop(segmenter, spot):
     image, truth = spot(150, 420, 25, (450, 600))
     once = segmenter.segment(image, SegmentOptions(second_look=False))
     twice = segmenter.segment(image)
@@ -366,25 +366,25 @@ def test_a_small_lesion_is_looked_at_again_and_drawn_better(segmenter, spot):
     assert np.array_equal(once.probability[far], twice.probability[far])  # outside the window nothing changes
 
 
-def test_a_large_lesion_is_looked_at_once(segmenter, spot):
+def test_a_large_lesion_is_segmented_once(segmenter, spot):
     image, _ = spot(60, 80, 50, (120, 160))
     once, twice = (segmenter.segment(image, SegmentOptions(second_look=again)) for again in (False, True))
     assert np.array_equal(once.probability, twice.probability)
 
 
-def test_a_photo_with_no_more_to_show_is_looked_at_once(segmenter, spot):
+def test_a_small_photo_is_segmented_once(segmenter, spot):
     image, _ = spot(30, 60, 8, (72, 96))  # the network sees 64 x 64
     once, twice = (segmenter.segment(image, SegmentOptions(second_look=again)) for again in (False, True))
     assert np.array_equal(once.probability, twice.probability)
 
 
-def test_second_looks_of_a_batch_are_those_of_single_images(segmenter, spot):
+def test_closer_crops_in_a_batch_equal_those_of_single_images(segmenter, spot):
     images = [spot(150, 420, 25, (450, 600))[0], spot(60, 80, 50, (120, 160))[0], spot(70, 60, 12, (200, 240))[0]]
     for batched, image in zip(segmenter.segment_many(images), images, strict=True):
         assert similar(batched.probability, segmenter.segment(image).probability)
 
 
-def test_clicks_are_obeyed_whatever_the_network_says(segmenter, photo):
+def test_clicks_always_change_the_mask(segmenter, photo):
     image, truth = photo
     inside, outside = np.argwhere(truth)[len(np.argwhere(truth)) // 2], (5, 5)
     clicks = [Click(float(inside[0]), float(inside[1]), include=False), Click(*outside, include=True)]
@@ -393,13 +393,13 @@ def test_clicks_are_obeyed_whatever_the_network_says(segmenter, photo):
     assert mask[outside]
 
 
-def test_a_later_click_overrules_an_earlier_one_at_the_same_place(segmenter, photo):
+def test_a_later_click_overrides_an_earlier_click(segmenter, photo):
     clicks = [Click(5, 5, include=True), Click(5, 5, include=False)]
     assert not segmenter.refine(photo[0], clicks, photo[1]).mask[5, 5]
     assert segmenter.refine(photo[0], clicks[::-1], photo[1]).mask[5, 5]
 
 
-def test_a_refiner_answers_as_one_call_does_and_leaves_the_mask_it_was_given(segmenter, photo):
+def test_a_refiner_equals_single_calls_and_keeps_its_input(segmenter, photo):
     image, truth = photo
     before = truth.copy()
     refiner = segmenter.refiner(image)
@@ -411,16 +411,16 @@ def test_a_refiner_answers_as_one_call_does_and_leaves_the_mask_it_was_given(seg
     assert np.array_equal(truth, before)
 
 
-def test_clicks_beyond_the_frame_count_as_on_its_border(segmenter, photo):
+def test_clicks_outside_the_frame_are_moved_to_its_border(segmenter, photo):
     mask = segmenter.refine(photo[0], [Click(-50, 1e6, include=True)], photo[1]).mask
     assert mask[0, -1]
 
 
-def test_refining_without_a_click_is_refused(segmenter, photo):
+def test_refining_without_a_click_raises(segmenter, photo):
     with pytest.raises(BadInput, match=r"no click on eye\.png"):
         segmenter.refine(photo[0], [], name="eye.png")
 
 
-def test_refining_the_mask_of_another_image_is_refused(segmenter, photo):
+def test_refining_the_mask_of_another_image_raises(segmenter, photo):
     with pytest.raises(BadInput, match="10 x 20 pixels"):
         segmenter.refine(photo[0], [Click(1, 1)], np.zeros((20, 10), bool))

@@ -1,1 +1,1 @@
-"""Generated photos whose mask is known exactly, and artefacts to add to photos."""
+"""Generated photos with an exactly known mask, and artefacts that can be added to photos."""

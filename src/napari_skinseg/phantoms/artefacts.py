@@ -1,8 +1,8 @@
-"""What fools lesion networks, drawn onto any photo: hair, rulers, dark rims, ink, stickers, glare and gel bubbles.
+"""Draw artefacts that mislead networks onto a photo: hair, rulers, dark fields, ink, stickers, glare and gel bubbles.
 
-One list serves the phantoms (documentation, samples, tests) and the augmentation of training, so every artefact takes
-a few milliseconds at network size, scales with the photo, and follows from the generator it is given. The looks are
-those seen in HAM10000 and ISIC photos.
+The phantoms (documentation, samples, tests) and the augmentation of training use the same artefacts. Each artefact
+takes a few milliseconds at the input size of the network, scales with the photo, and is reproducible from its random
+generator. The artefacts imitate those in HAM10000 and ISIC photos.
 """
 
 from collections.abc import Callable
@@ -24,43 +24,53 @@ T = TypeVar("T")
 
 
 def add_artefact(name: str, rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
-    """`rgb` (uint8 [H, W, 3]) with the artefact `name` of `ARTEFACTS` on it, and what is left of `mask` (bool [H, W]).
+    """Return a copy of a photo with an artefact, and the visible part of its mask.
 
-    Only "dark_field" changes the mask: what its rim hides is no longer lesion. The inputs are never written to.
-    Raises BadInput for an unknown name.
+    Args:
+        name: one of `ARTEFACTS`. Only "dark_field" changes the mask: hidden pixels are no longer lesion.
+        rgb: uint8 `[H, W, 3]`.
+        mask: bool `[H, W]`.
+        rng: random generator of the artefact.
+
+    Raises:
+        BadInput: the name is unknown.
     """
     if name == "dark_field":
         return _dark_field(rgb, mask, rng)
-    if name not in _DRAWN:
+    if name not in _DRAW_FUNCTIONS:
         raise BadInput(f"{name!r} is not an artefact; choose one of {', '.join(ARTEFACTS)}.")
     photo = Image.fromarray(rgb)
-    _DRAWN[name](photo, mask, rng)
+    _DRAW_FUNCTIONS[name](photo, mask, rng)
     return np.array(photo), mask
 
 
-class _Sheet:
-    """An opacity sheet over a photo, twice as fine where the photo is small: hair thinner than a pixel stays hair."""
+class _OpacityLayer:
+    """An opacity image over a photo. For a small photo it has twice the resolution, because hair is thin."""
 
     def __init__(self, photo: Image.Image) -> None:
         self.photo = photo
-        self.fine = 2 if max(photo.size) <= 1024 else 1
-        self.width, self.height = photo.width * self.fine, photo.height * self.fine
+        self.scale = 2 if max(photo.size) <= 1024 else 1
+        self.width, self.height = photo.width * self.scale, photo.height * self.scale
         self.diagonal = float(np.hypot(self.width, self.height))
         self.image = Image.new("L", (self.width, self.height))
         self.draw = ImageDraw.Draw(self.image)
 
     def line(self, points: Points, thickness: float, opacity: float) -> None:
-        """A polyline through `points` [N, 2] (x, y); `thickness` a fraction of the diagonal, below a pixel fainter."""
-        wide = thickness * self.diagonal
-        self.draw.line(points.ravel().tolist(), _byte(opacity * min(1.0, wide)), max(1, round(wide)))
+        """Draw a polyline through `points` `[N, 2]` (x, y); `thickness` is a fraction of the diagonal."""
+        # A line thinner than a pixel is drawn one pixel wide and more transparent.
+        width = thickness * self.diagonal
+        self.draw.line(points.ravel().tolist(), _byte(opacity * min(1.0, width)), max(1, round(width)))
 
     def fill(self, outline: Points, opacity: float) -> None:
-        """The polygon with corners `outline` [N, 2] (x, y)."""
+        """Draw a filled polygon with the corners `outline` `[N, 2]` (x, y)."""
         self.draw.polygon(outline.ravel().tolist(), _byte(opacity))
 
-    def stamp(self, colour: Colour, blur: float = 0.0, texture: Image.Image | None = None) -> None:
-        """Lay `colour` on the photo through the sheet; `blur` in photo pixels, patchy where `texture` is dark."""
-        opacity = self.image.reduce(self.fine) if self.fine > 1 else self.image
+    def paint(self, colour: Colour, blur: float = 0.0, texture: Image.Image | None = None) -> None:
+        """Paint `colour` on the photo with the opacity of this layer.
+
+        `blur` is in pixels of the photo; a dark `texture` reduces the opacity.
+        """
+        opacity = self.image.reduce(self.scale) if self.scale > 1 else self.image
         if blur > 0.25:
             opacity = opacity.filter(ImageFilter.GaussianBlur(blur))
         if texture is not None:
@@ -69,8 +79,8 @@ class _Sheet:
 
 
 def _hair(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """Curved hairs, a few or a forest, thick or vellus, dark or fair, or the stubble that shaving leaves."""
-    colour = _pick(rng, _HAIR_COLOURS, (0.45, 0.2, 0.15, 0.1, 0.1))
+    """Draw curved hairs, few or many, thick or thin, dark or fair, or the stubble after shaving."""
+    colour = _choose(rng, _HAIR_COLOURS, (0.45, 0.2, 0.15, 0.1, 0.1))
     stubble = rng.random() < 0.2
     count = rng.uniform(8, 35) if stubble else log_uniform(rng, 1, 28)
     length = rng.uniform(0.02, 0.07) if stubble else rng.uniform(0.25, 1.1)
@@ -79,35 +89,35 @@ def _hair(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     curl = rng.uniform(0.05, 0.8) * (0.2 if stubble else 1.0)
     opacity = rng.uniform(0.55, 0.98)
     for _ in range(2):
-        sheet = _Sheet(photo)
-        hairs = _curves(sheet, rng, round(count), length, rng.normal(0, 3), spread, curl)
+        layer = _OpacityLayer(photo)
+        hairs = _curves(layer, rng, round(count), length, rng.normal(0, 3), spread, curl)
         widths = thickness * np.exp(rng.normal(0, 0.35, len(hairs)))
         for hair, wide, dark in zip(hairs, widths, opacity * rng.uniform(0.6, 1.0, len(hairs)), strict=True):
-            sheet.line(hair, wide, dark)
-            sheet.line(hair[:8], wide * 1.3, dark)
-        sheet.stamp(_vary(rng, colour, 18), blur=rng.uniform(0.0, 0.0022) * max(photo.size) * rng.random())
+            layer.line(hair, wide, dark)
+            layer.line(hair[:8], wide * 1.3, dark)
+        layer.paint(_vary(rng, colour, 18), blur=rng.uniform(0.0, 0.0022) * max(photo.size) * rng.random())
 
 
 _HAIR_COLOURS: tuple[Colour, ...] = ((28, 20, 18), (62, 36, 24), (96, 62, 38), (40, 40, 52), (205, 185, 160))
 
 
 def _curves(
-    sheet: _Sheet, rng: Generator, count: int, length: float, heading: float, spread: float, curl: float
+    layer: _OpacityLayer, rng: Generator, count: int, length: float, heading: float, spread: float, curl: float
 ) -> Points:
-    """`count` smooth curves [count, 13, 2] (x, y) whose direction turns steadily, with a wobble."""
+    """Return `count` smooth curves `[count, 13, 2]` (x, y) that bend steadily, with small irregularities."""
     steps = np.linspace(0, 1, 13)
     angle = rng.normal(heading, spread, (count, 1)) + rng.normal(0, curl, (count, 1)) * 2 * (steps - 0.5)
     angle = angle + rng.normal(0, curl, (count, 1)) * np.sin(2 * np.pi * (steps + rng.random((count, 1)))) * 0.5
-    stride = sheet.diagonal * length * rng.uniform(0.5, 1.2, (count, 1)) / steps.size
+    stride = layer.diagonal * length * rng.uniform(0.5, 1.2, (count, 1)) / steps.size
     curve = np.cumsum(np.stack([np.cos(angle), np.sin(angle)], -1) * stride[..., None], axis=1)
-    middle = rng.uniform(-0.05, 1.05, (count, 1, 2)) * (sheet.width, sheet.height)
+    middle = rng.uniform(-0.05, 1.05, (count, 1, 2)) * (layer.width, layer.height)
     return curve - curve[:, 6:7] + middle
 
 
 def _ruler(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """A millimetre scale: etched ticks along a side of the plate, or a printed bar with its unit, dark or light."""
-    sheet = _Sheet(photo)
-    size = np.array([sheet.width, sheet.height])
+    """Draw a millimetre scale: ticks along a side of the glass plate, or a printed bar with its unit."""
+    layer = _OpacityLayer(photo)
+    size = np.array([layer.width, layer.height])
     printed = rng.random() < 0.45
     tilt = rng.normal(0, 0.12) if rng.random() < 0.8 else rng.uniform(-np.pi, np.pi)
     side = int(rng.integers(4))
@@ -117,31 +127,31 @@ def _ruler(photo: Image.Image, mask: Mask, rng: Generator) -> None:
     start = size * (0.5 + out * rng.uniform(0.36, 0.5)) + size * out[::-1] * rng.normal(0, 0.1)
     direction = np.array([np.cos(along), np.sin(along)])
     span = size @ np.abs(direction) * (rng.uniform(0.5, 0.75) if printed else rng.uniform(0.3, 1.3))
-    gap = sheet.diagonal * log_uniform(rng, 0.012, 0.06)
+    gap = layer.diagonal * log_uniform(rng, 0.012, 0.06)
     count = min(120, int(span / gap) + 1)
-    major = int(_pick(rng, (5, 10, 100), (0.5, 0.3, 0.2)))
+    major = int(_choose(rng, (5, 10, 100), (0.5, 0.3, 0.2)))
     short, thickness = rng.uniform(0.008, 0.022), rng.uniform(0.0012, 0.0035)
     bend = rng.normal(0, 0.1) if not printed and rng.random() < 0.3 else 0.0
     opacity = rng.uniform(0.5, 0.95)
     places = (np.arange(count) - (count - 1) / 2) * gap
     feet = start + direction * places[:, None] + inward * (bend * places**2 / max(span, 1))[:, None]
     for i, foot in enumerate(feet):
-        tick = short * (1.0 if i % major else 1.7) * sheet.diagonal
-        sheet.line(np.stack([foot, foot + inward * tick]), thickness, opacity)
+        tick = short * (1.0 if i % major else 1.7) * layer.diagonal
+        layer.line(np.stack([foot, foot + inward * tick]), thickness, opacity)
     if printed or rng.random() < 0.2:
-        sheet.line(feet, thickness, opacity)
+        layer.line(feet, thickness, opacity)
     if printed or rng.random() < 0.3:
-        _numbers(sheet, feet, inward, short * sheet.diagonal, major, along, opacity, printed, rng)
+        _draw_numbers(layer, feet, inward, short * layer.diagonal, major, along, opacity, printed, rng)
     light = rng.random() < 0.15
     colour = _vary(rng, (235, 235, 235) if light else (38, 32, 34), 20)
-    sheet.stamp(colour, blur=rng.uniform(0.0, 0.0012) * max(photo.size))
+    layer.paint(colour, blur=rng.uniform(0.0, 0.0012) * max(photo.size))
 
 
-def _numbers(
-    sheet: _Sheet, feet: Points, inward: Points, tick: float, major: int, along: float, opacity: float, printed: bool,
-    rng: Generator,
+def _draw_numbers(
+    layer: _OpacityLayer, feet: Points, inward: Points, tick: float, major: int, along: float, opacity: float,
+    printed: bool, rng: Generator,
 ) -> None:  # fmt: skip
-    """The unit below a printed bar, or the count at every long tick."""
+    """Draw the unit below a printed bar, or the number at every long tick."""
     height = max(6, round(rng.uniform(0.9, 1.6) * tick))
     labels = [(0, "MM")] if printed else [(i, str(i // major)) for i in range(0, len(feet), major)][:8]
     for i, text in labels:
@@ -149,7 +159,7 @@ def _numbers(
         patch = Image.new("L", (height * 2, height * 2))
         ImageDraw.Draw(patch).text((height, height), text, _byte(opacity), _font(height), anchor="mm")
         patch = patch.rotate(-np.degrees(along), Image.Resampling.BILINEAR, expand=True)
-        sheet.image.paste(_byte(opacity), (int(x - patch.width / 2), int(y - patch.height / 2)), patch)
+        layer.image.paste(_byte(opacity), (int(x - patch.width / 2), int(y - patch.height / 2)), patch)
 
 
 @lru_cache(maxsize=64)
@@ -158,7 +168,7 @@ def _font(height: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
 
 
 def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
-    """The black surround of the dermoscope's round view, or the frame or bars of a scan; cuts the mask."""
+    """Draw the black area around the field of view of a dermoscope, or the frame of a scan; this cuts the mask."""
     height, width = mask.shape
     step = max(1, min(height, width) // 64)
     coarse = mask[::step, ::step]
@@ -169,7 +179,7 @@ def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
             break
     softness = log_uniform(rng, 0.004, 0.12)
     vignette = rng.uniform(0, 0.45) * (rng.random() < 0.7)
-    # Lenses bend blue more than red: the rim of a real field of view has a coloured fringe.
+    # Lenses refract blue more than red, so the rim of a real field of view has a coloured fringe.
     fringe = softness * (rng.normal(0, 0.06, 3) + np.array([0.0, 0.1, 0.25]) * rng.uniform(-0.5, 1))
     black = rng.uniform(0, 28) * (rng.random() < 0.6) * np.array([1.0, 0.85, 0.8]) + rng.uniform(0, 6, 3)
     shade = 1 - np.float32(vignette) * np.minimum(distance, 1) ** 4
@@ -181,8 +191,10 @@ def _dark_field(rgb: Rgb, mask: Mask, rng: Generator) -> tuple[Rgb, Mask]:
 
 
 def _field_of_view(height: int, width: int, mild: bool, rng: Generator) -> NDArray[np.float32]:
-    """Distance [H, W] from the middle of the view, 1 at its rim: a superellipse, so round, rounded-square or bars."""
-    kind = "corners" if mild else _pick(rng, ("corners", "round", "disc", "frame", "bars"), (0.3, 0.36, 0.14, 0.1, 0.1))
+    """Return the distance `[H, W]` from the centre of the view, 1 at its rim; the rim is a superellipse."""
+    kind = (
+        "corners" if mild else _choose(rng, ("corners", "round", "disc", "frame", "bars"), (0.3, 0.36, 0.14, 0.1, 0.1))
+    )
     half = np.array([height, width]) / 2
     corner = float(np.hypot(*half))
     power, offset = 2.0, rng.normal(0, 0.05, 2) * half
@@ -209,69 +221,71 @@ def _field_of_view(height: int, width: int, mild: bool, rng: Generator) -> NDArr
 
 
 def _ink(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """Surgical marker: scribbles, dots, rings and arrows, broken where the skin's furrows stayed dry."""
-    sheet = _Sheet(photo)
-    centre, extent = _lesion(mask, sheet)
-    colour = _vary(rng, _pick(rng, _INKS, (0.55, 0.2, 0.1, 0.15)), 22)
+    """Draw a surgical marker: scribbles, dots, rings and arrows, with gaps where furrows of the skin have no ink."""
+    layer = _OpacityLayer(photo)
+    centre, extent = _lesion(mask, layer)
+    colour = _vary(rng, _choose(rng, _INKS, (0.55, 0.2, 0.1, 0.15)), 22)
     thickness = rng.uniform(0.006, 0.02)
     opacity = rng.uniform(0.55, 0.95)
     turn = rng.uniform(0, 2 * np.pi)
-    kind = _pick(rng, ("scribble", "marks", "ring", "arrow", "lines"), (0.42, 0.22, 0.14, 0.1, 0.12))
+    kind = _choose(rng, ("scribble", "marks", "ring", "arrow", "lines"), (0.42, 0.22, 0.14, 0.1, 0.12))
     if kind == "ring":
         t = np.linspace(0, 2 * np.pi * rng.choice([0.4, 0.8, 1.0, 1.05]), 49) + turn
-        around = extent * rng.uniform(1.25, 1.9) + sheet.diagonal * 0.02
+        around = extent * rng.uniform(1.25, 1.9) + layer.diagonal * 0.02
         wobble = 1 + 0.06 * rng.normal() * np.sin(2 * t) + 0.04 * rng.normal() * np.sin(3 * t + turn)
         ring = centre + np.stack([np.cos(t), np.sin(t)], -1) * around * wobble[:, None]
-        dash = int(_pick(rng, (48, 4, 2), (0.6, 0.2, 0.2)))
+        dash = int(_choose(rng, (48, 4, 2), (0.6, 0.2, 0.2)))
         for i in range(0, 48, dash * 2 if dash < 48 else 48):
-            sheet.line(ring[i : i + dash + 1], thickness, opacity)
+            layer.line(ring[i : i + dash + 1], thickness, opacity)
     elif kind == "arrow":
         way = np.array([np.cos(turn), np.sin(turn)])
-        tip = centre + way * (extent * rng.uniform(1.1, 1.6) + sheet.diagonal * 0.02)
-        tail = tip + way * sheet.diagonal * rng.uniform(0.08, 0.3)
-        sheet.line(np.stack([tip, tail]), thickness, opacity)
+        tip = centre + way * (extent * rng.uniform(1.1, 1.6) + layer.diagonal * 0.02)
+        tail = tip + way * layer.diagonal * rng.uniform(0.08, 0.3)
+        layer.line(np.stack([tip, tail]), thickness, opacity)
         for barb in (turn - 0.5, turn + 0.5):
-            end = tip + np.array([np.cos(barb), np.sin(barb)]) * sheet.diagonal * 0.06
-            sheet.line(np.stack([tip, end]), thickness, opacity)
+            end = tip + np.array([np.cos(barb), np.sin(barb)]) * layer.diagonal * 0.06
+            layer.line(np.stack([tip, end]), thickness, opacity)
     elif kind == "lines":
-        for line in _curves(sheet, rng, int(rng.integers(1, 4)), rng.uniform(0.15, 0.6), turn, 0.4, 0.2):
-            sheet.line(line, thickness, opacity)
+        for line in _curves(layer, rng, int(rng.integers(1, 4)), rng.uniform(0.15, 0.6), turn, 0.4, 0.2):
+            layer.line(line, thickness, opacity)
     else:
         marks = 4 if kind == "marks" else int(rng.integers(1, 4))
-        reach = sheet.diagonal * (rng.uniform(0.02, 0.045) if kind == "marks" else rng.uniform(0.04, 0.12))
+        reach = layer.diagonal * (rng.uniform(0.02, 0.045) if kind == "marks" else rng.uniform(0.04, 0.12))
         for i in range(marks):
             angle = turn + 2 * np.pi * i / marks + rng.normal(0, 0.2)
             away = np.array([np.cos(angle), np.sin(angle)])
-            spot = centre + away * (extent * rng.uniform(1.1, 1.5) + reach + sheet.diagonal * abs(rng.normal(0, 0.12)))
-            spot = np.clip(spot, 0, (sheet.width, sheet.height))
+            spot = centre + away * (extent * rng.uniform(1.1, 1.5) + reach + layer.diagonal * abs(rng.normal(0, 0.12)))
+            spot = np.clip(spot, 0, (layer.width, layer.height))
             strokes = int(rng.integers(5, 22))
             zigzag = np.stack([np.linspace(-0.5, 0.5, strokes), 0.4 * (-1.0) ** np.arange(strokes)], -1)
             zigzag = (zigzag + rng.normal(0, 0.13, zigzag.shape)) * (rng.uniform(0.6, 2.2), 1) * reach
             cos, sin = np.cos(angle * 3), np.sin(angle * 3)
-            sheet.line(zigzag @ np.array([[cos, sin], [-sin, cos]]) + spot, thickness * rng.uniform(0.4, 1.0), opacity)
+            layer.line(zigzag @ np.array([[cos, sin], [-sin, cos]]) + spot, thickness * rng.uniform(0.4, 1.0), opacity)
     dryness = rng.uniform(0.2, 0.95)
-    sheet.stamp(colour, rng.uniform(0.001, 0.004) * max(photo.size) * 0.7, _mottle(photo.size, rng, 0.008, dryness))
+    layer.paint(
+        colour, rng.uniform(0.001, 0.004) * max(photo.size) * 0.7, _patchy_opacity(photo.size, rng, 0.008, dryness)
+    )
 
 
 _INKS: tuple[Colour, ...] = ((78, 52, 150), (58, 70, 160), (36, 34, 48), (112, 66, 138))
 
 
 def _sticker(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """Coloured paper or felt: discs (some with a ring of a second colour) or rectangles, mostly cut by the frame."""
-    for _ in range(int(_pick(rng, (1, 2, 3), (0.65, 0.28, 0.07)))):
-        sheet = _Sheet(photo)
-        colour = _vary(rng, _pick(rng, _STICKERS, (0.28, 0.22, 0.14, 0.12, 0.1, 0.09, 0.05)), 22)
+    """Draw coloured stickers: discs, some with a second colour, or rectangles, mostly cut by the frame."""
+    for _ in range(int(_choose(rng, (1, 2, 3), (0.65, 0.28, 0.07)))):
+        layer = _OpacityLayer(photo)
+        colour = _vary(rng, _choose(rng, _STICKERS, (0.28, 0.22, 0.14, 0.12, 0.1, 0.09, 0.05)), 22)
         disc = rng.random() < 0.8
-        outline = _clear_of_lesion(sheet, mask, disc, rng)
-        sheet.fill(outline, 0.5)
-        sheet.stamp((30, 20, 20), blur=rng.uniform(0.002, 0.008) * max(photo.size))
-        sheet.fill(outline, rng.uniform(0.9, 1.0))
-        felt = _mottle(photo.size, rng, 0.004, rng.uniform(0, 0.25))
-        sheet.stamp(colour, rng.uniform(0, 0.002) * max(photo.size), felt)
+        outline = _sticker_outline(layer, mask, disc, rng)
+        layer.fill(outline, 0.5)
+        layer.paint((30, 20, 20), blur=rng.uniform(0.002, 0.008) * max(photo.size))
+        layer.fill(outline, rng.uniform(0.9, 1.0))
+        felt = _patchy_opacity(photo.size, rng, 0.004, rng.uniform(0, 0.25))
+        layer.paint(colour, rng.uniform(0, 0.002) * max(photo.size), felt)
         if rng.random() < 0.35:
-            inner, middle = _Sheet(photo), outline.mean(0)
+            inner, middle = _OpacityLayer(photo), outline.mean(0)
             inner.fill(middle + (outline - middle) * rng.uniform(0.35, 0.85), 0.95)
-            inner.stamp(_vary(rng, _pick(rng, _STICKERS), 25), blur=0.5)
+            inner.paint(_vary(rng, _choose(rng, _STICKERS), 25), blur=0.5)
 
 
 _STICKERS: tuple[Colour, ...] = (
@@ -279,13 +293,13 @@ _STICKERS: tuple[Colour, ...] = (
 )  # fmt: skip
 
 
-def _clear_of_lesion(sheet: _Sheet, mask: Mask, disc: bool, rng: Generator) -> Points:
-    """The outline [N, 2] (x, y) of a sticker at or over the frame's edge; all but one in twenty spare the lesion."""
+def _sticker_outline(layer: _OpacityLayer, mask: Mask, disc: bool, rng: Generator) -> Points:
+    """Return the outline `[N, 2]` (x, y) of a sticker near the frame; 19 of 20 stickers do not cover the lesion."""
     step = max(1, min(mask.shape) // 48)
-    lesion = np.argwhere(mask[::step, ::step])[:, ::-1] * step * sheet.fine
+    lesion = np.argwhere(mask[::step, ::step])[:, ::-1] * step * layer.scale
     allowed = 0.3 if rng.random() < 0.05 else 0.02
-    size = np.array([sheet.width, sheet.height])
-    reach = sheet.diagonal * log_uniform(rng, 0.05, 0.28)
+    size = np.array([layer.width, layer.height])
+    reach = layer.diagonal * log_uniform(rng, 0.05, 0.28)
     for _ in range(12):
         middle = rng.random(2) * size
         axis = int(rng.integers(2))
@@ -303,9 +317,9 @@ def _clear_of_lesion(sheet: _Sheet, mask: Mask, disc: bool, rng: Generator) -> P
 
 
 def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """Light that came back from the surface: flecks, bands at the sides, or streaks along the skin's lines."""
-    sheet = _Sheet(photo)
-    kind = _pick(rng, ("flecks", "bands", "streaks"), (0.5, 0.25, 0.25))
+    """Draw reflections of light on the skin: spots, bands at the sides, or streaks."""
+    layer = _OpacityLayer(photo)
+    kind = _choose(rng, ("flecks", "bands", "streaks"), (0.5, 0.25, 0.25))
     opacity = rng.uniform(0.35, 1.0)
     if kind == "bands":
         tilt = rng.choice([0, np.pi / 2], p=(0.8, 0.2)) + rng.normal(0, 0.1)
@@ -313,37 +327,37 @@ def _glare(photo: Image.Image, mask: Mask, rng: Generator) -> None:
         across = np.abs(x * np.cos(tilt) + y * np.sin(tilt) - rng.normal(0, 0.25))
         band = np.clip((across - rng.uniform(0.35, 0.9)) / rng.uniform(0.2, 0.8), 0, 1)
         ramp = Image.fromarray((band ** rng.uniform(0.7, 2) * opacity * 235).astype(np.uint8))
-        sheet.image = ImageChops.multiply(ramp, _mottle(photo.size, rng, 0.12, rng.uniform(0, 0.5)))
-        sheet.fine, blur = 1, 0.0
+        layer.image = ImageChops.multiply(ramp, _patchy_opacity(photo.size, rng, 0.12, rng.uniform(0, 0.5)))
+        layer.scale, blur = 1, 0.0
     elif kind == "streaks":
         length, heading = rng.uniform(0.03, 0.15), rng.normal(0, 2)
-        for streak in _curves(sheet, rng, int(rng.integers(4, 40)), length, heading, 0.3, 0.3):
-            sheet.line(streak, rng.uniform(0.001, 0.005), opacity * rng.uniform(0.4, 1.0))
+        for streak in _curves(layer, rng, int(rng.integers(4, 40)), length, heading, 0.3, 0.3):
+            layer.line(streak, rng.uniform(0.001, 0.005), opacity * rng.uniform(0.4, 1.0))
         blur = rng.uniform(0.0005, 0.003) * max(photo.size)
     else:
-        centre, extent = _lesion(mask, sheet)
+        centre, extent = _lesion(mask, layer)
         if rng.random() < 0.4:
-            centre, extent = rng.random(2) * (sheet.width, sheet.height), np.full(2, sheet.diagonal * 0.3)
+            centre, extent = rng.random(2) * (layer.width, layer.height), np.full(2, layer.diagonal * 0.3)
         for spot in centre + rng.normal(0, 0.5, (int(rng.integers(3, 45)), 2)) * extent:
-            blob = rng.normal(0, 1, (6, 2)) * sheet.diagonal * log_uniform(rng, 0.0012, 0.008)
+            blob = rng.normal(0, 1, (6, 2)) * layer.diagonal * log_uniform(rng, 0.0012, 0.008)
             blob = blob[np.argsort(np.arctan2(blob[:, 1], blob[:, 0]))] + spot
-            sheet.fill(blob, opacity * rng.uniform(0.5, 1.0))
+            layer.fill(blob, opacity * rng.uniform(0.5, 1.0))
         blur = rng.uniform(0.0005, 0.002) * max(photo.size)
-    sheet.stamp(_pick(rng, ((255, 255, 255), (235, 242, 255), (255, 244, 232))), blur)
+    layer.paint(_choose(rng, ((255, 255, 255), (235, 242, 255), (255, 244, 232))), blur)
 
 
 def _bubbles(photo: Image.Image, mask: Mask, rng: Generator) -> None:
-    """Air in the immersion gel: a dark line inside a bright ring, and the lamp mirrored in each."""
-    dark, bright = _Sheet(photo), _Sheet(photo)
+    """Draw air bubbles in the immersion gel: a dark line inside a bright ring, with a reflection of the lamp."""
+    dark, bright = _OpacityLayer(photo), _OpacityLayer(photo)
     size = np.array([dark.width, dark.height])
-    home = rng.random(2) if rng.random() < 0.6 else rng.uniform(0.0, 0.15, 2) + 0.85 * rng.integers(0, 2, 2)
+    centre = rng.random(2) if rng.random() < 0.6 else rng.uniform(0.0, 0.15, 2) + 0.85 * rng.integers(0, 2, 2)
     spread = rng.choice([0.1, 0.25, 0.6])
     largest = log_uniform(rng, 0.008, 0.08)
     lamp = rng.uniform(0, 360)
     strength = rng.uniform(0.4, 1.0)
     for _ in range(round(log_uniform(rng, 1, 40))):
-        # Folding at the frame keeps the bubbles that would fall outside it.
-        x, y = np.abs((home + rng.normal(0, spread, 2) + 1) % 2 - 1) * size
+        # Bubbles outside the frame are mirrored at the frame.
+        x, y = np.abs((centre + rng.normal(0, spread, 2) + 1) % 2 - 1) * size
         r = max(2.0, dark.diagonal * largest * rng.uniform(0.1, 1.0) ** 1.5)
         rim = max(1, round(r * rng.uniform(0.08, 0.2)))
         box, inside = (x - r, y - r, x + r, y + r), (x - r + rim, y - r + rim, x + r - rim, y + r - rim)
@@ -353,40 +367,40 @@ def _bubbles(photo: Image.Image, mask: Mask, rng: Generator) -> None:
         glint = r * rng.uniform(0.1, 0.2)
         gx, gy = np.array([x, y]) + 0.5 * r * np.array([np.cos(np.radians(lamp)), np.sin(np.radians(lamp))])
         bright.draw.ellipse((gx - glint, gy - glint, gx + glint, gy + glint), _byte(strength))
-    dark.stamp((50, 30, 28), blur=0.001 * max(photo.size))
-    bright.stamp((255, 250, 245), blur=rng.uniform(0.0003, 0.0015) * max(photo.size))
+    dark.paint((50, 30, 28), blur=0.001 * max(photo.size))
+    bright.paint((255, 250, 245), blur=rng.uniform(0.0003, 0.0015) * max(photo.size))
 
 
-_DRAWN: dict[str, Callable[[Image.Image, Mask, Generator], None]] = {
+_DRAW_FUNCTIONS: dict[str, Callable[[Image.Image, Mask, Generator], None]] = {
     "hair": _hair, "ruler": _ruler, "ink": _ink, "sticker": _sticker, "glare": _glare, "bubbles": _bubbles,
 }  # fmt: skip
 ARTEFACTS = ("hair", "ruler", "dark_field", "ink", "sticker", "glare", "bubbles")
 
 
-def _lesion(mask: Mask, sheet: _Sheet) -> tuple[Points, Points]:
-    """Middle and half-size (x, y) of the lesion in sheet pixels; of an imagined one where there is none."""
+def _lesion(mask: Mask, layer: _OpacityLayer) -> tuple[Points, Points]:
+    """Return centre and half size (x, y) of the lesion in pixels of the layer; typical values for an empty mask."""
     if not mask.any():
-        size = np.array([sheet.width, sheet.height])
+        size = np.array([layer.width, layer.height])
         return size / 2, size * 0.15
     spans = [np.flatnonzero(mask.any(axis))[[0, -1]] for axis in (0, 1)]
-    low, high = np.array(spans, float).T * sheet.fine
+    low, high = np.array(spans, float).T * layer.scale
     return (low + high) / 2, (high - low) / 2
 
 
-def _mottle(size: tuple[int, int], rng: Generator, grain: float, depth: float) -> Image.Image:
-    """Soft blotches, `grain` of the longer side wide, from opaque down to 1 - `depth`, as an opacity image."""
+def _patchy_opacity(size: tuple[int, int], rng: Generator, grain: float, depth: float) -> Image.Image:
+    """Return an opacity image from 1 - `depth` to 1 with soft spots; `grain` is their share of the longer side."""
     cell = max(1.5, grain * max(size))
     cells = (max(2, round(size[1] / cell)), max(2, round(size[0] / cell)))
     noise = 1 - depth * np.clip(rng.normal(0.5, 0.4, cells), 0, 1)
     return Image.fromarray((noise * 255).astype(np.uint8)).resize(size, Image.Resampling.BICUBIC)
 
 
-def _pick(rng: Generator, options: tuple[T, ...], weights: tuple[float, ...] | None = None) -> T:
+def _choose(rng: Generator, options: tuple[T, ...], weights: tuple[float, ...] | None = None) -> T:
     return options[int(rng.choice(len(options), p=weights))]
 
 
 def log_uniform(rng: Generator, low: float, high: float) -> float:
-    """Sizes and counts: each doubling as likely as the next."""
+    """Return a random number whose logarithm is uniform between those of `low` and `high`."""
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 

@@ -1,8 +1,8 @@
-"""Generated dermoscopic photos with an exactly known lesion mask: sample data, test data and training's artefacts.
+"""Generate dermoscopic photos with an exactly known lesion mask, for samples and tests.
 
-Colour is made as skin makes it: the light that comes back is what melanin and blood did not absorb (Beer-Lambert), so
-that a lesion is darker than its skin on any skin tone. One seed is one patient: the skin, the lesion and each artefact
-draw from generators of their own, so that an artefact can be put on or left off with nothing else changing.
+Colours follow the absorption of light by melanin and blood (Beer-Lambert law), so that a lesion is darker than its skin
+for every skin tone. Skin, lesion, camera and each artefact have separate random generators made from the seed, so that
+adding or removing an artefact changes nothing else.
 """
 
 from collections.abc import Sequence
@@ -24,8 +24,8 @@ __all__ = ["ARTEFACTS", "Phantom", "add_artefact", "phantom"]
 
 Field = NDArray[np.floating[Any]]  # float32
 
-# What melanin and blood absorb of red, green and blue per unit of density; and how melanin deep in the
-# dermis looks, against the skin's own brightness.
+# Absorption of red, green and blue per unit of melanin and of blood, and the colour of melanin deep in the dermis,
+# relative to the brightness of the skin.
 _MELANIN = np.array([0.50, 0.92, 1.25])
 _BLOOD = np.array([0.10, 0.80, 0.62])
 _VEIL = np.array([0.62, 0.67, 0.75], np.float32)[:, None, None]
@@ -33,7 +33,7 @@ _VEIL = np.array([0.62, 0.67, 0.75], np.float32)[:, None, None]
 
 @dataclass(frozen=True, eq=False)
 class Phantom:
-    """A generated photo: `image` uint8 [H, W, 3] and `mask` bool [H, W], True where the lesion can be seen."""
+    """A generated photo: `image` uint8 `[H, W, 3]`, and `mask` bool `[H, W]`, True where the lesion is visible."""
 
     image: NDArray[np.uint8]
     mask: NDArray[np.bool_]
@@ -44,25 +44,33 @@ class Phantom:
 def phantom(
     seed: int, shape: tuple[int, int] = (450, 600), artefacts: tuple[str, ...] = (), lesion: bool = True
 ) -> Phantom:
-    """The photo that follows from `seed` at `shape` (height, width), with `artefacts` laid on in the order given.
+    """Generate a photo.
 
-    The lesion covers about 1 to 60 % of the frame and is sometimes cut by it; where its edge is soft, the mask's border
-    is halfway. `lesion=False` leaves the skin bare and the mask empty. Raises BadInput for an unknown artefact or a
-    shape below 16 pixels.
+    The lesion covers about 1 to 60 % of the frame, and the frame cuts some lesions. At a soft edge, the border of the
+    mask is where half of the pigment is reached.
+
+    Args:
+        seed: the same seed always gives the same photo.
+        shape: (height, width) in pixels, at least 16 each.
+        artefacts: names from `ARTEFACTS`, drawn in this order.
+        lesion: False gives skin without a lesion and an empty mask.
+
+    Raises:
+        BadInput: an artefact is unknown or the shape is too small.
     """
     if min(shape) < 16:
         raise BadInput(f"A phantom of {shape[0]} x {shape[1]} px is too small; ask for at least 16 x 16.")
     if unknown := [name for name in artefacts if name not in ARTEFACTS]:
-        raise BadInput(f"{unknown[0]!r} is not an artefact; choose among {', '.join(ARTEFACTS)}.")
+        raise BadInput(f"{unknown[0]!r} is not an artefact; choose one of {', '.join(ARTEFACTS)}.")
     skin_rng, lesion_rng, camera_rng = (np.random.default_rng([seed, stream]) for stream in range(3))
     light, relief = _skin(shape, skin_rng)
     level = float(light.mean())
     mask = np.zeros(shape, bool)
     if lesion:
-        inside, radius = _border(shape, lesion_rng)
+        inside, radius = _lesion_shape(shape, lesion_rng)
         mask = inside > 0
-        light = _pigmented(light, inside, radius, lesion_rng)
-    image = _photographed(light * relief, level, camera_rng)
+        light = _add_lesion(light, inside, radius, lesion_rng)
+    image = _photograph(light * relief, level, camera_rng)
     for name in artefacts:
         own = np.random.default_rng([seed, 3, ARTEFACTS.index(name)])
         image, mask = add_artefact(name, image, mask, own)
@@ -70,9 +78,9 @@ def phantom(
 
 
 def _skin(shape: tuple[int, int], rng: Generator) -> tuple[Field, Field]:
-    """The light [3, H, W] in 0..1 that bare skin sends back, and the shading [H, W] of its furrows around 1.
+    """Return the light `[3, H, W]` in [0, 1] that skin reflects, and the shading `[H, W]` of its furrows (mean 1).
 
-    The tone is drawn by individual typology angle, evenly from very light to dark: tan(ITA) = (L* - 50) / b*.
+    The individual typology angle is uniform from dark to very light skin: tan(ITA) = (L* - 50) / b*.
     """
     ita = np.radians(rng.uniform(-60, 66))
     b = rng.uniform(10, 18)
@@ -92,13 +100,14 @@ def _skin(shape: tuple[int, int], rng: Generator) -> tuple[Field, Field]:
     blood = rng.uniform(0.01, 0.045) * flush + rng.uniform(0, 0.6) ** 2 * vessels
     lines = [np.abs(_noise(shape, rng, grain, stretch)) for grain, stretch in ((0.03, 0.3), (0.01, 2.5), (0.012, 1.0))]
     furrows = rng.uniform(0, 0.09) * (np.minimum(np.minimum(lines[0], lines[1]) + 0.3 * lines[2], 0.9) - 0.6)
-    return _through(base, melanin, _MELANIN, blood), 1 + furrows + rng.uniform(0, 0.03) * _noise(shape, rng, 0.004)
+    return _absorb(base, melanin, _MELANIN, blood), 1 + furrows + rng.uniform(0, 0.03) * _noise(shape, rng, 0.004)
 
 
-def _border(shape: tuple[int, int], rng: Generator) -> tuple[Field, float]:
-    """How far inside the lesion a pixel is, in radii [H, W] (0 on the border, < 0 outside); the radius in diagonals.
+def _lesion_shape(shape: tuple[int, int], rng: Generator) -> tuple[Field, float]:
+    """Return the depth of each pixel in the lesion in radii `[H, W]` (< 0 outside), and the radius in diagonals.
 
-    A tilted ellipse, lobed by low Fourier orders and frayed by noise of ever finer grain, in one piece without holes.
+    The shape is a rotated ellipse with lobes (low Fourier orders) and an irregular border (noise of several scales), in
+    one piece without holes.
     """
     size = np.array(shape)
     share = np.exp(np.clip(rng.normal(np.log(0.12), 0.95), np.log(0.011), np.log(0.55)))
@@ -127,8 +136,8 @@ def _border(shape: tuple[int, int], rng: Generator) -> tuple[Field, float]:
     return np.where(_in_one_piece(inside > 0), magnitude, -magnitude), radius
 
 
-def _pigmented(skin: Field, inside: Field, radius: float, rng: Generator) -> Field:
-    """`skin` [3, H, W] with the lesion that lies `inside` > 0: gradient, blotches, network, clods and odd colours."""
+def _add_lesion(skin: Field, inside: Field, radius: float, rng: Generator) -> Field:
+    """Add the lesion where `inside` > 0 to `skin` `[3, H, W]`: gradient, spots, network, globules and rare colours."""
     shape = (inside.shape[0], inside.shape[1])
     softness = log_uniform(rng, 0.03, 0.3) * np.exp(0.4 * _noise(shape, rng, 0.8 * radius))
     cover = 1 / (1 + np.exp(-np.clip(3 * inside / softness, -30, 30)))
@@ -148,14 +157,14 @@ def _pigmented(skin: Field, inside: Field, radius: float, rng: Generator) -> Fie
         clods = _noise(shape, rng, float(np.clip(radius * rng.uniform(0.06, 0.12), 0.006, 0.02)))
         melanin += rng.uniform(0.2, 0.8) * np.clip(clods + 0.6 * zone_c - 1.1, 0, 1.4)
     blood = rng.uniform(0.0, 0.3) * np.exp(0.5 * zone_c + 0.3 * speckled)
-    if rng.random() < 0.2:  # pink, hardly pigmented
+    if rng.random() < 0.2:  # pink, with little pigment
         melanin *= rng.uniform(0.15, 0.5)
         blood += rng.uniform(0.15, 0.5) * np.exp(0.3 * zone_b)
     blood *= cover
-    if rng.random() < 0.4:  # a flush around it
+    if rng.random() < 0.4:  # red skin around the lesion
         blood += rng.uniform(0, 0.15) * np.exp(np.minimum(inside, 0) / 0.25)
     brown = _MELANIN * np.exp(rng.normal(0, 0.1, 3))
-    light = _through(skin, np.maximum(melanin, 0.03) * cover, brown, blood)
+    light = _absorb(skin, np.maximum(melanin, 0.03) * cover, brown, blood)
     for colour, how_often in (
         (_VEIL * skin.mean(), 0.3),
         (1.08 * skin, 0.2),
@@ -167,13 +176,13 @@ def _pigmented(skin: Field, inside: Field, radius: float, rng: Generator) -> Fie
     return light
 
 
-def _photographed(light: Field, level: float, rng: Generator) -> NDArray[np.uint8]:
-    """uint8 [H, W, 3] of `light` [3, H, W] through lamp, lens and sensor, exposed for skin of mean `level`."""
+def _photograph(light: Field, level: float, rng: Generator) -> NDArray[np.uint8]:
+    """Return a photo uint8 `[H, W, 3]` of `light` `[3, H, W]`, exposed for skin with the mean brightness `level`."""
     _, height, width = light.shape
     y, x = np.linspace(-1, 1, height, dtype=np.float32)[:, None], np.linspace(-1, 1, width, dtype=np.float32)
     down, right = rng.normal(0, 0.06, 2).tolist()
     lamp = 1 + down * y + right * x - rng.uniform(0, 0.16) * (y**2 + x**2)
-    # Cameras make up for a good part of a dark skin, and many turn it pink.
+    # Cameras brighten dark skin, and many cameras make it pink.
     lamp *= float(rng.uniform(0.72, 0.9) / level) ** 0.42
     cast = np.exp(rng.normal(0, (0.05, 0.025, 0.05)) + rng.choice([0, 0.12], p=(0.6, 0.4)) * np.array([0.7, -0.6, 0.1]))
     blur, grain = rng.uniform(0.4, 1.1) * max(1.0, width / 900), rng.uniform(0.002, 0.008)
@@ -186,7 +195,7 @@ def _photographed(light: Field, level: float, rng: Generator) -> NDArray[np.uint
 
 
 def _in_one_piece(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest piece of `lesion`, its holes filled; a bay that the frame closes is no hole."""
+    """Return the largest piece of `lesion` with its holes filled; a bay at the frame is not a hole."""
     pieces, count = ndimage.label(lesion)
     if count > 1:
         lesion = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
@@ -198,7 +207,7 @@ def _in_one_piece(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 
 def _mesh(shape: tuple[int, int], rng: Generator, period: float) -> Field:
-    """A warped honeycomb [H, W], 1 on its lines and 0 in its cells, `period` diagonals apart: three plane waves."""
+    """Return a distorted honeycomb `[H, W]` from three plane waves, 1 on lines, 0 in cells; `period` in diagonals."""
     scale = float(2 * np.pi / (period * np.hypot(*shape)))
     y, x = (
         np.arange(n, dtype=np.float32).reshape(axis) * scale
@@ -214,7 +223,7 @@ def _mesh(shape: tuple[int, int], rng: Generator, period: float) -> Field:
 
 
 def _noise(shape: tuple[int, int], rng: Generator, grain: float, stretch: float = 1.0) -> Field:
-    """Smooth noise [H, W] of about unit variance, its blobs `grain` diagonals wide (`stretch` times that in height)."""
+    """Return smooth noise `[H, W]` of variance 1 (about); spots are `grain` diagonals wide, `stretch` times as high."""
     cell = max(1.0, grain * float(np.hypot(*shape)))
     high, wide = shape[0] / max(1.0, cell * stretch), shape[1] / cell
     knots = rng.standard_normal((int(high) + 2, int(wide) + 2), dtype=np.float32) * np.float32(1.5)
@@ -222,8 +231,8 @@ def _noise(shape: tuple[int, int], rng: Generator, grain: float, stretch: float 
     return np.asarray(smooth)
 
 
-def _through(light: Sequence[float] | Field, melanin: Field, brown: NDArray[np.float64], blood: Field) -> Field:
-    """What is left [3, H, W] of `light` behind these densities [H, W]; `brown` is what melanin absorbs."""
+def _absorb(light: Sequence[float] | Field, melanin: Field, brown: NDArray[np.float64], blood: Field) -> Field:
+    """Return the part `[3, H, W]` of `light` that densities `[H, W]` do not absorb; `brown` is the melanin spectrum."""
     return np.stack([
         part * np.exp(-float(m) * melanin - float(b) * blood) for part, m, b in zip(light, brown, _BLOOD, strict=True)
     ])  # fmt: skip
