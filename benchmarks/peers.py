@@ -29,7 +29,7 @@ from common import DATA, JUDGE, TRAIN, Predict, figures, jaccards, latency, para
 from napari_skinseg import Segmenter
 from napari_skinseg.cli.terminal import progress
 from napari_skinseg.datasets.dataset import Case
-from napari_skinseg.device import Runner, autocast, choose_device, for_training, move_to_device
+from napari_skinseg.device import Runner, autocast, choose_device, move_to_device
 from napari_skinseg.events import Event
 from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.pixels.image import read_image
@@ -160,7 +160,7 @@ def _trained(name: str, recipe: Recipe, cases: list[Case], budget: Budget, out: 
             losses = []
             for batch in _batches(cases, size, recipe.flips, budget, number):
                 optimiser.zero_grad()
-                with autocast(for_training(choice)):
+                with autocast(choice):
                     logits = network(batch["image"].to(choice.device))
                 value = loss(logits.float(), batch["mask"].to(choice.device))
                 value.backward()

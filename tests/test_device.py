@@ -1,10 +1,6 @@
 """Choice of the device, reduced precision, and recovery when memory runs out."""
 
 import gc
-import os
-import platform
-import subprocess
-import sys
 import weakref
 
 import pytest
@@ -71,19 +67,25 @@ def test_an_unknown_device_raises():
         choose_device("tpu")
 
 
-def test_reduced_precision_is_used_only_if_it_is_faster_and_correct():
-    reference, reduced = device._trial("cpu", "float32"), device._trial("cpu", "bfloat16")
-    faster = reduced.seconds * device.MIN_SPEED_UP <= reference.seconds
-    assert device._difference(reference, reduced) < device.TOLERANCE
-    assert choose_device("cpu").precision == ("bfloat16" if faster else "float32")
+def pretend(monkeypatch, native: bool, seconds: float, error: float = 0.0) -> None:
+    """Pretend that the CPU has bfloat16 instructions or not, and replace the trial of bfloat16."""
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: native, raising=False)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False, raising=False)
+    probability = torch.full((4, 4), 0.5)
+    trials = {"float32": device._Trial(probability, 1.0), "bfloat16": device._Trial(probability + error, seconds)}
+    monkeypatch.setattr(device, "_trial", lambda name, precision: trials[precision])
 
 
-@pytest.mark.skipif(platform.machine().lower() not in ("x86_64", "amd64"), reason="the switch is for x86 processors")
-def test_a_processor_that_only_emulates_bfloat16_keeps_float32():
-    code = "from napari_skinseg.device import choose_device; print(choose_device('cpu').precision)"
-    old = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX2", "ATEN_CPU_CAPABILITY": "avx2"}
-    result = subprocess.run([sys.executable, "-c", code], env=old, capture_output=True, text=True, check=True)
-    assert result.stdout.strip() == "float32"
+@pytest.mark.parametrize("seconds", [0.1, 0.9, 10.0], ids=["faster", "equal", "slower"])
+@pytest.mark.parametrize(("native", "precision"), [(True, "bfloat16"), (False, "float32")])
+def test_the_hardware_and_not_a_timing_decides_the_cpu_precision(monkeypatch, native, precision, seconds):
+    pretend(monkeypatch, native, seconds)
+    assert choose_device("cpu").precision == precision
+
+
+def test_bfloat16_with_wrong_numbers_is_not_used(monkeypatch):
+    pretend(monkeypatch, native=True, seconds=0.1, error=2 * device.TOLERANCE)
+    assert choose_device("cpu").precision == "float32"
 
 
 def test_the_trial_does_not_change_the_global_random_generator():

@@ -1,7 +1,8 @@
 """Choose the device and the precision of a network, run the network on it, and recover when memory runs out.
 
 Every choice has a reason in words, because "CPU: this torch build has no CUDA" answers the question "why is it slow?".
-A reduced precision or an Apple GPU is used only after a short trial on this computer, once per process.
+A reduced precision or an Apple GPU is used only if a short trial on this computer gives correct numbers, and the Apple
+GPU only if it is also faster than the CPU.
 """
 
 import gc
@@ -10,7 +11,7 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
@@ -20,8 +21,6 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
-MIN_SPEED_UP = 1.15
-"""bfloat16 is used on a CPU if it is at least this many times faster than float32."""
 TOLERANCE = 0.02
 """Largest allowed difference in probability between a device or precision and float32 on the CPU."""
 
@@ -68,21 +67,6 @@ def autocast(choice: DeviceChoice) -> AbstractContextManager[object]:
 
     dtype = torch.float16 if choice.precision == "float16" else torch.bfloat16
     return torch.autocast(choice.device, dtype=dtype, enabled=choice.precision != "float32")
-
-
-def for_training(choice: DeviceChoice) -> DeviceChoice:
-    """Return the same device with the precision for training.
-
-    On a CPU with bfloat16 instructions, mixed precision makes a training step a third shorter. On other CPUs bfloat16
-    is emulated and a step takes several times longer; the trial of `choose_device` does not time gradients. The
-    hardware decides, not a timing, so that the same seed gives the same weights.
-    """
-    import torch
-
-    if choice.device != "cpu":
-        return choice
-    native = any(getattr(torch.cpu, name, bool)() for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return replace(choice, precision="bfloat16" if native else "float32")
 
 
 def move_to_device(network: "torch.nn.Module", choice: DeviceChoice) -> "torch.nn.Module":
@@ -222,9 +206,17 @@ def _why_not_mps(must_be_faster: bool) -> str | None:
 
 
 def _cpu_precision() -> Precision:
-    reference, reduced = _trial("cpu", "float32"), _trial("cpu", "bfloat16")
-    gains = reduced.seconds * MIN_SPEED_UP <= reference.seconds
-    return "bfloat16" if gains and _difference(reference, reduced) <= TOLERANCE else "float32"
+    """Return bfloat16 if the CPU has bfloat16 instructions and computes correct numbers with them, else float32.
+
+    The hardware decides, not a timing, so that a busy computer gives the same masks and a seed gives the same weights.
+    Without these instructions, bfloat16 is emulated, which is several times slower.
+    """
+    import torch
+
+    supported = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # older versions of torch do not have both
+    native = any(getattr(torch.cpu, name, bool)() for name in supported)
+    correct = native and _difference(_trial("cpu", "float32"), _trial("cpu", "bfloat16")) <= TOLERANCE
+    return "bfloat16" if correct else "float32"
 
 
 def _cuda_precision() -> Precision:

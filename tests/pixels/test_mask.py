@@ -132,15 +132,40 @@ def test_a_resized_mask_with_gray_borders_is_thresholded(tmp_path):
     assert mask.mean() == pytest.approx(disc().mean(), rel=0.01)
 
 
+@pytest.mark.parametrize("values", [(1, 2), (30, 220), (254, 255), (1000, 60000)])
+def test_the_higher_of_two_values_is_lesion(tmp_path, values):
+    dtype = np.uint8 if values[1] < 256 else np.uint16
+    Image.fromarray(np.where(disc(), values[1], values[0]).astype(dtype)).save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png"), disc())
+
+
+def test_a_colour_mask_on_a_dark_coloured_background_is_read(tmp_path):
+    pixels = np.where(disc()[..., None], np.array([255, 255, 0]), np.array([0, 0, 80])).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    assert np.array_equal(read_mask(tmp_path / "a.png"), disc())
+
+
+def test_two_colours_of_the_same_value_raise(tmp_path):
+    pixels = np.where(disc()[..., None], np.array([255, 0, 0]), np.array([255, 255, 255])).astype(np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    with pytest.raises(BadInput, match=r"a\.png is not a lesion mask: its colours are equally bright"):
+        read_mask(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(("value", "lesion"), [(0, False), (1, True), (255, True)])
+def test_a_mask_of_one_value_is_empty_or_full(tmp_path, value, lesion):
+    Image.fromarray(np.full((60, 80), value, dtype=np.uint8)).save(tmp_path / "a.png")
+    assert (read_mask(tmp_path / "a.png") == lesion).all()
+
+
 @pytest.mark.parametrize(
     "pixels",
     [
         np.tile(np.arange(100, dtype=np.uint8), (60, 1)),
         np.repeat(np.arange(4, dtype=np.uint8), 800).reshape(40, 80),
-        np.repeat(np.arange(1, 3, dtype=np.uint8), 1600).reshape(40, 80),
         np.repeat(np.arange(4, dtype=np.uint16), 800).reshape(40, 80) * 1000,
     ],
-    ids=["photo", "labels", "no background", "16-bit labels"],
+    ids=["photo", "labels", "16-bit labels"],
 )
 def test_a_file_that_is_not_a_mask_raises(tmp_path, pixels):
     path = tmp_path / "a.png"

@@ -98,18 +98,22 @@ def draw_overlay(
 def read_mask(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArray[np.bool_]:
     """Read a mask file as bool `[H, W]`.
 
-    Two kinds of files are accepted:
+    The values in the file decide what is lesion:
 
-    * black (0) and one other value or colour, in any encoding: 0/255, 0/1, 1-bit, palette, red on black;
-    * gray files with at least 95 % of the pixels in the outer eighths of the range, as JPEG compression and resizing
-      produce them; the threshold is the middle of the range.
+    * two values: the higher value is lesion, in any encoding: 0/255, 0/1, 1/2, 30/220, 1-bit, palette;
+    * one value: an empty mask if it is 0, else the whole frame is lesion;
+    * more values, 8 bits: the threshold is the middle of the range, if at least 95 % of the pixels are in its outer
+      eighths, as JPEG compression and resizing produce them.
+
+    The value of a colour is that of its brightest channel (red on black is a mask), and of a transparent pixel 0.
 
     Args:
         path: PNG, TIFF, BMP, WebP or JPEG.
         shape: shape of the photo; only (height, width), its first two numbers, is compared.
 
     Raises:
-        BadInput: the file cannot be read, is not a mask (many gray levels or labels), or has another size than `shape`.
+        BadInput: the file cannot be read, is not a mask (many gray levels or labels, or several colours of the same
+            value), or has another size than `shape`.
     """
     pixels = read_pixels(path)
     if shape is not None and pixels.shape[:2] != tuple(shape[:2]):
@@ -120,7 +124,14 @@ def read_mask(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArray
         has_alpha = pixels.shape[2] in (2, 4)
         if has_alpha:
             pixels = pixels[..., :-1] * (pixels[..., -1:] > 0)  # transparent pixels count as black
-        pixels = pixels.max(axis=2)
+        values = pixels.max(axis=2)
+        # Red on white would be read as all lesion.
+        if values.min() == values.max() and (pixels != pixels[0, 0]).any():
+            raise BadInput(
+                f"{path} is not a lesion mask: its colours are equally bright; "
+                "give a file that is black (0) outside and white (255) inside the lesion."
+            )
+        pixels = values
     return _to_bool(pixels, str(path))
 
 
@@ -146,12 +157,12 @@ def _to_bool(gray: NDArray[Any], name: str) -> NDArray[np.bool_]:
             return gray >= 128
     else:
         values = np.unique(gray)
-    if values.size > 2 or (values.size == 2 and values[0] != 0):
+    if values.size > 2:
         raise BadInput(
             f"{name} is not a lesion mask: it contains {values.size} values ({_first_values(values)}); "
             "give a file that is black (0) outside and white (255) inside the lesion."
         )
-    return gray != 0
+    return gray == values[-1] if values[-1] else np.zeros(gray.shape, dtype=bool)
 
 
 def _first_values(values: NDArray[Any]) -> str:

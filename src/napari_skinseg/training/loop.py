@@ -18,7 +18,7 @@ from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parallel import DistributedDataParallel
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
-from napari_skinseg.device import DeviceChoice, autocast, for_training
+from napari_skinseg.device import DeviceChoice, autocast
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken
 from napari_skinseg.models.click_channels import Click, encode_clicks
@@ -90,7 +90,7 @@ class TrainingLoop:
         loss: str = DEFAULT_LOSS,
         frozen_statistics: bool = False,
     ) -> None:
-        self.choice, self.normalisation = for_training(choice), normalisation
+        self.choice, self.normalisation = choice, normalisation
         # On a CPU, instance normalisation copies channels-last tensors, which costs more time than this layout saves.
         copies = choice.device == "cpu" and any(isinstance(layer, _InstanceNorm) for layer in network.modules())
         self.layout = torch.contiguous_format if copies else torch.channels_last
