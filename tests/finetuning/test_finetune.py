@@ -192,6 +192,13 @@ def test_a_run_continues_with_the_masks_of_its_start(tmp_path, clinic, spot_find
     assert masks == before
 
 
+def test_a_photo_deleted_before_the_start_is_named(tmp_path, clinic, spot_finder):
+    evidence = collect(clinic(4))
+    evidence.cases[1].image.unlink()
+    with pytest.raises(BadInput, match=r"01\.png cannot be read"):
+        fine_tune(spot_finder, evidence, SHORT, tmp_path / "run")
+
+
 def test_a_run_of_other_photos_is_not_continued(tmp_path, clinic, spot_finder, monkeypatch):
     from napari_skinseg.finetuning import run
 

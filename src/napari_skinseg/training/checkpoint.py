@@ -42,8 +42,15 @@ def read_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
 
 
 def hash_file(path: Path) -> str:
-    """The SHA-256 of the content of a file, as 64 hexadecimal digits."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    """The SHA-256 of the content of a file, as 64 hexadecimal digits.
+
+    Raises:
+        BadInput: the file cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); bring it back and start again.") from error
 
 
 def hash_cases(cases: Sequence[Case]) -> str:
