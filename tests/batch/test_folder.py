@@ -35,7 +35,7 @@ def table_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_each_photo_gets_its_lesion_in_its_own_size(segmenter, photos, out):
+def test_each_mask_has_the_size_of_its_photo(segmenter, photos, out):
     outcome = segment_files(sorted(photos), out, segmenter)
     assert [result.photo for result in outcome.done] == sorted(photos)
     for result in outcome.done:
@@ -44,13 +44,13 @@ def test_each_photo_gets_its_lesion_in_its_own_size(segmenter, photos, out):
         assert dice(mask, photos[result.photo]) > 0.9
 
 
-def test_photos_of_one_name_in_two_folders_keep_a_mask_each(segmenter, photos, out):
+def test_photos_of_the_same_name_in_two_folders_get_two_masks(segmenter, photos, out):
     segment_files(sorted(photos), out, segmenter)
     masks = sorted(path.relative_to(out).as_posix() for path in out.rglob("*.png"))
     assert masks == ["north/a_segmentation.png", "north/b_segmentation.png", "south/a_segmentation.png"]
 
 
-def test_the_results_are_those_of_segmenting_one_photo_alone(segmenter, photos, out):
+def test_results_equal_those_of_single_photos(segmenter, photos, out):
     photo = min(photos)
     outcome = segment_files(sorted(photos), out, segmenter)
     alone = segmenter.segment(read_image(photo))
@@ -59,7 +59,7 @@ def test_the_results_are_those_of_segmenting_one_photo_alone(segmenter, photos, 
     assert result.confidence == pytest.approx(alone.confidence, abs=0.01)
 
 
-def test_one_broken_photo_is_named_and_the_others_are_done(segmenter, photos, out, tmp_path):
+def test_a_damaged_photo_is_named_and_the_others_are_segmented(segmenter, photos, out, tmp_path):
     broken = tmp_path / "photos" / "north" / "broken.jpg"
     broken.write_bytes(b"\xff\xd8\xff\xe0 cut short")
     outcome = segment_files(sorted([*photos, broken]), out, segmenter, BatchOptions(batch_size=2))
@@ -69,7 +69,7 @@ def test_one_broken_photo_is_named_and_the_others_are_done(segmenter, photos, ou
     assert str(broken) in sentence
 
 
-def test_two_photos_that_differ_in_suffix_only_do_not_share_a_mask(segmenter, photos, out, tmp_path):
+def test_the_second_of_two_photos_with_the_same_mask_file_fails(segmenter, photos, out, tmp_path):
     first = tmp_path / "photos" / "north" / "a.png"
     second = first.with_suffix(".bmp")
     Image.fromarray(read_image(tmp_path / "photos" / "south" / "a.png")).save(second)
@@ -79,7 +79,7 @@ def test_two_photos_that_differ_in_suffix_only_do_not_share_a_mask(segmenter, ph
     assert dice(read_mask(out / "a_segmentation.png"), photos[first]) > 0.9
 
 
-def test_the_table_has_a_row_per_photo_blanks_for_the_unknown_and_says_what_it_is_not(segmenter, photos, out):
+def test_the_table_has_one_row_per_photo_and_blanks_for_unknown_values(segmenter, photos, out):
     outcome = segment_files(sorted(photos), out, segmenter, BatchOptions(measure=True))
     rows = table_of(outcome.table)
     assert [row["photo"] for row in rows] == ["north/a.png", "north/b.png", "south/a.png"]
@@ -94,14 +94,14 @@ def test_a_known_scale_fills_the_millimetre_columns(segmenter, photos, out):
     assert float(row["area_mm2"]) == pytest.approx(float(row["area_px"]) * 0.01, rel=1e-3)
 
 
-def test_overlays_come_only_when_asked_for_and_are_no_photos_for_the_next_run(segmenter, photos, tmp_path):
+def test_overlays_are_optional_and_not_read_as_photos(segmenter, photos, tmp_path):
     folder = tmp_path / "photos"
     outcome = segment_files(find_images(folder), folder, segmenter, BatchOptions(overlay=True))
     assert all(read_image(result.overlay).shape == read_image(result.photo).shape for result in outcome.done)
     assert find_images(folder) == sorted(photos)
 
 
-def test_a_mask_that_a_person_corrected_is_kept_and_measured_as_it_stands(segmenter, photos, out):
+def test_a_corrected_mask_is_kept_and_measured(segmenter, photos, out):
     photo = min(photos)
     first = segment_files(sorted(photos), out, segmenter)
     corrected = np.zeros_like(photos[photo])
@@ -117,9 +117,9 @@ def test_a_mask_that_a_person_corrected_is_kept_and_measured_as_it_stands(segmen
     assert all(result.kept for result in again.done)
 
 
-def test_a_photo_in_which_no_lesion_was_found_stays_one_until_it_is_drawn_anew(doubting_model, photos, out):
+def test_a_photo_without_a_lesion_stays_empty_until_overwritten(doubting_model, photos, out):
     photo, doubting = min(photos), Segmenter(doubting_model, "cpu")
-    for _ in ("drawn", "kept"):
+    for _ in ("new", "kept"):
         (result,) = segment_files([photo], out, doubting, BatchOptions(measure=True)).done
         assert (result.empty, result.withheld) == (True, True)
         assert 0 < result.confidence < 0.45
@@ -133,7 +133,7 @@ def test_a_photo_in_which_no_lesion_was_found_stays_one_until_it_is_drawn_anew(d
     assert dice(read_mask(result.mask), photos[photo]) > 0.9
 
 
-def test_overwrite_draws_the_masks_anew(segmenter, photos, out):
+def test_overwrite_replaces_the_masks(segmenter, photos, out):
     first = segment_files(sorted(photos), out, segmenter)
     write_mask(first.done[0].mask, np.zeros_like(photos[min(photos)]))
     again = segment_files(sorted(photos), out, segmenter, BatchOptions(overwrite=True))
@@ -152,14 +152,14 @@ def test_each_mask_is_recorded_with_its_model_and_options(segmenter, photos, out
     assert len(records) == len(photos)
 
 
-def test_an_empty_mask_is_said_to_be_empty(segmenter, out, bare_photo):
+def test_an_empty_mask_is_reported_as_empty(segmenter, out, bare_photo):
     options = BatchOptions(measure=True, segment=SegmentOptions(threshold=0.9))
     outcome = segment_files([bare_photo], out, segmenter, options)
     assert outcome.done[0].empty
     assert table_of(outcome.table)[0]["empty"] == "true"
 
 
-def test_a_cancelled_run_leaves_whole_masks_and_a_table_of_them_and_is_taken_up_again(segmenter, tmp_path, out):
+def test_a_cancelled_run_keeps_complete_masks_and_can_be_continued(segmenter, tmp_path, out):
     folder = tmp_path / "many"
     folder.mkdir()
     rng = np.random.default_rng(1)
@@ -195,27 +195,27 @@ def test_events_count_every_photo_once(segmenter, photos, out, tmp_path):
     "options",
     [BatchOptions(batch_size=0), BatchOptions(mm_per_px=-1.0), BatchOptions(segment=SegmentOptions(threshold=2.0))],
 )
-def test_options_out_of_range_are_refused_before_anything_is_written(segmenter, photos, out, options):
+def test_options_out_of_range_are_refused_before_writing(segmenter, photos, out, options):
     with pytest.raises(BadInput):
         segment_files(sorted(photos), out, segmenter, options)
     assert not out.exists()
 
 
-def test_an_output_folder_that_is_a_file_is_refused_by_name(segmenter, photos, out):
+def test_an_output_folder_that_is_a_file_is_named(segmenter, photos, out):
     out.write_text("mine")
     with pytest.raises(BadInput, match="out"):
         segment_files(sorted(photos), out, segmenter)
     assert out.read_text() == "mine"
 
 
-def test_photos_given_through_a_parent_folder_still_land_below_the_output_folder(segmenter, photos, out, tmp_path):
+def test_masks_of_paths_with_a_parent_folder_stay_in_the_output_folder(segmenter, photos, out, tmp_path):
     winding = [tmp_path / "photos" / "north" / ".." / "south" / "a.png", tmp_path / "photos" / "north" / "a.png"]
     outcome = segment_files(winding, out, segmenter)
     assert len(outcome.done) == 2
     assert all(out in result.mask.resolve().parents for result in outcome.done)
 
 
-def test_masks_that_a_model_drew_are_no_truth_until_a_person_changes_them(photos, spot_finder, tmp_path):
+def test_masks_of_a_model_are_no_reference_until_a_user_changes_them(photos, spot_finder, tmp_path):
     out = tmp_path / "photos" / "results"
     segment_files(list(photos), out, Segmenter(spot_finder))
     assert [case.mask for case in find_cases(tmp_path / "photos")] == [None, None, None]

@@ -29,16 +29,16 @@ def clinic(tmp_path, monkeypatch, spot, spot_finder):
     return folder
 
 
-def test_a_verdict_is_printed_and_a_better_model_adopted(clinic, capsys):
+def test_the_verdict_is_printed_and_a_better_model_adopted(clinic, capsys):
     assert main(["finetune", str(clinic), "--passes", "12", "--learning-rate", "0.003"]) == 0
     printed = capsys.readouterr()
-    assert "Dice on 8 photos held out" in printed.out
+    assert "Dice on 8 held-out photos" in printed.out
     assert "Adopt it." in printed.out
     assert "8 corrected, 0 accepted, judged in 4 folds" in printed.err
     assert store.default_name() == "spot-finder-tuned"
 
 
-def test_never_adopts_nothing_and_json_is_whole(clinic, capsys):
+def test_never_adopts_nothing_and_prints_complete_json(clinic, capsys):
     assert main(["finetune", str(clinic), *QUICK, "--adopt", "never", "--json"]) == 0
     document = json.loads(capsys.readouterr().out)
     assert document["adopted"] is None
@@ -46,7 +46,7 @@ def test_never_adopts_nothing_and_json_is_whole(clinic, capsys):
     assert store.default_name() == "spot-finder"
 
 
-def test_always_adopts_knowingly(clinic, capsys):
+def test_always_adopts_a_model_that_is_not_better(clinic, capsys):
     assert main(["finetune", str(clinic), *QUICK, "--adopt", "always", "--name", "mine"]) == 0
     assert store.default_name() == "mine"
 
@@ -59,7 +59,7 @@ def test_always_adopts_knowingly(clinic, capsys):
         (["--name", "Not A Name"], "no model name"),
     ],
 )
-def test_bad_input_is_one_sentence_and_exit_code_2(clinic, capsys, arguments, sentence):
+def test_bad_input_gives_one_sentence_and_exit_code_2(clinic, capsys, arguments, sentence):
     assert main(["finetune", str(clinic), *arguments]) == 2
     told = capsys.readouterr().err
     assert sentence in told

@@ -44,7 +44,7 @@ def labelled(photos, tmp_path) -> Path:
     return tmp_path / "photos"
 
 
-def test_segment_writes_a_mask_per_photo_and_says_where(run, photos, spot_finder, tmp_path):
+def test_segment_writes_one_mask_per_photo_and_prints_the_folder(run, photos, spot_finder, tmp_path):
     code, out, _ = run("segment", tmp_path / "photos", "--model", spot_finder, "--out", tmp_path / "out")
     assert code == 0
     assert f"3 masks in {tmp_path / 'out'}" in out
@@ -53,7 +53,7 @@ def test_segment_writes_a_mask_per_photo_and_says_where(run, photos, spot_finder
         assert dice(read_mask(folder / f"{photo.stem}_segmentation.png"), truth) > 0.9
 
 
-def test_json_is_one_document_on_standard_output_and_nothing_else(run, photos, spot_finder, tmp_path):
+def test_json_prints_only_one_document_on_standard_output(run, photos, spot_finder, tmp_path):
     out = tmp_path / "out"
     code, text, _ = run("segment", *photos, "--model", spot_finder, "--out", out, "--measure", "--json")
     document = json.loads(text)
@@ -64,11 +64,11 @@ def test_json_is_one_document_on_standard_output_and_nothing_else(run, photos, s
     assert document["table"] == str(out / "measurements.csv")
 
 
-def test_quiet_prints_nothing_when_all_goes_well(run, photos, spot_finder, tmp_path):
+def test_quiet_prints_nothing_without_errors(run, photos, spot_finder, tmp_path):
     assert run("segment", *photos, "--model", spot_finder, "--out", tmp_path / "out", "--quiet") == (0, "", "")
 
 
-def test_flags_come_from_the_options_of_the_verb(run, photos, spot_finder, tmp_path):
+def test_flags_set_the_options_of_the_action(run, photos, spot_finder, tmp_path):
     out = tmp_path / "out"
     flags = ("--threshold", 0.3, "--keep", "all", "--no-fill-holes", "--smooth", 0, "--no-tta")
     code, _, _ = run("segment", *photos, "--model", spot_finder, "--out", out, *flags)
@@ -78,7 +78,7 @@ def test_flags_come_from_the_options_of_the_verb(run, photos, spot_finder, tmp_p
     assert record["clean_up"] == {"keep": "all", "min_area": 0.0005, "fill_holes": False, "smooth": 0.0}
 
 
-def test_photos_without_a_lesion_are_named_with_the_way_to_outline_them_anyway(run, photos, doubting_model, tmp_path):
+def test_photos_without_a_lesion_are_named_with_the_option_to_outline_them(run, photos, doubting_model, tmp_path):
     command = ("segment", *photos, "--model", doubting_model, "--out", tmp_path / "out")
     code, out, _ = run(*command)
     assert code == 0
@@ -87,13 +87,13 @@ def test_photos_without_a_lesion_are_named_with_the_way_to_outline_them_anyway(r
     code, out, _ = run(*command, "--always-outline", "--overwrite")
     assert code == 0
     assert "No lesion found" not in out
-    assert "Likely wrong, look at these first: north/a.png" in out
+    assert "Likely wrong, check these first: north/a.png" in out
     for photo, truth in photos.items():
         mask = tmp_path / "out" / photo.parent.name / f"{photo.stem}_segmentation.png"
         assert dice(read_mask(mask), truth) > 0.9
 
 
-def test_a_failed_photo_is_named_and_costs_exit_code_1(run, photos, spot_finder, tmp_path):
+def test_a_failed_photo_is_named_and_gives_exit_code_1(run, photos, spot_finder, tmp_path):
     broken = tmp_path / "photos" / "zero.jpg"
     broken.touch()
     code, out, messages = run("segment", tmp_path / "photos", "--model", spot_finder, "--out", tmp_path / "out")
@@ -102,7 +102,7 @@ def test_a_failed_photo_is_named_and_costs_exit_code_1(run, photos, spot_finder,
     assert "3 masks" in out
 
 
-def test_nothing_but_failures_costs_exit_code_2(run, spot_finder, tmp_path):
+def test_only_failed_photos_give_exit_code_2(run, spot_finder, tmp_path):
     (tmp_path / "notes.jpg").write_text("no photo")
     code, _, messages = run("segment", tmp_path / "notes.jpg", "--model", spot_finder, "--out", tmp_path / "out")
     assert code == 2
@@ -126,7 +126,7 @@ def test_nothing_but_failures_costs_exit_code_2(run, spot_finder, tmp_path):
         (("fly",), "fly"),
     ],
 )
-def test_bad_input_costs_exit_code_2_one_sentence_and_nothing_else(
+def test_bad_input_gives_exit_code_2_and_one_sentence(
     run, photos, spot_finder, tmp_path, monkeypatch, arguments, named
 ):
     monkeypatch.chdir(tmp_path)
@@ -150,7 +150,7 @@ def test_demo_measures_four_phantoms_and_prints_their_dice(run, spot_finder, tmp
     assert (out / "measurements.csv").exists()
 
 
-def test_demo_takes_a_person_s_own_photos_again_and_again(run, photos, spot_finder, tmp_path):
+def test_demo_can_be_repeated_with_the_photos_of_a_user(run, photos, spot_finder, tmp_path):
     arguments = ("demo", "--images", tmp_path / "photos", "--out", tmp_path / "demo", "--model", spot_finder, "--json")
     for _ in range(2):
         code, text, _ = run(*arguments)
@@ -181,7 +181,7 @@ def test_evaluate_prints_dice_and_writes_table_summary_and_report(run, labelled,
     assert json.loads(text)["summary"]["dice"]["mean"] > 0.9
 
 
-def test_evaluate_takes_several_models_side_by_side_and_simulates_clicks(run, labelled, spot_finder):
+def test_evaluate_compares_several_models_and_simulates_clicks(run, labelled, spot_finder):
     both = ("evaluate", labelled, "--models", spot_finder, spot_finder)
     code, text, messages = run(*both, "--clicks", 1, "--json")
     assert code == 0, messages
@@ -191,10 +191,10 @@ def test_evaluate_takes_several_models_side_by_side_and_simulates_clicks(run, la
     assert all(len(one["clicks"]["nothing_centre"]["jaccard"]) == 2 for one in document["models"].values())
     code, _, messages = run(*both, "--model", spot_finder)
     assert code == 2
-    assert "give one of the two" in messages
+    assert "give one of them" in messages
 
 
-def test_export_gives_the_masks_of_a_project_even_while_it_is_open(run, photos, tmp_path):
+def test_export_writes_the_masks_of_a_project_that_is_open(run, photos, tmp_path):
     with Project.open(tmp_path / "review", create=True) as project:
         project.scan(tmp_path / "photos")
         for path, truth in photos.items():
@@ -205,7 +205,7 @@ def test_export_gives_the_masks_of_a_project_even_while_it_is_open(run, photos, 
     assert len(list((tmp_path / "shared" / "masks").iterdir())) == 3
 
 
-def test_train_leaves_a_model_that_segment_takes(run, labelled, photos, tmp_path):
+def test_train_writes_a_model_that_segment_can_use(run, labelled, photos, tmp_path):
     flags = ("--passes", 1, "--small-first", 0, "--batch-size", 2, "--input-height", 64, "--input-width", 64)
     code, text, messages = run("train", labelled, "--out", tmp_path / "run", *flags)
     assert code == 0, messages
@@ -216,7 +216,7 @@ def test_train_leaves_a_model_that_segment_takes(run, labelled, photos, tmp_path
     assert run("segment", min(photos), "--model", model, "--out", tmp_path / "out")[0] == 0
 
 
-def test_a_bug_is_told_in_one_sentence_with_the_details_in_a_file(run, photos, spot_finder, tmp_path, monkeypatch):
+def test_a_bug_prints_one_sentence_and_writes_a_file_with_details(run, photos, spot_finder, tmp_path, monkeypatch):
     monkeypatch.setattr(cli, "find_images", lambda paths: 1 / 0)
     code, out, messages = run("segment", tmp_path / "photos")
     assert code == 70
@@ -234,7 +234,7 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
-def test_ctrl_c_leaves_whole_masks_and_exit_code_130(spot_finder, tmp_path):
+def test_ctrl_c_keeps_complete_masks_and_gives_exit_code_130(spot_finder, tmp_path):
     folder, out = tmp_path / "many", tmp_path / "out"
     folder.mkdir()
     rng = np.random.default_rng(0)
@@ -256,7 +256,7 @@ def test_ctrl_c_leaves_whole_masks_and_exit_code_130(spot_finder, tmp_path):
     assert len((out / "measurements.csv").read_text().splitlines()) == 1 + len(masks)
 
 
-def test_output_cut_short_by_its_reader_is_no_error(spot_finder):
+def test_a_reader_that_closes_the_pipe_is_no_error(spot_finder):
     process = start("models", "info", spot_finder)
     process.stdout.close()
     assert process.wait(timeout=180) == 0
@@ -264,7 +264,7 @@ def test_output_cut_short_by_its_reader_is_no_error(spot_finder):
     process.stderr.close()
 
 
-def test_the_version_is_told_and_help_names_every_command():
+def test_version_is_printed_and_help_names_every_command():
     for flag, expected in (("--version", "."), ("--help", "evaluate")):
         process = start(flag)
         text, messages = process.communicate(timeout=180)
@@ -272,7 +272,7 @@ def test_the_version_is_told_and_help_names_every_command():
         assert expected in text
 
 
-def test_an_output_folder_that_cannot_be_made_is_refused_by_name(run, photos, spot_finder, tmp_path):
+def test_an_output_folder_that_cannot_be_created_is_named(run, photos, spot_finder, tmp_path):
     (tmp_path / "taken").write_text("a file")
     code, _, messages = run("segment", *photos, "--model", spot_finder, "--out", tmp_path / "taken" / "out")
     assert code == 2

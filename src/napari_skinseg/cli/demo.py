@@ -1,4 +1,4 @@
-"""The first five minutes: sample photos, a table of what was found in them, and a look at it in napari."""
+"""The demo: sample photos, a table of their measurements, and the first result in napari."""
 
 import importlib.util
 import os
@@ -59,11 +59,11 @@ def print_table(results: Sequence[PhotoResult], agreement: Mapping[Path, float])
         table.add_row(escape(result.name), "no lesion" if result.empty else expected, *true, *figures)
     Console().print(table)
     if agreement:
-        print("Dice: agreement with the true mask, which is known of generated photos; 1 is perfect.")
+        print("Dice: overlap with the true mask, which is known for generated photos; 1 is perfect.")
 
 
 def open_in_napari(result: PhotoResult) -> bool:
-    """Show a photo with its mask and the widget until the window is closed; False where that is not possible."""
+    """Show a photo with its mask and the widget until the window is closed; return False if this is not possible."""
     has_screen = sys.platform in ("darwin", "win32") or any(map(os.environ.get, ("DISPLAY", "WAYLAND_DISPLAY")))
     if not has_screen or importlib.util.find_spec("napari") is None:
         return False

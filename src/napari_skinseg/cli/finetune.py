@@ -1,4 +1,4 @@
-"""`napari-skinseg finetune …`: teach a model from the command line."""
+"""`napari-skinseg finetune …`: adapt a model to corrected masks."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,6 +11,7 @@ from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.verdict import Verdict
 
+from .exit_codes import DONE, INTERRUPTED
 from .models import Output
 from .terminal import interruptible, print_json, progress, say
 
@@ -29,35 +30,35 @@ def finetune(
     options: FineTuneOptions = FineTuneOptions(),
     output: Output = Output(),
 ) -> int:
-    """Teach a model your style from corrected masks, and judge it before it is trusted.
+    """Fine-tune a model on corrected masks, and compare it with its base on held-out photos.
 
-    The same command goes on with a run that was stopped.
+    The same command continues a run that was stopped.
 
     Args:
         source: Folder of a project, or of photos with masks.
         base: Model to start from, a name or a folder; the default model when not given.
         out: Folder of the run; one in your data folder when not given.
-        adopt: Add the new model to your models and make it the default: auto (if it is better beyond chance), never or
-            always. The base is never changed.
+        adopt: Whether the new model is added to your models and becomes the default: auto (if it is better beyond
+            chance), never or always. The base is never changed.
     """
     options.validate()
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
         evidence = collect(source, on_event, cancel)
-        say(f"To learn from: {evidence.describe(options)}", quiet=output.quiet)
+        say(f"Photos: {evidence.describe(options)}", quiet=output.quiet)
         for _, sentence in evidence.left_out:
             say(sentence)
         outcome = fine_tune(base, evidence, options, out or runs.choose_run_folder(source), on_event, cancel)
     if outcome.verdict is None or outcome.candidate is None:
-        say(f"Stopped; the same command goes on from here. The run is in {outcome.folder}", quiet=output.quiet)
-        return 130
+        say(f"Stopped; the same command continues. The run is in {outcome.folder}", quiet=output.quiet)
+        return INTERRUPTED
     name = None
     if adopt == "always" or (adopt == "auto" and outcome.verdict.better):
         name = runs.adopt(outcome.candidate).name
     if output.json:
         print_json({**outcome.verdict.to_json(), "run": outcome.folder, "adopted": name})
     elif not output.quiet:
-        print("\n".join([*_table(outcome.verdict), "", outcome.verdict.sentence, _what_now(outcome, name)]))
-    return 0
+        print("\n".join([*_table(outcome.verdict), "", outcome.verdict.sentence, _next_step(outcome, name)]))
+    return DONE
 
 
 def _table(verdict: Verdict) -> list[str]:
@@ -67,7 +68,7 @@ def _table(verdict: Verdict) -> list[str]:
     lines = [f"{'':38}{'base':>16}{'candidate':>16}"]
     models = (verdict.base, verdict.candidate)
     rows = {
-        f"Dice on {verdict.base.cases} photos held out": [figure(model.dice) for model in models],
+        f"Dice on {verdict.base.cases} held-out photos": [figure(model.dice) for model in models],
         "  95 % interval": [f"{figure(model.low)} to {figure(model.high)}" for model in models],
         "  worst photo": [figure(model.worst) for model in models],
         "  failures (Jaccard < 0.65)": [str(model.failures) if verdict.measured else "–" for model in models],
@@ -76,7 +77,7 @@ def _table(verdict: Verdict) -> list[str]:
     return lines + [f"{label:38}{base:>16}{candidate:>16}" for label, (base, candidate) in rows.items()]
 
 
-def _what_now(outcome: FineTuneOutcome, adopted: str | None) -> str:
+def _next_step(outcome: FineTuneOutcome, adopted: str | None) -> str:
     if adopted:
         return f"Adopted: {adopted} is now the default model. To go back: napari-skinseg models default BASE"
-    return f"Not adopted. To adopt it all the same: napari-skinseg models add {outcome.candidate}"
+    return f"Not adopted. To adopt it anyway: napari-skinseg models add {outcome.candidate}"

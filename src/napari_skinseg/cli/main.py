@@ -1,8 +1,7 @@
-"""The command line: one command per verb, with the verb's own names, defaults and help.
+"""The command `napari-skinseg`: one command per action.
 
-Flags are made from the verbs' dataclasses, so an option is added once, there. Nothing here imports torch before a
-command needs it. Exit codes: 0 all done; 1 some photos failed and are named, the others are done; 2 bad input, nothing
-done; 70 a bug of ours; 130 interrupted, what is done is whole.
+The options of a command come from the dataclass of the action, with defaults and help. No module of `cli` imports torch
+before a command needs it. The exit codes are in `exit_codes`.
 """
 
 import os
@@ -35,16 +34,15 @@ from napari_skinseg.training.options import TrainOptions
 from napari_skinseg.training.train import train as run_training
 
 from .demo import open_in_napari, print_table, write_samples
+from .exit_codes import BAD_INPUT, BUG, DONE, INTERRUPTED, SOME_FAILED
 from .finetune import finetune
 from .models import Output, models
 from .terminal import interruptible, print_json, progress, report_crash, say
 
-DONE, SOME_FAILED, BAD_INPUT, BUG, INTERRUPTED = 0, 1, 2, 70, 130
-
 
 @dataclass(frozen=True)
-class With:
-    """What segments.
+class ModelChoice:
+    """Model and device.
 
     Attributes:
         model: Name of a model (see `models list`) or its folder; the default model when not given.
@@ -55,8 +53,8 @@ class With:
     device: str = "auto"
 
 
-# Fields become flags of their own (--threshold), not of their group (--segment.threshold).
-for _options in (BatchOptions, CleanUp, EvaluateOptions, ExportOptions, SegmentOptions, TrainOptions, With):
+# Each field becomes an option without the name of its group: --threshold, not --segment.threshold.
+for _options in (BatchOptions, CleanUp, EvaluateOptions, ExportOptions, SegmentOptions, TrainOptions, ModelChoice):
     Parameter(name="*")(_options)
 
 app = App(
@@ -71,10 +69,10 @@ app.command(finetune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command and return its exit code; no traceback ever reaches the screen."""
+    """Run one command and return its exit code. Errors are printed as one sentence, never as a traceback."""
     try:
         return int(app(arguments, exit_on_error=False) or DONE)
-    except CycloptsError:  # cyclopts has said what is wrong
+    except CycloptsError:  # cyclopts has printed the error
         return BAD_INPUT
     except BadInput as error:
         say(str(error))
@@ -82,7 +80,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except (KeyboardInterrupt, Cancelled):
         say("Interrupted.")
         return INTERRUPTED
-    except BrokenPipeError:  # whoever read our output has seen enough; Python must not complain again at exit
+    except BrokenPipeError:  # the reader of our output, such as `head`, has ended; prevents a second error at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
     except Exception as error:
@@ -96,14 +94,14 @@ def segment(
     /,
     *,
     out: Path = Path("segmentations"),
-    using: With = With(),
+    using: ModelChoice = ModelChoice(),
     options: BatchOptions = BatchOptions(),
     output: Output = Output(),
 ) -> int:
-    """Outline the lesion in every photo: a mask named <photo>_segmentation.png each, in the photo's own size.
+    """Segment the lesion in each photo and write a mask, <photo>_segmentation.png, in the size of the photo.
 
     Args:
-        paths: Photos, or folders of photos with all their subfolders.
+        paths: Photos, or folders of photos with all sub-folders.
         out: Folder for the masks.
     """
     options.validate()
@@ -111,8 +109,8 @@ def segment(
     if output.json:
         print_json(_as_json(outcome, segmenter))
     elif not output.quiet:
-        print(_in_words(outcome, out))
-    return _code(outcome)
+        print(_summary(outcome, out))
+    return _exit_code(outcome)
 
 
 @app.command
@@ -121,15 +119,15 @@ def demo(
     images: Path | None = None,
     out: Path = Path("demo-output"),
     view: bool = False,
-    using: With = With(),
+    using: ModelChoice = ModelChoice(),
     output: Output = Output(),
 ) -> int:
-    """Show what it does: segment your photos or four generated ones, measure them and print the table.
+    """Segment and measure your photos, or four generated ones, and print a table.
 
     Args:
-        images: A photo or a folder of photos; generated sample photos with a known mask when not given.
+        images: A photo or a folder of photos; generated photos with known masks when not given.
         out: Folder for masks, overlays and the table.
-        view: Open the first result in napari afterwards, where there is a screen.
+        view: Open the first result in napari afterwards, if there is a screen.
     """
     truths = {} if images else write_samples(make_output_folder(out / "photos"))
     photos = find_images(images) if images else sorted(truths)
@@ -147,10 +145,10 @@ def demo(
         print_json(document)
     elif not output.quiet:
         print_table(outcome.done, agreement)
-        print(_in_words(outcome, out))
+        print(_summary(outcome, out))
     if view and outcome.done and not open_in_napari(outcome.done[0]):
-        say("napari stays closed: there is no screen here, or napari is not installed.", quiet=output.quiet)
-    return _code(outcome)
+        say("napari was not opened: there is no screen, or napari is not installed.", quiet=output.quiet)
+    return _exit_code(outcome)
 
 
 @app.command
@@ -162,24 +160,24 @@ def evaluate(
     split: str = "test",
     several: Annotated[list[str] | None, Parameter(name="--models", consume_multiple=True, negative="")] = None,
     out: Path | None = None,
-    using: With = With(),
+    using: ModelChoice = ModelChoice(),
     options: EvaluateOptions = EvaluateOptions(),
     output: Output = Output(),
 ) -> int:
-    """Compare a model's masks with those that people drew.
+    """Compare the masks of a model with masks that people drew.
 
     Args:
         folders: Folders of photos with masks.
-        splits: CSV file that puts each photo into a split; all photos are used when not given.
+        splits: CSV file with the split of each photo; all photos are used when not given.
         split: Split to use.
-        several: Names or folders of models to compare on the same photos, the others with the first; in place of
+        several: Names or folders of models to compare on the same photos; each is compared with the first. Replaces
             --model.
-        out: Folder for the per-image table (CSV), the summary (JSON) and a report with plots and the worst photos
-            (HTML), to be kept on this computer.
+        out: Folder for the table of photos (CSV), the summary (JSON) and a report with plots and the worst photos
+            (HTML). The report holds photos: keep it on this computer.
     """
     options.validate()
     if several and using.model is not None:
-        raise BadInput("--model names one model and --models several; give one of the two.")
+        raise BadInput("--model and --models cannot be used together; give one of them.")
     cases = _cases(folders, splits, split)
     if out is not None:
         make_output_folder(out)
@@ -188,15 +186,15 @@ def evaluate(
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
     with interruptible() as cancel, progress(output.quiet) as on_event:
         comparison = evaluate_many(segmenters, cases, options, on_event, cancel)
-    found = comparison if len(segmenters) > 1 else comparison.evaluations[0]
+    results = comparison if len(segmenters) > 1 else comparison.evaluations[0]
     if out is not None:
-        write_results(found, out)
-        say(f"Report, with photos, so keep it on this computer: {out / REPORT}", quiet=output.quiet)
+        write_results(results, out)
+        say(f"Report (it holds photos: keep it on this computer): {out / REPORT}", quiet=output.quiet)
     if output.json:
-        print_json(found.to_json())
+        print_json(results.to_json())
     elif not output.quiet:
-        print(as_text(found))
-    return SOME_FAILED if found.left_out else DONE
+        print(as_text(results))
+    return SOME_FAILED if results.left_out else DONE
 
 
 @app.command
@@ -210,27 +208,27 @@ def train(
     options: TrainOptions = TrainOptions(),
     output: Output = Output(),
 ) -> int:
-    """Train a new model on photos with masks; the same command goes on with a run that was stopped.
+    """Train a new model on photos with masks. The same command continues a run that was stopped.
 
     Args:
-        folders: Folders of photos with masks to learn from.
-        out: Folder of the run; the new model appears in it under its name.
-        splits: CSV file that puts each photo into train, val or another split; when neither this nor --validation is
-            given, a tenth each is set aside as val and test, lesion by lesion, and written to splits.csv in the run.
-        validation: Folders of the photos with masks that choose the best pass: all of them, or with --splits those that
-            it puts into val.
+        folders: Folders of photos with masks to train on.
+        out: Folder of the run; the new model is written into it.
+        splits: CSV file with the split of each photo: train, val or another. When neither this nor --validation is
+            given, a tenth of the lesions becomes val and a tenth test, and the file is written to the run folder.
+        validation: Folders of photos with masks for choosing the best pass: all photos, or with --splits those of the
+            split val.
     """
     options.validate()
-    if os.environ.get("RANK", "0") != "0":  # of torchrun's processes only the first one speaks
+    if os.environ.get("RANK", "0") != "0":  # of the processes of torchrun, only the first prints
         output = Output(quiet=True)
     if splits is None and not validation:
-        splits = _own_splits(folders, make_output_folder(out), output)
+        splits = _default_splits(folders, make_output_folder(out), output)
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
         cases, judges = (
             check_cases(_cases(*where), on_event=on_event, cancel=cancel)
             for where in ((folders, splits, "train"), (validation or folders, splits, "val"))
         )
-        say(f"To learn from: {cases.as_text()}\nTo choose by: {judges.as_text()}", quiet=output.quiet)
+        say(f"Training: {cases.as_text()}\nValidation: {judges.as_text()}", quiet=output.quiet)
         outcome = run_training(cases.usable, judges.usable, options, out, on_event, cancel)
     if output.json:
         print_json(asdict(outcome))
@@ -249,11 +247,11 @@ def export(
     options: ExportOptions = ExportOptions(),
     output: Output = Output(),
 ) -> int:
-    """Export a reviewed project: masks, overlays, one table, COCO files and a folder that train takes.
+    """Export a reviewed project: masks, overlays, a table, COCO files and a folder for `train`.
 
     Args:
-        project: Folder of the project; it is only read, and may be open in napari meanwhile.
-        out: New or empty folder, or one of an earlier export.
+        project: Folder of the project. It is only read, and may be open in napari at the same time.
+        out: New or empty folder, or folder of an earlier export.
     """
     options.validate()
     with (
@@ -273,8 +271,8 @@ def export(
     return SOME_FAILED if outcome.failed else DONE
 
 
-def _own_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
-    """The split file of a run that was given none; made once, so that going on with the run keeps it."""
+def _default_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
+    """Return the split file of a run without --splits; it is written once, so that a continued run uses the same."""
     path = out / "splits.csv"
     if not path.exists():
         write_splits(path, divide(_cases(folders), on_event=lambda event: say(event.message, quiet=output.quiet)))
@@ -282,7 +280,7 @@ def _own_splits(folders: Sequence[Path], out: Path, output: Output) -> Path:
 
 
 def _segment(
-    photos: list[Path], out: Path, using: With, options: BatchOptions, output: Output
+    photos: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output
 ) -> tuple[BatchOutcome, Segmenter]:
     make_output_folder(out)
     with interruptible() as cancel:
@@ -295,7 +293,7 @@ def _segment(
     return outcome, segmenter
 
 
-def _code(outcome: BatchOutcome) -> int:
+def _exit_code(outcome: BatchOutcome) -> int:
     if outcome.cancelled:
         return INTERRUPTED
     if not outcome.failed:
@@ -303,13 +301,10 @@ def _code(outcome: BatchOutcome) -> int:
     return SOME_FAILED if outcome.done else BAD_INPUT
 
 
-def _in_words(outcome: BatchOutcome, out: Path) -> str:
-    """What a person should know about the run, and look at first."""
+def _summary(outcome: BatchOutcome, out: Path) -> str:
+    """Return the summary of a run: files, photos without a lesion, photos to check first, errors."""
     done, kept = outcome.done, sum(result.kept for result in outcome.done)
-    lines = [
-        f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}"
-        + (f", {kept} of them as they were" * bool(kept))
-    ]
+    lines = [f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}" + (f", {kept} of them kept" * bool(kept))]
     if outcome.table:
         lines.append(f"Table: {outcome.table} (measurement only, not a diagnosis)")
     empty = [f"{r.name} ({100 * (r.confidence or 0):.0f} %)" if r.withheld else r.name for r in done if r.empty]
@@ -318,15 +313,15 @@ def _in_words(outcome: BatchOutcome, out: Path) -> str:
         lines.append(f"No lesion found in {_some(empty)}")
     if any(result.withheld for result in done):
         lines.append(
-            "In brackets: the expected overlap of the likeliest outline, which is not drawn. "
-            "To have it drawn: napari-skinseg segment --always-outline --overwrite"
+            "In brackets: the expected overlap of the most likely outline, which was withheld. "
+            "To get this outline: napari-skinseg segment --always-outline --overwrite"
         )
     if doubtful:
-        lines.append(f"Likely wrong, look at these first: {_some(doubtful)}")
+        lines.append(f"Likely wrong, check these first: {_some(doubtful)}")
     if outcome.failed:
         lines.append(f"Failed: {_some([str(path) for path, _ in outcome.failed])}")
     if outcome.cancelled:
-        lines.append("Stopped before the end; the same command goes on from here.")
+        lines.append("Stopped before the end; the same command continues.")
     return "\n".join(lines)
 
 
@@ -348,6 +343,6 @@ def _as_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
 
 
 def _cases(folders: Sequence[Path], splits: Path | None = None, split: str = "") -> list[Case]:
-    """The cases below the folders, of one split if there is a split file."""
+    """Return the cases in the folders; with a split file, only those of one split."""
     cases = [case for folder in folders for case in find_cases(folder)]
     return apply_splits(cases, splits, split) if splits else cases

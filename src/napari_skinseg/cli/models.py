@@ -1,4 +1,4 @@
-"""`napari-skinseg models …`: the store of models from the command line."""
+"""`napari-skinseg models …`: list, add, export, remove and choose models."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ models = App(name="models", help="List, inspect, share and choose models.")
 @Parameter(name="*")
 @dataclass(frozen=True)
 class Output:
-    """What is printed.
+    """Options of the output.
 
     Attributes:
         quiet: Print errors only.
@@ -45,7 +45,7 @@ def list_models(*, output: Output = Output()) -> None:
         print_json([{**_about(model), "default": model.name == default} for model in found])
         return
     if not found:
-        say("There is no model on this computer; add one: napari-skinseg models add FILE")
+        say("There is no model on this computer. To add one: napari-skinseg models add FILE")
     for model in found:
         text = model.problem or (model.spec.description if model.spec else "")
         print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
@@ -53,7 +53,7 @@ def list_models(*, output: Output = Output()) -> None:
 
 @models.command
 def info(model: str | None = None, /, *, output: Output = Output()) -> None:
-    """Show what a model is, what it was trained on and how well it does.
+    """Show the description of a model, its training data, its licence and its scores.
 
     Args:
         model: Name or folder; the default model when not given.
@@ -72,11 +72,11 @@ def info(model: str | None = None, /, *, output: Output = Output()) -> None:
 
 @models.command
 def add(source: Path, /, *, name: str | None = None) -> None:
-    """Add a model, from its folder or a zip made by `export`, after checking that it is sound.
+    """Check a model and add it, from its folder or a zip that `export` wrote.
 
     Args:
         source: Folder or zip.
-        name: What to call it; its own name when not given.
+        name: New name; the name of the model when not given.
     """
     added = store.add(source, name)
     print(f"{added.name} was added: {added.folder}")
@@ -84,12 +84,12 @@ def add(source: Path, /, *, name: str | None = None) -> None:
 
 @models.command
 def export(model: str, target: Path = Path(), /, *, kind: Annotated[Kind, Parameter(name="--format")] = "zip") -> None:
-    """Pack a model into one zip to share, or write it in a format of other programs.
+    """Write a model to a zip file to share it, or to a format of other programs.
 
     Args:
         model: Name or folder.
-        target: File (of a bundle, folder) to write, or folder to write it to; the current folder when not given.
-        kind: zip, which `add` takes; bundle, a MONAI bundle that MONAI runs; torchscript; or onnx.
+        target: File to write (for a bundle: folder), or folder to write it to; the current folder when not given.
+        kind: zip, for `models add`; bundle, which MONAI runs; torchscript; or onnx.
     """
     print(_EXPORTS[kind](model, target))
 
@@ -107,10 +107,10 @@ def remove(model: str, /) -> None:
 
 @models.command
 def default(model: str | None = None, /) -> None:
-    """Show which model is used when none is named, or choose it.
+    """Show or choose the default model, which is used when no model is named.
 
     Args:
-        model: Name of the model to use from now on.
+        model: Name of the new default model.
     """
     if model is not None:
         store.set_default(model)

@@ -1,4 +1,4 @@
-"""How a run looks from a terminal: progress, Ctrl+C, and what is said when something breaks. For `cli` alone.
+"""Output on the terminal, for `cli` only: messages, progress, Ctrl+C and crash reports.
 
 Results go to standard output; everything else goes to standard error, so that output can be piped.
 """
@@ -29,13 +29,13 @@ _SECONDS_BETWEEN_LINES = 10.0
 
 
 def say(message: str, *, quiet: bool = False) -> None:
-    """Print a line on standard error, as it is: no markup, no wrapping."""
+    """Print a line on standard error, without markup and wrapping."""
     if not quiet:
         print(message, file=sys.stderr, flush=True)
 
 
 def print_json(document: Any) -> None:
-    """Print a document on standard output; paths and NumPy's scalars become plain."""
+    """Print a JSON document on standard output; paths become strings, and NumPy scalars numbers."""
 
     def plain(value: Any) -> Any:
         return str(value) if isinstance(value, Path) else value.item()
@@ -45,13 +45,13 @@ def print_json(document: Any) -> None:
 
 @contextmanager
 def progress(quiet: bool, *, keep_messages: bool = False) -> Iterator[OnEvent]:
-    """Yield an `on_event` that shows a bar per stage with count, rate and time left.
+    """Yield an `on_event` that shows a progress bar for each stage, with count, rate and remaining time.
 
     Args:
         quiet: show nothing.
-        keep_messages: print each event's message on a line of its own, as for the passes of a training run.
+        keep_messages: also print the message of each event on a separate line, as for the passes of a training.
 
-    Where standard error is no terminal, as in a cluster's log, a line every ten seconds takes the place of the bars.
+    If standard error is not a terminal, as in the log of a cluster, a line every ten seconds replaces the bars.
     """
     console = Console(stderr=True)
     if quiet:
@@ -73,15 +73,15 @@ def progress(quiet: bool, *, keep_messages: bool = False) -> Iterator[OnEvent]:
 
 @contextmanager
 def interruptible() -> Iterator[threading.Event]:
-    """Yield a cancel token that Ctrl+C (or a cluster's SIGTERM) sets; a second one stops at once."""
+    """Yield a cancel token that Ctrl+C (or SIGTERM, as from a cluster) sets; a second Ctrl+C stops at once."""
     token = threading.Event()
 
     def ask_to_stop(number: int, frame: FrameType | None) -> None:
         if token.is_set():
             raise KeyboardInterrupt
         token.set()
-        # Not print: the signal may have come in the middle of one.
-        os.write(2, b"Stopping after the current batch; what is done is kept. Press Ctrl+C again to stop at once.\n")
+        # Not print: the signal may interrupt a call of print.
+        os.write(2, b"Stopping after the current batch; finished files are kept. Press Ctrl+C again to stop at once.\n")
 
     before = {number: signal.signal(number, ask_to_stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -92,7 +92,7 @@ def interruptible() -> Iterator[threading.Event]:
 
 
 def report_crash(error: BaseException) -> None:
-    """Say in one sentence that something of ours broke, and leave the details in a file to send."""
+    """Print one sentence about an unexpected error, and write the details to a file that the user can send."""
     details = "".join(traceback.format_exception(error))
     text = f"napari-skinseg {version('napari-skinseg')}, Python {sys.version}\n{' '.join(sys.argv)}\n\n{details}"
     name = f"crash-{time.strftime('%Y%m%d-%H%M%S')}.txt"
@@ -102,11 +102,11 @@ def report_crash(error: BaseException) -> None:
     except OSError:
         path = Path(tempfile.mkdtemp(prefix="napari-skinseg-")) / name
         path.write_text(text, encoding="utf-8")
-    say(f"Something in napari-skinseg broke ({type(error).__name__}: {error}). Please report it with the file {path}")
+    say(f"Error in napari-skinseg ({type(error).__name__}: {error}). Please report it with the file {path}")
 
 
 class _Rate(ProgressColumn):
-    """Units per second, or seconds per unit where they are slow."""
+    """Units per second, or seconds per unit if one unit takes longer than a second."""
 
     def render(self, task: Task) -> Text:
         speed = task.finished_speed or task.speed
@@ -126,7 +126,7 @@ class _Bars:
         if task is None:
             self.bars.add_task(event.stage, total=event.total or None, completed=event.done)
             return
-        if event.done < task.completed:  # the stage came round again, as validation does after every pass
+        if event.done < task.completed:  # the stage starts again, as validation does after each pass
             self.bars.reset(task.id)
         self.bars.update(task.id, total=event.total or None, completed=event.done)
 
