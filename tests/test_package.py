@@ -1,5 +1,6 @@
 """The package as a whole: imports, wheel, manifest, layout and words."""
 
+import re
 import subprocess
 import sys
 import tomllib
@@ -132,3 +133,22 @@ def test_import_rules_cover_each_package_and_ignore_no_import():
     assert {name.strip() for layer in layers for name in layer.split("|")} == names
     without_napari = rules["Only plugin/ imports napari and Qt"]["source_modules"]
     assert {name.removeprefix("napari_skinseg.") for name in without_napari} == names - {"plugin"}
+
+
+FORBIDDEN_WORDS = (
+    "aloud", "desk", "door", "grave", "honest", "loudly", "outlook", "shutter", "swayed", "told", "verb", "walk"
+)  # fmt: skip
+"""Metaphors that once were names in src; `CONTRIBUTING.md` lists the words to use instead."""
+
+
+def test_source_code_has_no_forbidden_words():
+    # Parts of identifiers count as words: `review_door`, `ReviewDoor`. The function os.walk of Python is allowed.
+    pattern = re.compile(rf"(?<![a-z])(?:{'|'.join(FORBIDDEN_WORDS)})(?:s|ed|ing)?(?![a-z])", re.IGNORECASE)
+    lines = [
+        f"{path.relative_to(PACKAGE).as_posix()}:{number}: write another word than {match[0]!r} in: {line.strip()}"
+        for path in sorted(PACKAGE.rglob("*.py"))
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1)
+        for text in [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", line.replace("os.walk(", "").replace("_", " "))]
+        if (match := pattern.search(text))
+    ]
+    assert lines == [], "\n" + "\n".join(lines)

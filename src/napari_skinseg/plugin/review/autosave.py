@@ -117,7 +117,7 @@ class Autosave(QObject):
         """Run `work`, which stores the current mask, in the write queue. After a failure, `retry` runs it again.
 
         Args:
-            title: of the work, beginning with a verb.
+            title: shown for the work, such as "saving the mask".
             work: runs in a worker; returns the new record of the photo.
             then: called with that record.
             on_failure: called after an error, which is shown.
