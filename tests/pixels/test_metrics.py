@@ -40,7 +40,7 @@ def test_dice_and_jaccard_of_two_shifted_squares():
     a, b = square(10, 10), square(10, 20)
     assert metrics.dice(a, b) == pytest.approx(0.5)
     assert metrics.jaccard(a, b) == pytest.approx(1 / 3)
-    assert metrics.thresholded_jaccard(a, b) == 0
+    assert metrics.agreement(a, b).thresholded_jaccard == 0
     assert metrics.agreement(a, b).failure
 
 

@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_skinseg.segmentation.preprocess import window_around
 
 
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])  # a busy computer is no failure
 @given(
     shape=st.tuples(st.integers(16, 400), st.integers(16, 400)),
     places=st.lists(st.tuples(st.floats(0, 0.999), st.floats(0, 0.999)), min_size=1, max_size=6),

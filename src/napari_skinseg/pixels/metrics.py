@@ -30,6 +30,7 @@ class Agreement:
     """Agreement between two masks; percentages are of the image diagonal, `None` means "not measured".
 
     Attributes:
+        thresholded_jaccard: the Jaccard, or 0 if it is below 0.65 (ISIC 2018 Task 1).
         hausdorff95_px: the larger of the two directed 95th percentiles of boundary-to-boundary distance.
         boundary_px: mean distance from the points of each boundary to the other boundary.
     """
@@ -77,12 +78,6 @@ def jaccard(predicted: ArrayLike, truth: ArrayLike) -> float:
     a, b = _pair(predicted, truth)
     union = np.count_nonzero(a | b)
     return float(np.count_nonzero(a & b) / union) if union else 1.0
-
-
-def thresholded_jaccard(predicted: ArrayLike, truth: ArrayLike) -> float:
-    """Return the Jaccard, or 0 if it is below 0.65 (ISIC 2018 Task 1; the mean over images is the score)."""
-    value = jaccard(predicted, truth)
-    return value if value >= FAILURE_JACCARD else 0.0
 
 
 def boundary_distances(predicted: ArrayLike, truth: ArrayLike) -> tuple[float | None, float | None]:
