@@ -89,7 +89,7 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
     path = Path(path).expanduser()
     if Project.exists(path):
         with Project.open(path, read_only=True) as project:
-            photos = [photo for photo in project.photos("corrected", "accepted") if photo.has_mask]
+            photos = [photo for photo in project.photos("corrected", "accepted") if photo.has_mask and photo.reviewed]
         cases = {
             status: [
                 Case(photo.id, photo.path, photo.mask_path, photo.lesion_group, path.name, photo.diagnosis)
@@ -99,7 +99,7 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
             for status in ("corrected", "accepted")
         }
         if not photos:
-            raise BadInput(f"{path} has no corrected photo yet; correct or accept a few in the Review tab first.")
+            raise BadInput(f"{path} has no corrected photo yet; correct and accept a few in the Review tab first.")
     else:
         cases = {"corrected": [case for case in find_cases(path) if case.mask is not None], "accepted": []}
         if not cases["corrected"]:

@@ -169,7 +169,7 @@ class Lock:
             return f"{self.path.parent} is open in another session; close it there first."
         return (
             f"{self.path.parent} is open: {holder.name} has it on {holder.host} since {holder.since}; "
-            "close it there first, or take it over if that session has ended."
+            "close it there first."
         )
 
 

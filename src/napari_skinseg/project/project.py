@@ -42,6 +42,7 @@ from .mask_files import Mask, MaskFiles, fingerprint
 from .queue import Candidate, Order, Queue, QueueItem, arrange, doubt
 from .records import (
     REVIEWED,
+    UNFINISHED,
     Decision,
     Line,
     Photo,
@@ -254,7 +255,7 @@ class Project:
 
     def photo(self, photo: str) -> Photo:
         """The photo with this id; raises `BadInput` if the project has no such photo."""
-        row = self._store.one("SELECT * FROM photos WHERE id = ?", photo)
+        row = self._store.one(f"SELECT *, {UNFINISHED} AS unfinished FROM photos WHERE id = ?", photo)  # noqa: S608
         if row is None:
             raise BadInput(f"{photo} is not in the project {self.folder}; scan its folder first.")
         return photo_of(row, self.folder)
@@ -263,14 +264,16 @@ class Project:
         """The photos in file order, all or with these statuses; `replaced` includes those with state "replaced"."""
         marks = ", ".join("?" * len(statuses))
         where = [*(["state != 'replaced'"] if not replaced else []), *([f"status IN ({marks})"] if statuses else [])]
-        sql = f"SELECT * FROM photos {'WHERE ' + ' AND '.join(where) if where else ''} ORDER BY path, number"  # noqa: S608
+        condition = f"WHERE {' AND '.join(where)}" if where else ""
+        sql = f"SELECT *, {UNFINISHED} AS unfinished FROM photos {condition} ORDER BY path, number"  # noqa: S608
         return [photo_of(row, self.folder) for row in self._store.rows(sql, *statuses)]
 
     def find(self, path: str | Path) -> Photo | None:
         """The photo at `path`; None if it is not in the project."""
         path = Path(path).expanduser()
         relative = relative_path(path.parent.resolve() / path.name, self.folder)
-        row = self._store.one("SELECT * FROM photos WHERE path = ? AND state != 'replaced'", relative)
+        sql = f"SELECT *, {UNFINISHED} AS unfinished FROM photos WHERE path = ? AND state != 'replaced'"  # noqa: S608
+        row = self._store.one(sql, relative)
         return photo_of(row, self.folder) if row else None
 
     def counts(self) -> dict[str, int]:
@@ -288,11 +291,17 @@ class Project:
     def queue(self, order: Order = "least certain", seed: int = 0) -> Queue:
         """The existing photos in an order of review, with reasons; later changes do not alter this queue."""
         rows = self._store.rows(
-            "SELECT id, status, doubt, doubt_reason, lesion_share FROM photos "
+            f"SELECT id, status, doubt, doubt_reason, lesion_share, {UNFINISHED} AS unfinished FROM photos "  # noqa: S608
             "WHERE state = 'here' ORDER BY path, number"
         )
         candidates = [
-            Candidate(row["id"], row["status"] in REVIEWED, row["doubt"], row["doubt_reason"], row["lesion_share"])
+            Candidate(
+                row["id"],
+                row["status"] in REVIEWED and not row["unfinished"],
+                row["doubt"],
+                row["doubt_reason"],
+                row["lesion_share"],
+            )
             for row in rows
         ]
         return arrange(candidates, order, seed)
@@ -305,7 +314,9 @@ class Project:
 
     def resume(self, queue: Queue) -> str | None:
         """The photo where the review continues: the one opened last if it is not reviewed, else the first such one."""
-        rows = self._store.rows("SELECT id FROM photos WHERE state = 'here' AND status IN ('new', 'predicted')")
+        rows = self._store.rows(
+            f"SELECT id FROM photos WHERE state = 'here' AND (status IN ('new', 'predicted') OR {UNFINISHED})"  # noqa: S608
+        )
         not_reviewed = {row[0] for row in rows}
         last = self._fact("last_photo")
         return last if last in not_reviewed else queue.first(not_reviewed)

@@ -19,6 +19,13 @@ REVIEWED = STATUSES[2:]
 Line = tuple[tuple[float, float], tuple[float, float]]
 
 
+UNFINISHED = """status = 'corrected' AND ifnull((
+    SELECT action FROM log WHERE log.photo = photos.id AND action IN ('paint', 'accept', 'decide', 'take back')
+    ORDER BY number DESC LIMIT 1
+), '') IN ('paint', 'take back')"""
+"""SQL condition on the table `photos`, see `Photo.unfinished`: the six statuses of a photo do not say this."""
+
+
 @dataclass(frozen=True)
 class Photo:
     """A photo of a project, as its row was when it was read.
@@ -47,6 +54,7 @@ class Photo:
         lesion_group, diagnosis: from the metadata table; empty if not known.
         sha256: of the photo's file.
         predicted_file: name of the model's mask below `masks/predicted`; empty without one.
+        unfinished: whether a person changed the mask after the last decision, so that the photo is still open.
     """
 
     id: str
@@ -78,6 +86,7 @@ class Photo:
     diagnosis: str
     sha256: str
     predicted_file: str
+    unfinished: bool
 
     # Paths are built on request: building ten thousand of them takes half a second, and a table needs none.
 
@@ -103,8 +112,8 @@ class Photo:
 
     @property
     def reviewed(self) -> bool:
-        """Whether a person gave it a status."""
-        return self.status in REVIEWED
+        """Whether a person has finished with it."""
+        return self.status in REVIEWED and not self.unfinished
 
     @property
     def changed(self) -> bool:
@@ -172,6 +181,7 @@ def photo_of(row: sqlite3.Row, folder: Path) -> Photo:
         diagnosis=row["diagnosis"],
         sha256=row["sha256"],
         predicted_file=row["predicted_file"],
+        unfinished=bool(row["unfinished"]),
     )
 
 

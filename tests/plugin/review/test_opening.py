@@ -101,9 +101,11 @@ def test_new_photos_are_found_at_the_next_opening(folder, opening):
 
 def test_an_unreadable_file_is_named_and_the_others_are_added(folder, opening):
     (folder / "broken.jpg").write_bytes(b"no photo")
-    contents, _, reports = opening(folder)
+    contents, _, _ = opening(folder)
     assert len(contents.photos) == 3
-    assert "broken.jpg" in reports[-1]
+    ((path, reason),) = contents.unreadable
+    assert path.name == "broken.jpg"
+    assert reason
 
 
 def test_a_cancelled_opening_leaves_an_open_project(folder, opening):

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
 from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.plugin.review.unreadable import UnreadableFiles
 from napari_skinseg.project.project import Project
 
 SHAPE = (120, 160)
@@ -106,8 +107,12 @@ def current(tab):
     return tab.navigator.current.photo.name
 
 
+def find(tab, name):
+    return next(one for one in tab.photos.list.shown if tab.photos.list[one].name == name)
+
+
 def go_to(tab, settle, name):
-    tab.navigator.go_to(next(one for one in tab.photos.list.shown if tab.photos.list[one].name == name))
+    tab.navigator.go_to(find(tab, name))
     settle(tab)
 
 
@@ -153,7 +158,9 @@ def test_everything_is_there_after_closing_and_reopening(qtbot, opened, folder, 
     opened.open_folder(folder)
     settle(opened)
     assert current(opened) == "photo_2.png"
-    assert opened.counts.text() == "<b>2 of 4</b> reviewed"
+    assert opened.counts.text() == "<b>1 of 4</b> reviewed", "the correction of photo_0 was not accepted"
+    cell = opened.photos.index(opened.photos.list.row(find(opened, "photo_0.png")), 2)
+    assert opened.photos.data(cell, Qt.ItemDataRole.DisplayRole).startswith("not finished")
     status, mask = stored(folder, "photo_0.png")
     assert status == "corrected"
     np.testing.assert_array_equal(mask, painted)
@@ -260,6 +267,7 @@ def test_the_photo_stays_if_saving_fails(qtbot, opened, folder, settle):
     settle(opened)
     assert opened.saved.text().startswith("Saved ")
     assert opened.retry_button.isHidden()
+    assert not opened.message.text()
     np.testing.assert_array_equal(stored(folder, "photo_0.png")[1], opened.navigator.current.mask())
     press(qtbot, opened.next_button)
     settle(opened)
@@ -630,6 +638,51 @@ def test_other_layers_are_hidden_during_the_review(tab, folder, settle, spot):
     settle(tab)
     assert other.visible
     assert not hidden.visible
+
+
+def test_only_the_current_photo_is_visible_in_the_review(opened, settle, spot):
+    other = opened._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True, name="other")
+    assert not other.visible
+    assert "other" in opened.message.text()
+    opened.navigator.set_active(False)  # as for another tab
+    assert other.visible
+    assert not opened.navigator.current.image.visible
+    assert not opened.navigator.current.labels.visible
+    later = opened._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True, name="later")
+    assert later.visible
+    opened.navigator.set_active(True)
+    visible = [layer for layer in opened._viewer.layers if layer.visible]
+    assert visible == [opened.navigator.current.image, opened.navigator.current.labels]
+    opened.close_project()
+    settle(opened)
+    assert other.visible
+    assert later.visible
+
+
+def test_a_finished_project_shows_the_last_photo_and_a_summary(qtbot, opened, folder, settle):
+    for _ in range(4):
+        press(qtbot, opened.accept_button)
+        settle(opened)
+    opened.close_project()
+    settle(opened)
+    opened.open_folder(folder)
+    settle(opened)
+    assert current(opened) == "photo_3.png"
+    assert "All 4 photos are reviewed" in opened.message.text()
+
+
+def test_every_unreadable_file_is_listed_with_its_reason(qtbot, tab, folder, settle):
+    for number in range(40):
+        (folder / f"broken_{number}.jpg").write_bytes(b"no photo")
+    tab.open_folder(folder)
+    settle(tab)
+    assert "40" in tab.question_text.text()
+    press_answer(qtbot, tab, "Show unreadable files…")
+    (dialog,) = tab.findChildren(UnreadableFiles)
+    names = {dialog.table.item(row, 0).text() for row in range(dialog.table.rowCount())}
+    assert names == {f"broken_{number}.jpg" for number in range(40)}
+    assert all(dialog.table.item(row, 1).text() for row in range(40))
+    dialog.close()
 
 
 def test_only_visible_rows_of_ten_thousand_photos_are_read(opened, settle):

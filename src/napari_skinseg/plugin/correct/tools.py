@@ -12,12 +12,14 @@ from qtpy.QtWidgets import (
     QGridLayout,
     QHBoxLayout,
     QLabel,
+    QMenu,
     QPushButton,
     QSizePolicy,
     QSpinBox,
     QToolButton,
     QVBoxLayout,
     QWidget,
+    QWidgetAction,
 )
 from superqt import QCollapsible
 
@@ -209,18 +211,30 @@ class CorrectTools(QWidget):
         self.edit_mask(f"{text} by {distance} px", lambda mask: move(mask, distance))
 
     def _lay_out(self) -> None:
-        grid = QGridLayout()
-        grid.setVerticalSpacing(4)
+        menu = QMenu(self)
+        content = QWidget(menu)
+        grid = QGridLayout(content)
         rows = (
-            (self.fill_button, self.smooth_button, self.largest_button),
-            (self.grow_button, self.shrink_button, self.pixels),
-            (self.undo_button, self.redo_button, self.clear_button),
+            (self.fill_button, self.smooth_button),
+            (self.largest_button, self.clear_button),
+            (self.grow_button, self.shrink_button),
         )
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
-                widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
                 grid.addWidget(widget, row, column)
-                grid.setColumnStretch(column, 1)
+        grid.addWidget(self.pixels, len(rows), 0, 1, 2)
+        action = QWidgetAction(menu)
+        action.setDefaultWidget(content)
+        menu.addAction(action)
+        self.edit_button = _small_button(
+            "Edit mask", "Fill holes, smooth, keep the largest piece, clear, grow, shrink."
+        )
+        self.edit_button.setMenu(menu)
+        self.edit_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
+        edit = QHBoxLayout()
+        for widget in (self.edit_button, self.undo_button, self.redo_button):
+            widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            edit.addWidget(widget)
         brush = QHBoxLayout()
         for widget in (QLabel("Brush"), self.smaller_button, self.brush_size, self.larger_button, self.same_on_screen):
             brush.addWidget(widget)
@@ -231,7 +245,7 @@ class CorrectTools(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addWidget(self.refine)
-        layout.addLayout(grid)
+        layout.addLayout(edit)
         layout.addLayout(brush)
         layout.addWidget(self.message)
         layout.addWidget(scale)

@@ -24,6 +24,11 @@ _PREFIX = "· "
 The prefix prevents this."""
 
 
+def is_review_layer(layer: Any) -> bool:
+    """Whether a layer belongs to the Review tab, or is a tool layer of ours, such as the clicks of Refine."""
+    return "reviewed" in layer.metadata.get(KEY, {}) or layer.name.startswith(_PREFIX)
+
+
 class CurrentPhoto(QObject):
     """The photo that is shown, or none.
 
@@ -42,6 +47,9 @@ class CurrentPhoto(QObject):
     layers_removed = Signal()
     """A person removed a layer of the photo; the mask can still be read."""
 
+    other_layer_hidden = Signal(str)
+    """The name of a photo or mask that was opened during the review, and was hidden."""
+
     def __init__(self, viewer: Any) -> None:
         super().__init__()
         self._viewer = viewer
@@ -51,7 +59,10 @@ class CurrentPhoto(QObject):
         self.shown_checksum = 0
         self._ignores_events = self._is_locked = self._is_touched = False
         self._tool: Any = "paint"
-        self._hidden: list[Any] = []
+        self._is_active = False
+        self._hidden: list[Any] = []  # layers of the other tabs that were visible
+        self._own_visible: list[Any] = []
+        viewer.layers.events.inserted.connect(self._on_inserted)
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -129,11 +140,31 @@ class CurrentPhoto(QObject):
             if layer is not None:
                 layer.visible = False
 
-    def hide_other_layers(self) -> None:
-        """Hide all other layers during the review."""
-        self._hidden = [layer for layer in self._viewer.layers if layer.visible]
-        for layer in self._hidden:
-            layer.visible = False
+    def show_only_review(self) -> None:
+        """Show the layers of the review, and hide those of the other tabs: only the current photo can be decided on."""
+        self._is_active = True
+        for layer in self._viewer.layers:
+            if not is_review_layer(layer) and layer.visible:
+                self._hidden.append(layer)
+                layer.visible = False
+        for layer in self._own_visible:
+            layer.visible = True
+        self._own_visible = []
+        if self.loaded is not None and self.labels in self._viewer.layers:
+            self._viewer.layers.selection.active = self.labels
+
+    def hide_review(self) -> None:
+        """Hide the layers of the review, and show those of the other tabs again."""
+        if self._is_active:
+            self._own_visible = [layer for layer in self._viewer.layers if is_review_layer(layer) and layer.visible]
+            for layer in self._own_visible:
+                layer.visible = False
+            self._show_others()
+
+    def stop_watching(self) -> None:
+        """Ignore the viewer from now on: the widget is deleted, and the viewer stays."""
+        self._viewer.layers.events.inserted.disconnect(self._on_inserted)
+        self._viewer.layers.events.removed.disconnect(self._on_removed)
 
     def remove_layers(self) -> None:
         """Remove the two layers and show the other layers again."""
@@ -146,6 +177,11 @@ class CurrentPhoto(QObject):
         finally:
             self._ignores_events = False
         self.image = self.labels = None
+        self._own_visible = []
+        self._show_others()
+
+    def _show_others(self) -> None:
+        self._is_active = False
         for layer in self._hidden:
             layer.visible = True
         self._hidden = []
@@ -158,11 +194,13 @@ class CurrentPhoto(QObject):
         for layer in (self.labels, self.image):
             if layer is not None and layer in self._viewer.layers:
                 self._viewer.layers.remove(layer)  # the person removed the other one
-        self.image, self.labels = Image(rgb, rgb=True, metadata={KEY: {"reviewed": ""}}), Labels(mask, **FILLED_STYLE)
+        self.image, self.labels = (
+            Image(rgb, rgb=True, metadata={KEY: {"reviewed": ""}}),
+            Labels(mask, metadata={KEY: {"reviewed": ""}}, **FILLED_STYLE),
+        )
         self._viewer.layers.append(self.image)
         self._viewer.layers.append(self.labels)
         self.labels.mode = self._tool
-        self.labels.metadata = {KEY: {}}
         show_as_outline(self.labels)
         events = self.labels.events
         for event in (events.paint, events.set_data, events.labels_update, events.data):
@@ -184,10 +222,15 @@ class CurrentPhoto(QObject):
         labels.metadata = {KEY: {"photo": photo.name, "reviewed": photo.id}}
         image.metadata = {KEY: {"reviewed": photo.id}}
         store_scale(image, photo.mm_per_px, photo.scale_line, photo.scale_mm)
-        for layer in (image, labels):
-            if not layer.visible:
-                layer.visible = True
-        self._viewer.layers.selection.active = labels
+        if self._is_active:
+            for layer in (image, labels):
+                if not layer.visible:
+                    layer.visible = True
+        else:
+            self._own_visible = [image, labels]
+            image.visible = labels.visible = False
+        if self._is_active:
+            self._viewer.layers.selection.active = labels
 
     def _forward_to(self, emit: Callable[[], None]) -> Callable[[Any], None]:
         def forward(event: Any) -> None:
@@ -197,6 +240,13 @@ class CurrentPhoto(QObject):
                     emit()
 
         return forward
+
+    def _on_inserted(self, event: Any) -> None:
+        layer = event.value
+        if self._is_active and isinstance(layer, Image | Labels) and not is_review_layer(layer) and layer.visible:
+            self._hidden.append(layer)
+            layer.visible = False
+            self.other_layer_hidden.emit(layer.name)
 
     def _on_removed(self, event: Any) -> None:
         if self._ignores_events or event.value not in (self.image, self.labels):

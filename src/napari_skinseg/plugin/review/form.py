@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
+    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -26,6 +27,7 @@ from napari_skinseg.plugin.keys import key_list, preferred_keys
 from napari_skinseg.plugin.session import Session
 
 from .autosave import SaveState
+from .icons import IconName, icon
 from .mask_display import MODES
 from .menu import ReviewMenu
 from .photo_list import FILTERS
@@ -34,6 +36,9 @@ from .table import PhotoModel, PhotoTable
 from .thumbnails import Thumbnails
 
 _FAILED = "QLabel { background: #b3261e; color: white; font-weight: bold; border-radius: 3px; padding: 2px 6px; }"
+
+
+_MESSAGE_HEIGHT = 76  # px; a question with a row of answers
 
 
 class ReviewForm(QWidget):
@@ -80,6 +85,7 @@ class ReviewForm(QWidget):
             "Model’s mask", "model", "Replace the mask by the mask of the model. Ctrl+Z undoes this."
         )
         self.tools = CorrectTools(session)
+        self._save_error = ""
         self.keys_label = QLabel()
         self.keys_label.setWordWrap(True)
         self._style()
@@ -128,8 +134,9 @@ class ReviewForm(QWidget):
     def show_save_state(self, state: SaveState) -> None:
         """Show whether the current mask is saved."""
         failed = state.kind == "failed"
-        if state.kind in ("saved", "elsewhere") and not self.retry_button.isHidden():
-            self.say("")  # the message of the failure no longer holds
+        if state.kind in ("saved", "elsewhere") and self.message.text() == self._save_error:
+            self.say("")
+        self._save_error = state.error or self._save_error
         self.saved.setText(state.text)
         self.saved.setStyleSheet(_FAILED if failed else PROBLEM if state.kind == "elsewhere" else "")
         self.saved.setToolTip(state.error or "Every change is saved automatically and verified.")
@@ -193,6 +200,17 @@ class ReviewForm(QWidget):
         self.accept_button.setStyleSheet("QPushButton { font-weight: bold; }")
         for button in (*self.display_modes.values(), self.prediction_outline):
             button.setCheckable(True)
+        icons: dict[QPushButton, IconName] = {
+            **{button: mode for mode, button in self.display_modes.items()},
+            self.hide_button: "hide",
+            self.prediction_outline: "prediction_outline",
+            self.prediction_button: "prediction_mask",
+        }
+        for button, name in icons.items():
+            button.setAccessibleName(button.text())
+            button.setToolTip(f"{button.text()}: {button.toolTip()}")
+            button.setText("")
+            button.setIcon(icon(name, self.palette().windowText().color()))
         self.display_modes["outline"].setChecked(True)
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.name.setMinimumWidth(40)
@@ -201,6 +219,27 @@ class ReviewForm(QWidget):
         self.keys_label.setStyleSheet("QLabel { font-size: 11px; }")
         self.setStyleSheet("QPushButton { padding: 3px 2px; }")
         self.keys_label.setToolTip("These keys work while this tab is shown. The keys of napari work as usual.")
+
+    def _message_area(self) -> QScrollArea:
+        """All that appears and disappears, in a space of fixed height: so no button moves under the mouse."""
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setSpacing(2)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(_row((self.progress, 3), (self.cancel_button, 1)))
+        layout.addWidget(self.note)
+        layout.addLayout(_row((self.retry_button, 1), (self.elsewhere_button, 1)))
+        layout.addWidget(self.question)
+        for message in (self.message, self.tools.refine.message, self.tools.message):
+            layout.addWidget(message)
+        layout.addStretch(1)
+        area = QScrollArea()
+        area.setWidget(content)
+        area.setWidgetResizable(True)
+        area.setFrameShape(QFrame.Shape.NoFrame)
+        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFixedHeight(_MESSAGE_HEIGHT)
+        return area
 
     def _lay_out(self) -> None:
         question = QVBoxLayout(self.question)
@@ -212,28 +251,27 @@ class ReviewForm(QWidget):
         rows = (
             (self.accept_button, self.skip_button, self.issue_button),
             (self.previous_button, self.next_button, self.back_button),
-            tuple(self.display_modes.values()),
-            (self.hide_button, self.prediction_outline, self.prediction_button),
         )
         for row, widgets in enumerate(rows):
             for column, widget in enumerate(widgets):
                 decisions.addWidget(widget, row, column)
                 decisions.setColumnStretch(column, 1)
         decisions.setVerticalSpacing(4)
+        display = _row(
+            *((button, 1) for button in self.display_modes.values()),
+            (self.hide_button, 1), (self.prediction_outline, 1), (self.prediction_button, 1),
+        )  # fmt: skip
         layout = QVBoxLayout(self)
         layout.setSpacing(4)
         layout.setContentsMargins(6, 6, 6, 4)
         layout.addLayout(_row((self.open_button, 4), (self.predict_button, 4), (self.more, 3)))
-        layout.addLayout(_row((self.progress, 3), (self.cancel_button, 1)))
-        layout.addWidget(self.message)
-        layout.addWidget(self.question)
         layout.addLayout(_row((self.counts, 1), (self.filter, 1)))
         layout.addWidget(self.table, 1)
         layout.addLayout(_row((self.name, 1), (self.saved, 0)))
-        layout.addLayout(_row((self.retry_button, 1), (self.elsewhere_button, 1)))
         layout.addLayout(decisions)
-        layout.addWidget(self.note)
+        layout.addLayout(display)
         layout.addWidget(self.tools)
+        layout.addWidget(self._message_area())
         layout.addLayout(_row((self.keys_label, 1)))
 
 

@@ -55,6 +55,9 @@ class ReviewMenu(QMenu):
         self.find_moved = self._add(
             "Find moved photos…", "Search another folder for photos that were moved; their content identifies them."
         )
+        self.unreadable = self._add(
+            "Unreadable files…", "List the files of the folder that cannot be read as photos, with the reasons."
+        )
         self.spread_scale = self._add(
             "Use this scale for all photos of this size",
             "Photos from one camera and lens have one scale. Photos with their own ruler line keep their scale.",
@@ -81,18 +84,20 @@ class ReviewMenu(QMenu):
             action.setToolTip(stored.problem or "")
             action.triggered.connect(lambda _=False, name=stored.name: self.model_chosen.emit(name))
 
-    def show_state(self, *, is_open: bool, has_scale: bool, has_blind: bool) -> None:
+    def show_state(self, *, is_open: bool, has_scale: bool, has_blind: bool, has_unreadable: bool) -> None:
         """Enable the entries that can be used now.
 
         Args:
             is_open: whether a project is open.
             has_scale: whether the current photo has a scale.
             has_blind: whether the project has a blind sample.
+            has_unreadable: whether the folder has unreadable files.
         """
         for entry in (self.orders, self.blind, self.add_layer, self.find_moved, self.export, self.close_project):
             entry.setEnabled(is_open)
         self.spread_scale.setEnabled(has_scale)
         self.blind.setChecked(has_blind)
+        self.unreadable.setEnabled(has_unreadable)
 
     def _add_orders(self) -> None:
         group = QActionGroup(self.orders)

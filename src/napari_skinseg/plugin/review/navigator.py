@@ -64,6 +64,9 @@ class Navigator:
         }
         self._key_bindings = KeyBindings(form.keys, actions, self.display.hide_while_pressed)
         self.autosave.photo_saved.connect(self.update_photo)
+        self.current.other_layer_hidden.connect(
+            lambda name: form.say(f"{name} was opened and is hidden during the review. The Segment tab shows it.")
+        )
         self.current.layers_removed.connect(self._on_layers_removed)
         self.current.mask_changed.connect(self._on_mask_changed)
 
@@ -83,10 +86,11 @@ class Navigator:
         self._project, self._may_edit, self._visited = project, may_edit, []
         self.prefetch.open(project)
         self.autosave.open(project if may_edit else None)
-        self.current.hide_other_layers()
+        self.current.show_only_review()
         if photo is not None:
             self._show(photo)
-        elif self._list is not None and len(self._list):
+        elif self._list is not None and self._list.shown:
+            self._show(self._list.last_changed())
             self._show_summary()
 
     def stop(self, then: Callable[[], None]) -> None:
@@ -115,13 +119,16 @@ class Navigator:
             self.autosave.blockSignals(True)
             self.autosave.save_now()
             self._is_shut_down = True
+            self.current.stop_watching()
             self._soon.stop()
             self._key_bindings.release()
 
-    def set_keys_active(self, is_active: bool) -> None:
-        """Bind the keys while the tab is shown, and unbind them afterwards."""
+    def set_active(self, is_active: bool) -> None:
+        """While the tab is shown, bind the keys and show only the layers of the review."""
         self._has_keys = is_active
         self._bind_keys()
+        if self._project is not None:
+            (self.current.show_only_review if is_active else self.current.hide_review)()
 
     # From photo to photo
 

@@ -32,11 +32,13 @@ class ProjectContents:
         photos: all photos.
         queue: their order.
         resume_at: id of the photo to start with; None if all photos are reviewed.
+        unreadable: the files that cannot be read as photos, each with the reason.
     """
 
     photos: list[Photo]
     queue: Queue
     resume_at: str | None
+    unreadable: list[tuple[Path, str]]
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,6 @@ def open_folder(
     for root in roots:
         try:
             outcome = project.scan(root, report, cancel)
-            problems += [sentence for _, sentence in outcome.unreadable[:3]]
             if outcome.missing or outcome.replaced:
                 problems.append(f"{root.name}: {outcome.in_words()}")
         except BadInput as error:
@@ -143,7 +144,7 @@ def open_folder(
 def read_contents(project: Project, order: Order) -> ProjectContents:
     """The photos of a project in an order of review."""
     queue = project.queue(order)
-    return ProjectContents(project.photos(), queue, project.resume(queue))
+    return ProjectContents(project.photos(), queue, project.resume(queue), project.unreadable())
 
 
 def may_take_over(owner: Owner | None, now: Callable[[], datetime] = datetime.now) -> bool:

@@ -34,6 +34,7 @@ from .opening import (
 )
 from .photo_list import FILTERS, PhotoList
 from .shutdown import ProjectCloser, close_project_at_exit
+from .unreadable import UnreadableFiles
 
 _POLL = 100  # ms
 
@@ -57,6 +58,7 @@ class ReviewPanel(ReviewForm):
         self.model = ""
         self._read_only = False
         self._job: Job | None = None
+        self._unreadable: list[tuple[Path, str]] = []
         self._open_projects: list[Project] = []  # closed at exit
         autosave = self.navigator.autosave
         self._close_guard = CloseGuard(self, autosave.save_now, self._save_elsewhere, self.close_project)
@@ -248,12 +250,16 @@ class ReviewPanel(ReviewForm):
             else "There is no model on this computer. Add one with: napari-skinseg models add FILE."
         )
 
+    def show_unreadable(self) -> None:
+        """List the files that cannot be read as photos."""
+        UnreadableFiles(self._unreadable, self).open()
+
     # Qt
 
     def showEvent(self, event: QShowEvent) -> None:
         """Bind the keys, and make sure that everything is saved before the window or the dock closes."""
         super().showEvent(event)
-        self.navigator.set_keys_active(True)
+        self.navigator.set_active(True)
         self._close_guard.watch()
 
     def hideEvent(self, event: QHideEvent) -> None:
@@ -262,7 +268,7 @@ class ReviewPanel(ReviewForm):
         if not event.spontaneous():
             self.tools.refine.switch(False)
             self.navigator.autosave.save()
-            self.navigator.set_keys_active(False)
+            self.navigator.set_active(False)
 
     # Opening
 
@@ -280,6 +286,11 @@ class ReviewPanel(ReviewForm):
                 self.reload_list(then=lambda: self.say("Cancelled. The photos found so far are listed."))
             elif outcome.result is not None:
                 self._show_contents(outcome.result, keep_order=True)
+                if number := len(self._unreadable):
+                    self.ask(
+                        f"Files that cannot be read as photos: {number:,}.",
+                        {"Show unreadable files…": self.show_unreadable, "OK": lambda: None},
+                    )
 
         self.run_job(f"Opening {folder.name}…", work, on_end)
 
@@ -332,6 +343,7 @@ class ReviewPanel(ReviewForm):
     def _show_contents(self, contents: ProjectContents, *, keep_order: bool) -> None:
         """Show the photos; a list that was shown before keeps its current photo and its newer records."""
         assert self.project is not None
+        self._unreadable = contents.unreadable
         old, queue = self.photos.list, contents.queue
         if old is not None and keep_order:
             queue = old.queue.with_more([item.photo for item in queue.items])
@@ -447,6 +459,7 @@ class ReviewPanel(ReviewForm):
         menu.blind.triggered.connect(self._set_blind_sample)
         menu.add_layer.triggered.connect(self.add_current_layer)
         menu.find_moved.triggered.connect(self._choose_moved)
+        menu.unreadable.triggered.connect(self.show_unreadable)
         menu.spread_scale.triggered.connect(self.use_scale_for_all)
         menu.export.triggered.connect(self._choose_export)
         menu.close_project.triggered.connect(lambda: self.close_project())
@@ -457,6 +470,7 @@ class ReviewPanel(ReviewForm):
             is_open=self.project is not None and photos is not None,
             has_scale=photo is not None and photo.mm_per_px is not None,
             has_blind=photos is not None and photos.has_blind(),
+            has_unreadable=self.project is not None and bool(self._unreadable),
         )
 
     def _set_blind_sample(self, is_on: bool) -> None:

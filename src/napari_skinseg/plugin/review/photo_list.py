@@ -4,7 +4,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator
 
-from napari_skinseg.project.project import REVIEWED, Photo, Queue, QueueItem
+from napari_skinseg.project.project import Photo, Queue, QueueItem
 
 ALL, TO_DO = "all", "to do"
 FILTERS = (ALL, TO_DO, "new", "predicted", "corrected", "accepted", "skipped", "issue")
@@ -65,10 +65,8 @@ class PhotoList:
 
     def passes(self, photo: str) -> bool:
         """Whether a photo passes the filter."""
-        status = self._photos[photo].status
-        if self.filter == TO_DO:
-            return status not in REVIEWED
-        return self.filter in (ALL, status)
+        record = self._photos[photo]
+        return not record.reviewed if self.filter == TO_DO else self.filter in (ALL, record.status)
 
     def row(self, photo: str) -> int:
         """The index of a photo in `shown`, or where the photo would be inserted."""
@@ -94,7 +92,7 @@ class PhotoList:
         """
         takes_reviewed = self.filter not in (ALL, TO_DO, "new", "predicted")
         following = self._after(photo, wraps=not takes_reviewed)
-        return next((one for one in following if takes_reviewed or self._photos[one].status not in REVIEWED), None)
+        return next((one for one in following if takes_reviewed or not self._photos[one].reviewed), None)
 
     def next_with_status(self, photo: str) -> str | None:
         """The next shown photo with the status of `photo`, from the start again at the end."""
@@ -110,10 +108,14 @@ class PhotoList:
             found |= {decided: None, passed: None}
         return [one for one in found if one != photo]
 
+    def last_changed(self) -> str:
+        """The shown photo that a person changed or decided on last."""
+        return max(reversed(self.shown), key=lambda photo: self._photos[photo].changed_at)
+
     def counts(self) -> dict[str, int]:
         """Number of photos for each filter, and "reviewed"."""
         by_status: Counter[str] = Counter(photo.status for photo in self._photos.values())
-        reviewed = sum(by_status[status] for status in REVIEWED)
+        reviewed = sum(photo.reviewed for photo in self._photos.values())
         named = {name: by_status[name] for name in FILTERS[2:]}
         return {ALL: len(self), TO_DO: len(self) - reviewed, "reviewed": reviewed, **named}
 
@@ -124,7 +126,7 @@ class PhotoList:
 
     def has_blind(self) -> bool:
         """Whether an open photo belongs to the blind sample."""
-        return any(photo.blind and photo.status not in REVIEWED for photo in self._photos.values())
+        return any(photo.blind and not photo.reviewed for photo in self._photos.values())
 
     def _after(self, photo: str, *, wraps: bool) -> Iterator[str]:
         row = self.row(photo)

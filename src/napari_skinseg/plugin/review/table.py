@@ -97,7 +97,7 @@ class PhotoModel(QAbstractTableModel):
             return (None, photo.name, f"{_status(photo)}\n{_confidence(photo)}".strip())[column]
         if role == Role.DecorationRole and column == _THUMBNAIL:
             return self._thumbnails.get(photo.id, photo.path)
-        if role == Role.ForegroundRole and column == _STATUS and photo.status in _COLOURS:
+        if role == Role.ForegroundRole and column == _STATUS and photo.reviewed and photo.status in _COLOURS:
             return QColor(_COLOURS[photo.status])
         if role == Role.ToolTipRole:
             return _tooltip(photo, self.list.reason(photo.id))
@@ -136,7 +136,7 @@ class PhotoTable(QTableView):
         header.setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
         header.setSectionResizeMode(_NAME, QHeaderView.ResizeMode.Stretch)
         header.setHighlightSections(False)
-        self.setColumnWidth(_STATUS, self.fontMetrics().horizontalAdvance("corrected •") + 14)
+        self.setColumnWidth(_STATUS, self.fontMetrics().horizontalAdvance("not finished •") + 14)
         self.setColumnWidth(_THUMBNAIL, SIZE[0] + 8)
         self.setMinimumHeight(round(2.5 * (SIZE[1] + 4)) + header.sizeHint().height())
         self.clicked.connect(self._on_clicked)
@@ -163,7 +163,8 @@ class PhotoTable(QTableView):
 def _status(photo: Photo) -> str:
     if photo.state != "here":
         return "not found"
-    return f"{photo.status} •" if photo.stale or photo.note else photo.status
+    status = "not finished" if photo.unfinished else photo.status
+    return f"{status} •" if photo.stale or photo.note else status
 
 
 def _confidence(photo: Photo) -> str:
@@ -176,6 +177,8 @@ def _confidence(photo: Photo) -> str:
 
 def _tooltip(photo: Photo, reason: str) -> str:
     lines = [photo.relative, photo.note and f"Note: {photo.note}"]
+    if photo.unfinished:
+        lines.append("Correction not finished: check the mask, then accept it.")
     if photo.hides_prediction:
         lines.append("Blind sample: outline the lesion without seeing the mask of the model.")
     else:
