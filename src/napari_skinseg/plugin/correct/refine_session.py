@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from napari.layers import Image, Labels, Points
 from numpy.typing import NDArray
+from qtpy.QtCore import QTimer
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
@@ -24,8 +25,9 @@ _PENDING_OPACITY = 0.45
 class ClickMarkers:
     """Shows clicks in a Points layer on the photo.
 
-    The layer is reused from photo to photo, because napari takes 0.1 s to make or remove a layer. The layer is never
-    hidden: napari 0.9.2 can crash after a hidden layer was removed (segmentation fault in OpenGL, seen with Mesa).
+    The layer stays, without markers, when Refine is switched off, because napari takes up to a second to remove a layer
+    (it collects garbage). The layer is removed after its photo, and never hidden: napari 0.9.2 can crash after a hidden
+    layer was removed (segmentation fault in OpenGL, seen with Mesa).
     """
 
     def __init__(self, viewer: Any) -> None:
@@ -33,6 +35,7 @@ class ClickMarkers:
         self.layer: Points | None = None
         self._photo_layer: Image | None = None
         self._clicks: list[Click] = []
+        viewer.layers.events.removed.connect(self._on_removed)
 
     @property
     def is_in_viewer(self) -> bool:
@@ -81,6 +84,10 @@ class ClickMarkers:
         layer, self.layer, self._photo_layer, self._clicks = self.layer, None, None, []
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
+
+    def _on_removed(self, event: Any) -> None:
+        if event.value is self._photo_layer:
+            QTimer.singleShot(0, self.remove)  # later, because napari is still removing the photo
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import numpy as np
 from app_model.types import KeyCode, KeyMod
 from napari.layers import Labels
 from qtpy.QtCore import QTimer, Signal
+from qtpy.QtGui import QHideEvent
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_skinseg.errors import BadInput
@@ -134,6 +135,13 @@ class RefineTool(QWidget):
         else:
             self._after_answers.append(then)
 
+    def hideEvent(self, event: QHideEvent) -> None:
+        """Switch Refine off when the tab is left, and remove the markers' layer."""
+        super().hideEvent(event)
+        if not event.spontaneous():
+            self.switch(False)
+            self._markers.remove()
+
     # On and off
 
     def _switch(self, on: bool) -> None:
@@ -144,7 +152,6 @@ class RefineTool(QWidget):
         else:
             refinement, tool = self._refinement, self._tool_before
             self._stop_clicks()
-            self._markers.remove()
             self._tool_before = None
             if refinement is not None:
                 self._say("")
@@ -159,7 +166,6 @@ class RefineTool(QWidget):
                 raise BadInput("There is no model on this computer; add one: napari-skinseg models add FILE.")
             photo, labels = self._get_target()
         except BadInput as error:
-            self._markers.remove()
             self._say(str(error), is_problem=True)
             return
         self._say("")

@@ -47,6 +47,7 @@ from napari_skinseg.segmentation.confidence import MaskDecision, describe_confid
 
 from .form import SegmentForm
 from .mask_monitor import MaskMonitor
+from .unsaved_masks import UnsavedMasksGuard
 from .worker import Failure, Result, ResultStore, change_options, segment_photos
 
 
@@ -70,6 +71,9 @@ class SegmentPanel(SegmentForm):
         self._last_photo = ""  # the key of the chosen photo
         self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
         self._monitor = MaskMonitor(session, self, self._show_card)
+        self._close_guard = UnsavedMasksGuard(
+            self, lambda: [mask.name for _, mask in self._unsaved_masks()], self._save_all
+        )
         self._pause = QTimer(self, singleShot=True, interval=40)
         self._keys = KeyBindings({"refine": preferred_keys()["refine"]}, {"refine": refine.toggle})
         self._connect()
@@ -184,12 +188,12 @@ class SegmentPanel(SegmentForm):
         super().showEvent(event)
         QTimer.singleShot(0, self._load_model)
         self._keys.bind(self._viewer)
+        self._close_guard.watch()
 
     def hideEvent(self, event: QHideEvent) -> None:
-        """Switch Refine off and release the keys."""
+        """Release the keys."""
         super().hideEvent(event)
         if not event.spontaneous():
-            self.refine.switch(False)
             self._keys.release()
 
     # Saving
@@ -212,6 +216,34 @@ class SegmentPanel(SegmentForm):
                 self.say(f"{mask.name} is saved as {outcome.result}.")
 
         return self._session.background.start(f"saving {mask.name}", work, on_end)
+
+    def _unsaved_masks(self) -> list[tuple[LayerPhoto, Labels]]:
+        """Return the photos whose masks the user changed since they were saved."""
+        unsaved = []
+        for layer in self.photo.choices:
+            try:
+                photo = photo_from_layer(layer, self._viewer.dims.point)
+            except BadInput:
+                continue
+            mask = find_mask(self._viewer.layers, photo)
+            if mask is None or not is_edited(mask, photo):
+                continue
+            if mask.metadata[KEY].get("saved") != layer_checksum(mask, photo):
+                unsaved.append((photo, mask))
+        return unsaved
+
+    def _save_all(self) -> str:
+        """Save all unsaved masks now; return an error message, or an empty text."""
+        for photo, mask in self._unsaved_masks():
+            try:
+                lesion = mask.data[photo.plane] != 0
+                measurements = self._monitor.measurements(mask, photo)
+                measurements = measurements or measure(photo.read(), lesion, photo.mm_per_px)
+                write_mask_and_record(free_mask_path(photo), lesion, mask.metadata[KEY], measurements)
+                update_facts(mask, saved=layer_checksum(mask, photo))
+            except BadInput as error:
+                return str(error)
+        return ""
 
     # A run
 
