@@ -159,7 +159,7 @@ def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
         window.click(place, button, modifier)
         assert mask.data[place] == (button == LEFT and modifier == NONE)
     assert window.dots == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
-    assert window.tool.state.text().startswith("Left click")
+    assert window.tool.state.text().startswith("Left: add")
     for number, state in reversed(list(enumerate(states))):
         window.strike(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(mask.data, state)

@@ -345,7 +345,7 @@ class RefineTool(QWidget):
         elif self._refiner is None:
             text = "Preparing…"
         else:
-            text = "Left click: add · right click: remove"
+            text = "Left: add · right: remove"
         self.state.setText(text)
 
     def _lay_out(self) -> None:
