@@ -219,7 +219,9 @@ class SegmentPanel(SegmentForm):
 
     def _unsaved_masks(self) -> list[tuple[LayerPhoto, Labels]]:
         """Return the photos whose masks the user changed since they were saved."""
-        unsaved = []
+        unsaved: list[tuple[LayerPhoto, Labels]] = []
+        if self._session.is_closed:
+            return unsaved
         for layer in self.photo.choices:
             try:
                 photo = photo_from_layer(layer, self._viewer.dims.point)
