@@ -167,7 +167,7 @@ def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
     np.testing.assert_array_equal(mask.data, before)
 
 
-def test_the_answer_is_that_of_the_segmenter_for_all_clicks_on_the_mask_as_it_is(window):
+def test_the_answer_equals_the_segmenters_for_all_clicks(window):
     mask, segmenter = window.mask, Segmenter("spot-finder", "auto")
     photo, options = window.viewer.layers["arm"].data, window.segment.options.value()
     window.refine()
@@ -325,7 +325,7 @@ def test_dots_come_and_go_with_their_changes_among_strokes(window):
     assert len(window.dots) == 2
 
 
-def test_a_click_that_changes_nothing_is_a_dot_that_can_be_taken_back(window):
+def test_a_click_without_a_change_can_be_undone(window):
     mask = window.mask
     window.refine()
     window.click(SKIN)
@@ -345,7 +345,7 @@ def test_a_click_that_changes_nothing_is_a_dot_that_can_be_taken_back(window):
     np.testing.assert_array_equal(mask.data, first)
 
 
-def test_a_click_taken_back_before_its_answer_leaves_the_mask_alone_and_can_be_asked_again(window):
+def test_a_click_undone_before_its_answer_can_be_redone(window):
     before = window.mask.data.copy()
     window.refine()
     window.click(SKIN, wait=False)
@@ -358,7 +358,7 @@ def test_a_click_taken_back_before_its_answer_leaves_the_mask_alone_and_can_be_a
     assert window.mask.data[SKIN] == 1
 
 
-def test_a_stroke_painted_meanwhile_is_kept_and_the_click_answered_all_the_same(window):
+def test_a_stroke_before_the_answer_stays_and_the_click_is_answered(window):
     mask = window.mask
     photo, options = window.viewer.layers["arm"].data, window.segment.options.value()
     window.refine()
@@ -404,7 +404,7 @@ def test_a_new_mask_by_the_model_begins_without_dots(window):
     ],
     ids=["key", "brush", "layer", "no mask", "no dots", "no photo", "nothing", "tab", "no model"],
 )
-def test_every_way_out_is_clean_even_while_an_answer_is_on_its_way(window, leave):
+def test_every_way_to_leave_refine_leaves_nothing_behind(window, leave):
     mask, before = window.mask, window.mask.data.copy()
     window.refine()
     window.click(SKIN, wait=False)
@@ -426,7 +426,7 @@ def test_the_card_describes_the_present_mask_after_a_click_and_its_undo(window):
     assert card.verdict.text() == before
 
 
-def test_the_tool_in_hand_before_is_in_hand_again(window):
+def test_leaving_refine_restores_the_previous_tool(window):
     window.mask.mode = "erase"
     window.refine()
     assert window.mask.mode == "pan_zoom"
@@ -516,7 +516,7 @@ def stored(folder, name):
         project.close()
 
 
-def test_in_review_clicks_belong_to_the_photo_and_are_saved_as_any_correction(window, gallery):
+def test_in_review_refined_masks_are_saved_as_corrections(window, gallery):
     window.refine()
     window.click(SKIN)
     refined = window.mask.data == 1
@@ -597,5 +597,5 @@ def test_closing_the_project_ends_it(window, gallery):
 
 
 def test_the_key_is_on_the_button_and_in_the_strip(window):
-    assert f"({preferred_keys()['refine'].shown})" in window.segment.refine.button.toolTip()
+    assert f"({preferred_keys()['refine'].text})" in window.segment.refine.button.toolTip()
     assert "<b>K</b>&nbsp;refine" in window.review.keys_label.text()

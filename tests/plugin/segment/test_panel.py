@@ -364,7 +364,7 @@ def test_cancel_keeps_what_is_done_and_frees_the_buttons(qtbot, viewer, panel, s
     assert not panel.cancel_button.isEnabled()
 
 
-def test_an_empty_mask_is_said_with_the_highest_probability(qtbot, viewer, panel, settled, blind_model):
+def test_an_empty_mask_shows_the_highest_probability(qtbot, viewer, panel, settled, blind_model):
     panel.refresh_models()
     panel.model.setCurrentText(blind_model)
     segment(qtbot, panel, settled)
@@ -386,7 +386,7 @@ def doubted(qtbot, viewer, panel, settled, models_here, doubting_model):
     del panel._session.segmenters.get
 
 
-def test_a_doubted_outline_is_not_drawn_and_one_press_draws_it_without_the_network(
+def test_an_uncertain_outline_is_shown_by_its_button_without_the_network(
     qtbot, panel, settled, truth, doubted
 ):
     assert not doubted.data.any()
@@ -405,7 +405,7 @@ def test_a_doubted_outline_is_not_drawn_and_one_press_draws_it_without_the_netwo
     assert not doubted.data.any()
 
 
-def test_who_moves_the_threshold_wants_an_outline(panel, settled, doubted):
+def test_a_moved_threshold_shows_a_withheld_outline(panel, settled, doubted):
     panel.options.clean_up["smooth"].setChecked(False)
     settled(panel)
     assert not doubted.data.any(), "the clean-up says nothing about whether there is a lesion"
@@ -423,7 +423,7 @@ def test_always_outline_acts_at_once(panel, settled, doubted):
     assert doubted.data.any()
 
 
-def test_what_was_drawn_where_no_lesion_was_found_is_replaced_only_after_a_yes(qtbot, panel, settled, truth, doubted):
+def test_a_mask_drawn_by_hand_is_replaced_by_the_uncertain_outline_only_after_a_yes(qtbot, panel, settled, truth, doubted):
     paint(doubted)
     by_hand = doubted.data.copy()
     asked = answer(QMessageBox.StandardButton.No)
