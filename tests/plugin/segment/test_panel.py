@@ -386,9 +386,7 @@ def doubted(qtbot, viewer, panel, settled, models_here, doubting_model):
     del panel._session.segmenters.get
 
 
-def test_an_uncertain_outline_is_shown_by_its_button_without_the_network(
-    qtbot, panel, settled, truth, doubted
-):
+def test_an_uncertain_outline_is_shown_by_its_button_without_the_network(qtbot, panel, settled, truth, doubted):
     assert not doubted.data.any()
     words = panel.card.verdict.text()
     assert words.startswith("No lesion found: the most likely outline has an expected overlap of")
@@ -423,7 +421,9 @@ def test_always_outline_acts_at_once(panel, settled, doubted):
     assert doubted.data.any()
 
 
-def test_a_mask_drawn_by_hand_is_replaced_by_the_uncertain_outline_only_after_a_yes(qtbot, panel, settled, truth, doubted):
+def test_a_mask_drawn_by_hand_is_replaced_by_the_uncertain_outline_only_after_a_yes(
+    qtbot, panel, settled, truth, doubted
+):
     paint(doubted)
     by_hand = doubted.data.copy()
     asked = answer(QMessageBox.StandardButton.No)
