@@ -1,1 +1,1 @@
-"""Many photos through a model, to masks and one table."""
+"""Segment many photos: masks, overlays, one table, and a record of each mask."""

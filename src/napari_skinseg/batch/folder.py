@@ -10,32 +10,29 @@ share a mask. If a photo fails, its name is reported and the others continue. Th
 needs them, and write masks after it.
 """
 
-import hashlib
-import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_skinseg.datasets.records import RECORDS
+from napari_skinseg.datasets.records import RECORDS, sha256
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event
-from napari_skinseg.files import atomic, make_output_folder, write_csv, write_json
-from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure
+from napari_skinseg.files import Cell, atomic, make_output_folder
+from napari_skinseg.measurement.measure import COLUMNS, measure
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import draw_overlay, read_mask, write_mask
 from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
-TABLE = "measurements.csv"
+from .records import MASK_SUFFIX, TABLE, FolderRecords, Row
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -148,11 +145,13 @@ def segment_files(
         cancel: checked before each photo; photos that were segmented before are written and are in the table.
 
     Raises:
-        BadInput: an option is out of range, or `out` cannot be written; then no photo is segmented.
+        BadInput: an option is out of range, `out` cannot be written, or another run writes into it; then no photo is
+            segmented.
     """
     options = options or BatchOptions()
     options.validate()
-    return _Batch(photos, make_output_folder(out), segmenter, options, on_event, cancel or NeverCancelled()).run()
+    with FolderRecords(make_output_folder(out)) as records:
+        return _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
 
 
 class _Batch:
@@ -161,19 +160,18 @@ class _Batch:
     def __init__(
         self,
         photos: Sequence[Path],
-        out: Path,
+        records: FolderRecords,
         segmenter: Segmenter,
         options: BatchOptions,
         on_event: OnEvent,
         cancel: CancelToken,
     ) -> None:
-        self.out, self.segmenter, self.options = out, segmenter, options
+        self.records, self.segmenter, self.options = records, segmenter, options
         self.on_event, self.cancel = on_event, cancel
         self.total = len(photos)
         self.done: list[tuple[_Job, PhotoResult]] = []
         self.failed: list[tuple[Path, str]] = []
         self.cancelled = False
-        self.records = _read_records(out / RECORDS)
         self.jobs = list(self._plan(photos))
 
     def run(self) -> BatchOutcome:
@@ -202,13 +200,13 @@ class _Batch:
         taken: dict[str, Path] = {}
         for order, photo in enumerate(photos):
             name = _absolute(photo).relative_to(root) if root else Path(photo.name)
-            stem = self.out / name.parent / photo.stem
+            stem = self.records.folder / name.parent / photo.stem
             # On Windows and macOS the masks of A.jpg and a.png are the same file, too.
             first = taken.setdefault(str(stem).casefold(), photo)
             if first is not photo:
                 self._fail(photo, f"{photo} differs from {first} only in suffix or letter case; rename one of them.")
                 continue
-            mask, picture = (stem.with_name(stem.name + ending) for ending in ("_segmentation.png", "_overlay.png"))
+            mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_SUFFIX, "_overlay.png"))
             yield _Job(order, name.as_posix(), photo, mask, picture)
 
     def _segment(self, jobs: list[_Job]) -> Iterator[_Segmented]:
@@ -247,12 +245,12 @@ class _Batch:
                 yield job, future.result()
 
     def _write(self, segmented: _Segmented) -> _Result:
-        """Write the mask of a new segmentation, its overlay and its record; runs in a thread."""
+        """Write the mask of a new segmentation, its overlay and, before the mask, its record; runs in a thread."""
         job, rgb, result = segmented
         options = self.options.segment
         make_output_folder(job.mask.parent)
-        write_mask(job.mask, result.mask)
-        self.records[job.mask.relative_to(self.out).as_posix()] = {
+        photo, pixels = self._result(job, rgb, result.mask, result.confidence, result.withheld, kept=False)
+        record = {
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
             "weights_sha256": self.segmenter.model.sha256,
@@ -262,18 +260,20 @@ class _Batch:
             "always_outline": options.always_outline,
             "confidence": round(result.confidence, 4),
             "withheld": result.withheld,
-            "mask_sha256": _sha256(job.mask),
             "napari_skinseg": version("napari-skinseg"),
         }
-        return self._result(job, rgb, result.mask, result.confidence, result.withheld, kept=False)
+        with atomic(job.mask) as temporary:
+            write_mask(temporary, result.mask)
+            record["mask_sha256"] = sha256(temporary)
+            self.records.add(job.mask, record, _row(photo) if self.options.measure else None)
+        self.records.confirm(job.mask)
+        return photo, pixels
 
     def _keep(self, job: _Job) -> _Result:
         """Return the result of an existing mask, which a user may have corrected; runs in a thread."""
         rgb = read_image(job.photo)
         mask = read_mask(job.mask, rgb.shape[:2])
-        record = self.records.get(job.mask.relative_to(self.out).as_posix(), {})
-        if record.get("mask_sha256") != _sha256(job.mask):
-            record = {}
+        record = self.records.find(job.mask)
         return self._result(job, rgb, mask, record.get("confidence"), bool(record.get("withheld")), kept=True)
 
     def _result(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool) -> _Result:
@@ -311,25 +311,21 @@ class _Batch:
 
     def _write_reports(self) -> Path | None:
         """Write the table and the records; if this fails, the masks and the outcome stay valid."""
-        table = self.out / TABLE if self.options.measure else None
+        table = self.records.folder / TABLE if self.options.measure else None
+        rows = {result.name: _row(result) for _, result in self.done} if table else {}
         try:
-            if table:
-                _write_table(table, [result for _, result in self.done])
-            write_json(self.out / RECORDS, {"masks": dict(sorted(self.records.items()))})
+            self.records.write(rows, table=table is not None)
         except BadInput as error:
-            self.failed.append((table or self.out / RECORDS, str(error)))
+            self.failed.append((table or self.records.folder / RECORDS, str(error)))
             return None
         return table
 
 
-def _write_table(path: Path, results: Sequence[PhotoResult]) -> None:
-    """Write the measurements. The last column is empty; its title states what the numbers are not."""
-    columns = ["photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE]
-    rows = [
-        [item.name, item.confidence, item.empty, item.kept, *(item.measures.get(name) for name in COLUMNS), ""]
-        for item in results
-    ]
-    write_csv(path, columns, rows)
+def _row(result: PhotoResult) -> Row:
+    """Return the row of the table; a value that was not measured is None, never 0."""
+    values: list[Cell] = [result.confidence, result.empty, result.kept]
+    values += [result.measures.get(name) for name in COLUMNS]
+    return [result.name, *(value.item() if isinstance(value, np.generic) else value for value in values), ""]
 
 
 def _common_folder(photos: Sequence[Path]) -> Path | None:
@@ -345,22 +341,9 @@ def _absolute(path: Path) -> Path:
     return Path(os.path.abspath(path))  # noqa: PTH100 - resolve() would follow links out of the folder
 
 
-def _read_records(path: Path) -> dict[str, dict[str, Any]]:
-    """Read the records of earlier runs; empty if the file is damaged, so that only the confidences are lost."""
-    try:
-        masks = json.loads(path.read_text(encoding="utf-8"))["masks"]
-        return {name: record for name, record in masks.items() if isinstance(record, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return {}
-
-
 def _sentence(photo: Path, error: BaseException) -> str:
     if isinstance(error, BadInput):
         return str(error)
     if isinstance(error, MemoryError):
         return f"{photo} does not fit into the memory of this computer; close other programs or use a smaller photo."
     return f"{photo} could not be segmented ({type(error).__name__}: {error}); please report this with its size."
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

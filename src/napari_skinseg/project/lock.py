@@ -59,8 +59,8 @@ class ProjectInUse(BadInput):
 class Lock:
     """The lock of one project folder, held from `acquire` to `release`."""
 
-    def __init__(self, folder: Path, name: str = "") -> None:
-        self.path = folder / LOCK_NAME
+    def __init__(self, folder: Path, name: str = "", file_name: str = LOCK_NAME) -> None:
+        self.path = folder / file_name
         self.owner = Owner(
             host=platform.node(),
             pid=os.getpid(),
@@ -124,7 +124,7 @@ class Lock:
 
     def _create(self) -> None:
         # Write a temporary file and link it, so that nobody reads half a lock; a link never replaces a file.
-        own = self.path.with_name(f".{LOCK_NAME}-{self.owner.token}")
+        own = self.path.with_name(f".{self.path.name}-{self.owner.token}")
         own.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
         try:
             os.link(own, self.path)
@@ -152,7 +152,7 @@ class Lock:
 
     def _remove(self, expected: str) -> bool:
         """Remove the lock if its content is `expected`; return False if another process replaced it meanwhile."""
-        moved = self.path.with_name(f".{LOCK_NAME}-{self.owner.token}")
+        moved = self.path.with_name(f".{self.path.name}-{self.owner.token}")
         try:
             os.replace(self.path, moved)
         except FileNotFoundError:
