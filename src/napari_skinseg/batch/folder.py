@@ -260,6 +260,7 @@ class _Batch:
             "always_outline": options.always_outline,
             "confidence": round(result.confidence, 4),
             "withheld": result.withheld,
+            "mask_sha256": "",  # known once the file is written
             "napari_skinseg": version("napari-skinseg"),
         }
         with atomic(job.mask) as temporary:
