@@ -109,6 +109,7 @@ NO_MODULE = {
     "test_old_files": "files that earlier versions wrote",
     "test_package": "the package as a whole",
     "project/test_faults": "all modules of a project, on disks that fail",
+    "batch/test_kills": "all modules of batch, in processes that are killed",
     "project/test_kills": "all modules of a project, in processes that are killed",
 }
 """Files of tests without a module of that name, and what they test."""

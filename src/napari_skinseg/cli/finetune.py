@@ -5,6 +5,7 @@ from typing import Literal
 
 from cyclopts import Parameter
 
+from napari_skinseg.evaluation.tables import Table
 from napari_skinseg.finetuning import runs
 from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.finetune import fine_tune
@@ -57,15 +58,14 @@ def finetune(
     if output.json:
         print_json({**outcome.verdict.to_json(), "run": outcome.folder, "adopted": name})
     elif not output.quiet:
-        print("\n".join([*_table(outcome.verdict), "", outcome.verdict.sentence, _next_step(outcome, name)]))
+        print("\n".join([_table(outcome.verdict), "", outcome.verdict.sentence, _next_step(outcome, name)]))
     return DONE
 
 
-def _table(verdict: Verdict) -> list[str]:
+def _table(verdict: Verdict) -> str:
     def figure(value: float | None) -> str:
         return "–" if value is None else f"{value:.3f}"
 
-    lines = [f"{'':38}{'base':>16}{'candidate':>16}"]
     models = (verdict.base, verdict.candidate)
     rows = {
         f"Dice on {verdict.base.cases} held-out photos": [figure(model.dice) for model in models],
@@ -74,7 +74,7 @@ def _table(verdict: Verdict) -> list[str]:
         "  failures (Jaccard < 0.65)": [str(model.failures) if verdict.measured else "–" for model in models],
         "Dice on generated photos": [figure(verdict.phantoms_base), figure(verdict.phantoms_candidate)],
     }
-    return lines + [f"{label:38}{base:>16}{candidate:>16}" for label, (base, candidate) in rows.items()]
+    return Table(("", "base", "candidate"), tuple((label, *figures) for label, figures in rows.items())).as_text()
 
 
 def _next_step(outcome: FineTuneOutcome, adopted: str | None) -> str:

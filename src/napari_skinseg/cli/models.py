@@ -1,10 +1,14 @@
 """`napari-skinseg models …`: list, add, export, remove and choose models."""
 
+import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from cyclopts import App, Parameter
+from rich.console import Console
+from rich.table import Table as RichTable
+from rich.text import Text
 
 from napari_skinseg.models import export as convert
 from napari_skinseg.models import store
@@ -46,9 +50,14 @@ def list_models(*, output: Output = Output()) -> None:
         return
     if not found:
         say("There is no model on this computer. To add one: napari-skinseg models add FILE")
+        return
+    table = RichTable(box=None, show_header=False, padding=(0, 1, 0, 0), pad_edge=False)
     for model in found:
         text = model.problem or (model.spec.description if model.spec else "")
-        print(f"{'*' if model.name == default else ' '} {model.name:<20} {model.origin:<8} {text}")
+        cells = ("*" if model.name == default else " ", model.name, model.origin, text)
+        table.add_row(*(Text(cell) for cell in cells))
+    # Do not wrap lines in a pipe or a file.
+    Console(width=None if sys.stdout.isatty() else 10_000).print(table)
 
 
 @models.command
