@@ -200,7 +200,7 @@ def test_network_arguments_that_monai_refuses_raise(folder):
     assert "does not accept these arguments" in refusal(folder)
 
 
-@pytest.mark.parametrize("version", [2, 10**6, "1", None, 1.0, True])
+@pytest.mark.parametrize("version", [3, 10**6, "1", None, 1.0, True])
 def test_a_newer_or_invalid_format_version_raises(folder, version):
     edit(folder, format=version)
     assert "newer" in refusal(folder)

@@ -260,6 +260,7 @@ class _Batch:
             "always_outline": options.always_outline,
             "confidence": round(result.confidence, 4),
             "withheld": result.withheld,
+            **({"guarded": True} if result.guarded else {}),
             "mask_sha256": "",  # known once the file is written
             "napari_skinseg": version("napari-skinseg"),
         }

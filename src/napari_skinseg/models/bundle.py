@@ -2,6 +2,7 @@
 
     <folder>/configs/metadata.json     MONAI bundle metadata plus our section "napari_skinseg" (see `ModelSpec`)
     <folder>/models/model.safetensors  weights in float16
+    <folder>/models/base.safetensors   weights before fine-tuning, of a model with `ModelSpec.guarded`
     <folder>/docs/README.md            model card
 
 Nothing in the folder is executed: the metadata is read as plain JSON and never passed to MONAI's `ConfigParser`, which
@@ -27,10 +28,12 @@ if TYPE_CHECKING:
 
 METADATA = Path("configs") / "metadata.json"
 WEIGHTS = Path("models") / "model.safetensors"
+BASE_WEIGHTS = Path("models") / "base.safetensors"
 CARD = Path("docs") / "README.md"
 
-FORMAT = 1
-"""Version of the section "napari_skinseg" of the metadata; a model with a higher version is refused."""
+FORMAT = 2
+"""Version of the section "napari_skinseg" of the metadata; a model with a higher version is refused. A model without
+the entries of version 2, `border` and base weights, is written as version 1, so that earlier releases can use it."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Allowed names of models; a name is also a folder name on every operating system."""
@@ -57,6 +60,9 @@ class ModelSpec:
             `segmentation.confidence.confidence_of`.
         no_lesion: an outline with a lower confidence is withheld, because there is probably no lesion; in [0, 1), 0 =
             no outline is withheld.
+        border: (threshold, offset, smoothing) that change the mask to the style of a person, see
+            `segmentation.border.Border`; None changes nothing.
+        guarded: each mask is compared with that of the base weights in the same folder; see `Segmenter.segment`.
         description: one sentence for lists.
         licence: SPDX identifier or a sentence; depends on the training data.
         training_data: the training data in words.
@@ -74,6 +80,8 @@ class ModelSpec:
     threshold: float = 0.5
     confidence: tuple[float, float] = (0.0, 1.0)
     no_lesion: float = 0.4
+    border: tuple[float, float, float] | None = None
+    guarded: bool = False
     description: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
@@ -89,11 +97,13 @@ class Model:
         spec: description of the model.
         network: float32 module in evaluation mode, on the CPU.
         sha256: hexadecimal hash of the weights file; identifies the weights in every table.
+        base: the network before fine-tuning, of a model with `ModelSpec.guarded`; else None.
     """
 
     spec: ModelSpec
     network: "torch.nn.Module"
     sha256: str
+    base: "torch.nn.Module | None" = None
 
 
 def read_spec(folder: str | Path) -> ModelSpec:
@@ -128,12 +138,18 @@ def load(folder: str | Path) -> Model:
         BadInput: see `read_spec`; also if the weights are missing, not safetensors, truncated, not finite, or do not
             have the shapes of the network.
     """
+    spec = read_spec(folder)
+    network, sha256 = _load_network(spec, Path(folder) / WEIGHTS)
+    base = _load_network(spec, Path(folder) / BASE_WEIGHTS)[0] if spec.guarded else None
+    return Model(spec, network, sha256, base)
+
+
+def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", str]:
+    """Build the network of `spec` with the weights in `path`, and return it with the hash of the file."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
-    spec = read_spec(folder)
-    path = Path(folder) / WEIGHTS
     try:
         if path.stat().st_size > MAX_WEIGHT_BYTES:
             raise BadInput(f"{path} is larger than the limit of {MAX_WEIGHT_BYTES >> 20} MiB; it is refused.")
@@ -154,10 +170,16 @@ def load(folder: str | Path) -> Model:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise BadInput(f"{path} contains weights that are not finite numbers; get the model again.")
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return Model(spec, network.float().eval(), hashlib.sha256(content).hexdigest())
+    return network.float().eval(), hashlib.sha256(content).hexdigest()
 
 
-def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: str | None = None) -> Path:
+def save(
+    folder: str | Path,
+    spec: ModelSpec,
+    network: "torch.nn.Module",
+    card: str | None = None,
+    base: "torch.nn.Module | None" = None,
+) -> Path:
     """Write a bundle; each file is written atomically.
 
     Args:
@@ -165,6 +187,7 @@ def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: 
         spec: description of the model.
         network: the network; floating-point weights are stored in float16.
         card: Markdown text of the model card; None creates the card from `spec`.
+        base: the network before fine-tuning, if `spec.guarded`.
 
     Raises:
         BadInput: the spec is not valid, or the folder cannot be written to.
@@ -176,12 +199,14 @@ def save(folder: str | Path, spec: ModelSpec, network: "torch.nn.Module", card: 
     folder = Path(folder)
     for path in (METADATA, WEIGHTS, CARD):
         make_output_folder((folder / path).parent)
-    weights = {
-        name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
-        for name, tensor in network.state_dict().items()
-    }
-    with atomic(folder / WEIGHTS) as temporary:
-        temporary.write_bytes(serialise(weights))
+    for path, module in ((WEIGHTS, network), (BASE_WEIGHTS, base)):
+        if module is not None:
+            weights = {
+                name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
+                for name, tensor in module.state_dict().items()
+            }
+            with atomic(folder / path) as temporary:
+                temporary.write_bytes(serialise(weights))
     write_spec(folder, spec)
     write_text(folder / CARD, card if card is not None else model_card(spec))
     return folder
@@ -207,7 +232,11 @@ def model_card(spec: ModelSpec) -> str:
 
 
 def _section(spec: ModelSpec) -> dict[str, Any]:
-    return {"format": FORMAT, **asdict(spec)}
+    section = asdict(spec)
+    if spec.border is None and not spec.guarded:
+        del section["border"], section["guarded"]
+        return {"format": 1, **section}
+    return {"format": FORMAT, **section}
 
 
 def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
@@ -223,6 +252,8 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             threshold=float(section["threshold"]),
             confidence=_numbers(section["confidence"], float, 2),
             no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models do not have this entry
+            border=None if section.get("border") is None else _numbers(section["border"], float, 3),
+            guarded=bool(section.get("guarded", False)),
             description=str(section["description"]),
             licence=str(section["licence"]),
             training_data=str(section["training_data"]),
@@ -241,6 +272,9 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
         raise BadInput(f"{path} has a threshold outside (0, 1) or a zero standard deviation; get the model again.")
     if not 0 <= spec.no_lesion < 1:
         raise BadInput(f"{path} has a no-lesion limit outside [0, 1), {spec.no_lesion}; get the model again.")
+    threshold, offset, smoothing = spec.border or (0.5, 0.0, 0.0)
+    if not (0 < threshold < 1 and abs(offset) <= 0.2 and 0 <= smoothing <= 0.1):
+        raise BadInput(f"{path} has a border that is out of range, {spec.border}; get the model again.")
     return spec
 
 

@@ -31,6 +31,7 @@ BUNDLED_DEFAULT = "lesion-unet"
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 _LIMITS = {bundle.METADATA: 2**20, bundle.WEIGHTS: bundle.MAX_WEIGHT_BYTES, bundle.CARD: 2**20}
+_LIMITS[bundle.BASE_WEIGHTS] = bundle.MAX_WEIGHT_BYTES
 """The files of a model and their maximum size in bytes; other files are never copied."""
 
 

@@ -9,6 +9,8 @@ from PIL import Image
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.pixels.cleaning import CleanUp, binarise
 
+from .border import NO_CHANGE, Border, change_border
+
 ConfidenceLevel = Literal["good", "check", "poor", "empty"]
 
 
@@ -33,6 +35,7 @@ def decide_mask(
     clean_up: CleanUp,
     always: bool = False,
     small: NDArray[np.float32] | None = None,
+    border: Border = NO_CHANGE,
 ) -> MaskDecision:
     """Return the mask of a probability map; the mask is empty if the model doubts that the photo shows a lesion.
 
@@ -43,14 +46,17 @@ def decide_mask(
         clean_up: clean-up of the mask after the threshold.
         always: never withhold the outline.
         small: the same probability in the input size of the network, if the caller has it.
+        border: style of the border. Confidence is the overlap with a person of the same style, so it is measured at
+            the threshold of the model where `threshold` is that of the style.
     """
-    mask = binarise(probability, threshold, clean_up)
+    mask = change_border(binarise(probability, threshold, clean_up), border)
     if small is None:
         small = np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
     # The mask at the model's own threshold decides: the user's threshold must not change whether there is a lesion.
     doubted = confidence_of(small, spec.threshold, CleanUp(), spec.confidence) < spec.no_lesion
     withheld = doubted and not always and bool(mask.any())
-    confidence = confidence_of(small, threshold, clean_up, spec.confidence)
+    at = spec.threshold if threshold == border.threshold else threshold
+    confidence = confidence_of(small, at, clean_up, spec.confidence)
     return MaskDecision(np.zeros_like(mask) if withheld else mask, confidence, withheld)
 
 

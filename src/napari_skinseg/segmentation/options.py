@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.cleaning import CleanUp
 
+from .border import Border
+
 
 @dataclass(frozen=True)
 class SegmentOptions:
@@ -22,6 +24,7 @@ class SegmentOptions:
         second_look: Segment a small lesion again in a closer crop.
         always_outline: Outline the most likely region even if the model doubts that the photo shows a lesion; without
             this option the mask of such a photo is empty.
+        border: Style of the border, after the clean-up; the default is that of the model.
     """
 
     threshold: float | None = None
@@ -29,12 +32,15 @@ class SegmentOptions:
     clean_up: CleanUp = field(default_factory=CleanUp)
     second_look: bool = True
     always_outline: bool = False
+    border: Border | None = None
 
     def validate(self) -> None:
         """Raise `BadInput` if a value is out of its range."""
         if self.threshold is not None and not 0 < self.threshold < 1:
             raise BadInput(f"The threshold is {self.threshold}; it is a probability between 0 and 1, such as 0.5.")
         self.clean_up.validate()
+        if self.border is not None:
+            self.border.validate()
 
 
 @dataclass(frozen=True)
@@ -50,6 +56,8 @@ class Segmentation:
             shows a lesion; see `SegmentOptions.always_outline` and `ModelSpec.no_lesion`.
         threshold: the threshold that was used.
         model: name of the model.
+        guarded: the mask is that of the base, because a fine-tuned model disagreed with its base and was less
+            confident; see `ModelSpec.guarded`.
         timings: seconds for "prepare" (input), "network" and "finish" (mask).
     """
 
@@ -60,3 +68,4 @@ class Segmentation:
     threshold: float
     model: str
     timings: dict[str, float]
+    guarded: bool = False

@@ -24,7 +24,9 @@ from napari_skinseg.models.store import load_model
 from napari_skinseg.pixels.cleaning import CleanUp, binarise, clean_mask, keep_pieces
 from napari_skinseg.pixels.image import to_rgb
 from napari_skinseg.pixels.mask import Window, bounding_box
+from napari_skinseg.pixels.metrics import jaccard
 
+from .border import Border, change_border
 from .confidence import confidence_of, decide_mask
 from .preprocess import window_around
 
@@ -44,6 +46,8 @@ SMALL_LESION_SHARE = 0.5
 """A lesion that takes less than this share of the sides is segmented again in a window where it takes this share."""
 MIN_PIXEL_RATIO = 2
 """A photo with fewer pixels than the input of the network times this ratio shows no more detail in a closer crop."""
+GROSS_DISAGREEMENT = 0.5
+"""With a Jaccard below this, a fine-tuned model and its base do not outline the same thing."""
 REFINE_SHARE = 0.8
 """Share of the sides of the window that mask and clicks take when a mask is refined."""
 
@@ -71,6 +75,10 @@ class Segmenter:
     ) -> None:
         self.model = model if isinstance(model, Model) else load_model(model)
         self._runner = Runner(self.model.network, choose_device(device), on_message)
+        self._base: Segmenter | None = None
+        if self.model.base is not None:
+            spec = replace(self.spec, border=None, guarded=False)
+            self._base = Segmenter(Model(spec, self.model.base, ""), device, on_message)
 
     @property
     def spec(self) -> ModelSpec:
@@ -86,6 +94,9 @@ class Segmenter:
         self, image: NDArray[Any], options: SegmentOptions | None = None, *, name: str = "image"
     ) -> Segmentation:
         """Segment one image.
+
+        A model that was fine-tuned and is guarded (`ModelSpec.guarded`) is compared with its base on each image. Where
+        the two masks disagree grossly and the base is more confident, the result is that of the base.
 
         Args:
             image: an array that `pixels.image.to_rgb` accepts, usually uint8 `[H, W, 3]`.
@@ -149,10 +160,12 @@ class Segmenter:
     def close(self) -> None:
         """Free the memory of the device; the segmenter can still be used and allocates memory again."""
         self._runner.close()
+        if self._base is not None:
+            self._base.close()
 
     def _segment_batch(self, images: list[NDArray[np.uint8]], options: SegmentOptions) -> Iterator[Segmentation]:
         options.validate()
-        threshold = self.spec.threshold if options.threshold is None else options.threshold
+        border, threshold = self._style(options)
         start = time.perf_counter()
         batch = np.stack([network_input(image, self.spec) for image in images])
         prepared = time.perf_counter()
@@ -165,10 +178,16 @@ class Segmenter:
             "prepare": (prepared - start) / len(images),
             "network": (time.perf_counter() - prepared) / len(images),
         }
+        results = []
         for image, of_image in zip(images, answers, strict=True):
             start = time.perf_counter()
-            result = self._combine(image, of_image, threshold, options)
-            yield replace(result, timings={**per_image, "finish": time.perf_counter() - start})
+            result = self._combine(image, of_image, threshold, border, options)
+            results.append(replace(result, timings={**per_image, "finish": time.perf_counter() - start}))
+        if self._base is None:
+            yield from results
+            return
+        for result, base in zip(results, self._base._segment_batch(images, options), strict=True):
+            yield choose_guarded(result, base)
 
     def _segment_small_lesions_again(
         self, images: list[NDArray[np.uint8]], answers: list[list[Answer]], tta: bool
@@ -192,7 +211,12 @@ class Segmenter:
                 answers[number].append((window, answer))
 
     def _combine(
-        self, image: NDArray[np.uint8], answers: list[Answer], threshold: float, options: SegmentOptions
+        self,
+        image: NDArray[np.uint8],
+        answers: list[Answer],
+        threshold: float,
+        border: Border,
+        options: SegmentOptions,
     ) -> Segmentation:
         """Make the mask from the probability of the whole image, and of the closer crop if there is one."""
         (_, first), *crops = answers
@@ -203,8 +227,15 @@ class Segmenter:
             weight = fading_weights(part.shape)
             part += weight * (enlarge(answer, part.shape) - part)
         small = None if crops else first.numpy()
-        decision = decide_mask(probability, self.spec, threshold, options.clean_up, options.always_outline, small)
+        clean_up, always = options.clean_up, options.always_outline
+        decision = decide_mask(probability, self.spec, threshold, clean_up, always, small, border)
         return Segmentation(probability, *decision, threshold, self.spec.name, {})
+
+    def _style(self, options: SegmentOptions) -> tuple[Border, float]:
+        """Return the border and the threshold: those of the options, else those of the model."""
+        border = Border.of_model(self.spec) if options.border is None else options.border
+        threshold = options.threshold or border.threshold or self.spec.threshold
+        return border, threshold
 
     def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
         """Return the probability float32 `[N, h, w]` for the input `[N, 6, h, w]`."""
@@ -216,6 +247,17 @@ class Segmenter:
         # One mirror image is enough: adding vertical mirror images did not improve more validation photos.
         straight, mirrored = self._runner(torch.cat([inputs, inputs.flip(3)])).sigmoid().chunk(2)
         return (straight + mirrored.flip(3))[:, 0] / 2
+
+
+def choose_guarded(result: Segmentation, base: Segmentation) -> Segmentation:
+    """Return the result of a fine-tuned model, or that of its base.
+
+    The result of the base is returned where the Jaccard of both masks is below `GROSS_DISAGREEMENT` and the base is
+    more confident.
+    """
+    if jaccard(result.mask, base.mask) < GROSS_DISAGREEMENT and base.confidence > result.confidence:
+        return replace(base, guarded=True)
+    return result
 
 
 class Refiner:
@@ -240,8 +282,8 @@ class Refiner:
         Args:
             clicks: all clicks on this image, in the order in which they were made; at least one.
             previous: the mask to correct, bool `[H, W]`, or None.
-            options: only `threshold` and `clean_up` are used. The mask is never withheld, because a user who clicks
-                sees a lesion.
+            options: only `threshold`, `clean_up` and `border` are used. The mask is never withheld, because a user who
+                clicks sees a lesion.
 
         Raises:
             BadInput: there is no click, or the mask and the image differ in size.
@@ -265,9 +307,10 @@ class Refiner:
         answered = time.perf_counter()
         probability = np.zeros(self._shape, np.float32)  # the window contains the whole mask
         probability[window] = enlarge(answer, probability[window].shape)
-        threshold = spec.threshold if options.threshold is None else options.threshold
-        mask = self._mask_with_clicks(probability, threshold, clicks, options.clean_up)
-        confidence = confidence_of(answer.numpy(), threshold, options.clean_up, spec.confidence)
+        border, threshold = self._segmenter._style(options)
+        mask = self._mask_with_clicks(probability, threshold, clicks, options.clean_up, border)
+        at = spec.threshold if threshold == border.threshold else threshold  # as in `decide_mask`
+        confidence = confidence_of(answer.numpy(), at, options.clean_up, spec.confidence)
         timings = {
             "prepare": prepared - start,
             "network": answered - prepared,
@@ -295,14 +338,19 @@ class Refiner:
         return np.concatenate([normalise(self._resized[1], spec), channels])
 
     def _mask_with_clicks(
-        self, probability: NDArray[np.float32], threshold: float, clicks: Sequence[Click], clean_up: CleanUp
+        self,
+        probability: NDArray[np.float32],
+        threshold: float,
+        clicks: Sequence[Click],
+        clean_up: CleanUp,
+        border: Border,
     ) -> NDArray[np.bool_]:
         """Return the cleaned mask with the disc of every click; clicked pieces are kept, however small they are."""
         clicked = _apply_clicks(probability >= threshold, clicks)
         mask = clean_mask(clicked, replace(clean_up, keep="all"))
         if clean_up.keep == "largest":
             mask = keep_pieces(mask, [(click.row, click.column) for click in clicks if click.include])
-        return _apply_clicks(mask, clicks)
+        return _apply_clicks(change_border(mask, border), clicks)
 
 
 def _apply_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:
