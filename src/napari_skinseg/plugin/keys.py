@@ -40,6 +40,7 @@ KEYS = (
     Key("look", "G", "display"),
     Key("model", "J", "model’s mask"),
     Key("refine", "K", "refine"),
+    Key("box", "Shift-K", "box"),
     Key("smaller", ",", ""),
     Key("larger", ".", "brush"),
 )

@@ -27,6 +27,7 @@ from napari_skinseg.pixels.mask import Window, bounding_box
 from napari_skinseg.pixels.metrics import jaccard
 
 from .border import Border, change_border
+from .box import Box
 from .confidence import confidence_of, decide_mask
 from .preprocess import window_around
 
@@ -50,6 +51,8 @@ GROSS_DISAGREEMENT = 0.5
 """With a Jaccard below this, a fine-tuned model and its base do not outline the same thing."""
 REFINE_SHARE = 0.8
 """Share of the sides of the window that mask and clicks take when a mask is refined."""
+BOX_SHARE = 0.65
+"""The same share for a box that the user dragged; the skin around the lesion helps."""
 
 Answer = tuple[Window, "torch.Tensor"]
 """A window of an image, and the probability float32 `[h, w]` of the network for this window."""
@@ -140,10 +143,11 @@ class Segmenter:
         previous: NDArray[np.bool_] | None = None,
         options: SegmentOptions | None = None,
         *,
+        box: Box | None = None,
         name: str = "image",
     ) -> Segmentation:
-        """Correct a mask by clicks; see `Refiner.refine`. For several calls on one image, `refiner` is faster."""
-        return self.refiner(image, name=name).refine(clicks, previous, options)
+        """Correct a mask by clicks or a box; see `Refiner.refine`. `refiner` is faster for several calls."""
+        return self.refiner(image, name=name).refine(clicks, previous, options, box)
 
     def refiner(self, image: NDArray[Any], *, name: str = "image") -> "Refiner":
         """Return an object that corrects masks of one image by clicks.
@@ -273,25 +277,29 @@ class Refiner:
         clicks: Sequence[Click],
         previous: NDArray[np.bool_] | None = None,
         options: SegmentOptions | None = None,
+        box: Box | None = None,
     ) -> Segmentation:
-        """Correct a mask by clicks.
+        """Correct a mask by clicks, or make it anew in a box.
 
         The network runs on a window around mask and clicks. A small disc around each click is then added to the mask or
         removed from it, as the user clicked; a later click overrides an earlier one.
 
         Args:
-            clicks: all clicks on this image, in the order in which they were made; at least one.
-            previous: the mask to correct, bool `[H, W]`, or None.
+            clicks: all clicks on this image, in the order in which they were made; at least one, or a box.
+            previous: the mask to correct, bool `[H, W]`, or None; a box replaces it.
             options: only `threshold`, `clean_up` and `border` are used. The mask is never withheld, because a user who
                 clicks sees a lesion.
+            box: the whole lesion is in this box. The network runs on a window around the box, and the mask is cut a
+                little outside it.
 
         Raises:
-            BadInput: there is no click, or the mask and the image differ in size.
+            BadInput: there is neither click nor box, the box is too small or outside the image, or the mask and the
+                image differ in size.
         """
         start = time.perf_counter()
         options = options or SegmentOptions()
         options.validate()
-        if not clicks:
+        if not clicks and box is None:
             raise BadInput(f"There is no click on {self._name}; click where the mask is wrong.")
         if previous is not None and previous.shape != self._shape:
             raise BadInput(
@@ -299,14 +307,20 @@ class Refiner:
                 f"{self._shape[1]} x {self._shape[0]}; give the mask of this image."
             )
         before = np.zeros(self._shape, dtype=bool) if previous is None else previous
-        window = self._window(clicks, before)
+        prompts, share = list(clicks), REFINE_SHARE
+        if box is not None:
+            before, of_box = box.prompts(self._shape)
+            prompts, share = [*of_box, *clicks], BOX_SHARE
+        window = self._window(prompts, before, share)
         spec = self._segmenter.spec
-        batch = self._input(clicks, before, window, spec)[None]
+        batch = self._input(prompts, before, window, spec)[None]
         prepared = time.perf_counter()
         answer = self._segmenter._run(batch)[0]
         answered = time.perf_counter()
         probability = np.zeros(self._shape, np.float32)  # the window contains the whole mask
         probability[window] = enlarge(answer, probability[window].shape)
+        if box is not None:
+            probability = box.cut(probability)
         border, threshold = self._segmenter._style(options)
         mask = self._mask_with_clicks(probability, threshold, clicks, options.clean_up, border)
         at = spec.threshold if threshold == border.threshold else threshold  # as in `decide_mask`
@@ -318,13 +332,13 @@ class Refiner:
         }
         return Segmentation(probability, mask, confidence, False, threshold, spec.name, timings)
 
-    def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_]) -> Window:
+    def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_], share: float) -> Window:
         box = bounding_box(before)
         if box is None:
             return whole_window(self._rgb)
         corners = [(box[0].start, box[1].start), (box[0].stop - 1, box[1].stop - 1)]
         places = [(min(max(c.row, 0), self._shape[0] - 1), min(max(c.column, 0), self._shape[1] - 1)) for c in clicks]
-        return window_around(np.array([*corners, *places]), self._shape, REFINE_SHARE)
+        return window_around(np.array([*corners, *places]), self._shape, share)
 
     def _input(
         self, clicks: Sequence[Click], before: NDArray[np.bool_], window: Window, spec: ModelSpec

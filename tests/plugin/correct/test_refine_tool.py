@@ -16,6 +16,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.pixels.metrics import jaccard
 from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.project.project import Project
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -107,6 +108,18 @@ class Window:
     def refine(self):
         self.strike(Qt.Key.Key_K)
         assert self.tool.is_on, self.tool.message.text()
+
+    def drag(self, start, end, *, wait=True):
+        """Drag with the left button from one place of the photo to another, over a place in between."""
+        first, last = self.on_screen(start), self.on_screen(end)
+        self.qtbot.mousePress(self.canvas, LEFT, NONE, first)
+        for point in ((first + last) / 2, last):
+            at = self.canvas.mapToGlobal(point)
+            QApplication.sendEvent(self.canvas, QMouseEvent(QEvent.Type.MouseMove, point, at, NO_BUTTON, LEFT, NONE))
+            self.qtbot.wait(20)
+        self.qtbot.mouseRelease(self.canvas, LEFT, NONE, last)
+        if wait:
+            self.rest()
 
 
 @pytest.fixture
@@ -384,6 +397,76 @@ def test_a_new_mask_by_the_model_begins_without_dots(window):
     assert window.dots == []
     window.click(CORNER)
     assert window.mask.data[CORNER] == 1
+
+
+# --- box -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("start", "end"),
+    [((25, 45), (95, 115)), ((95, 115), (25, 45)), ((95, 45), (25, 115)), ((25, 115), (95, 45))],
+    ids=["down right", "up left", "up right", "down left"],
+)
+def test_a_box_in_any_direction_outlines_the_lesion_in_it(window, spot, start, end):
+    window.viewer.layers.remove(window.mask)
+    window.strike(Qt.Key.Key_K, SHIFT)
+    assert window.tool.is_on
+    assert "Drag a box" in window.tool.state.text()
+    centre = window.viewer.scene.camera.center
+    window.drag(start, end)
+    assert window.viewer.scene.camera.center == centre, "the box does not move the photo"
+    assert jaccard(window.mask.data == 1, spot(*MIDDLE, 30, SHAPE)[1]) > 0.8
+    assert not window.tool.box_button.isChecked(), "the next drag moves the photo again"
+    assert len(window.dots) > 50, "the box is shown as a dotted line"
+    window.strike(Qt.Key.Key_Z, CTRL)
+    assert not window.mask.data.any()
+    assert window.dots == []
+    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert window.mask.data.any()
+
+
+def test_a_box_replaces_a_wrong_mask_and_clicks_refine_it_further(window, spot):
+    mask = window.mask
+    mask.data_setitem(np.nonzero(np.ones(SHAPE, bool)), 1)
+    window.qtbot.mouseClick(window.tool.box_button, LEFT)
+    window.drag((25, 45), (95, 115))
+    boxed = mask.data == 1
+    assert jaccard(boxed, spot(*MIDDLE, 30, SHAPE)[1]) > 0.8
+    window.click(CORNER)
+    assert mask.data[CORNER] == 1, "a click outside the box counts"
+    assert [type(prompt).__name__ for prompt in window.tool._refinement.answered] == ["Box", "Click"]
+    window.strike(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(mask.data == 1, boxed)
+
+
+def test_a_box_partly_outside_the_photo_is_cut_at_its_edge(window):
+    window.refine()
+    window.strike(Qt.Key.Key_K, SHIFT)
+    window.drag((-8, 45), (95, 115))
+    assert len(window.tool._refinement.answered) == 1
+    assert window.mask.data[MIDDLE] == 1
+
+
+def test_a_tiny_box_is_refused_with_a_sentence_and_the_next_drag_is_a_box(window):
+    before = window.mask.data.copy()
+    window.strike(Qt.Key.Key_K, SHIFT)
+    window.drag((60, 80), (61, 81))
+    assert "too small" in window.tool.message.text()
+    np.testing.assert_array_equal(window.mask.data, before)
+    assert window.dots == []
+    window.drag((25, 45), (95, 115))
+    assert not window.tool.message.text()
+    assert len(window.tool._refinement.answered) == 1
+
+
+def test_leaving_before_the_box_is_dragged_lets_a_drag_move_the_photo(window):
+    window.mask.mode = "pan_zoom"
+    window.strike(Qt.Key.Key_K, SHIFT)
+    assert not window.mask.mouse_pan
+    window.strike(Qt.Key.Key_K)
+    assert not window.tool.is_on
+    assert not window.tool.box_button.isChecked()
+    assert window.mask.mouse_pan
 
 
 # --- ways out --------------------------------------------------------------------------------------------------------

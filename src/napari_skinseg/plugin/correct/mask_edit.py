@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QApplication
 from napari_skinseg.pixels.mask import bounding_box
 from napari_skinseg.plugin.mask_layers import LESION
 
-Tile = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.uint8]]
+Tile = tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.integer]]
 """Rows, columns and new labels of the pixels that change in one tile of the mask."""
 
 _TILE_SIDE = 128
@@ -21,17 +21,22 @@ _REDRAW_INTERVAL = 0.04
 _WITHOUT_INPUT = QEventLoop.ProcessEventsFlag.ExcludeUserInputEvents
 
 
+def lesion_label(layer: Labels) -> int:
+    """Return the label of the lesion that the tools of this package change: the selected one, or 1 for background."""
+    return int(layer.selected_label) or LESION
+
+
 def changed_tiles(
-    labels: NDArray[np.integer], change: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
+    labels: NDArray[np.integer], change: Callable[[NDArray[np.bool_]], NDArray[np.bool_]], label: int = LESION
 ) -> tuple[list[Tile], bool]:
     """Apply `change` to the lesion in `labels` `[H, W]` and return the changed pixels. Call this in a worker.
 
-    Only pixels of the lesion label and of the background change; other labels stay.
+    Only pixels of this `label` and of the background change; other labels stay.
 
     Returns:
         The changed pixels as tiles, and whether any lesion is left.
     """
-    lesion = labels == LESION
+    lesion = labels == label
     after = change(lesion)
     differs = (after != lesion) & (lesion | (labels == 0))
     box = bounding_box(differs)
@@ -43,7 +48,7 @@ def changed_tiles(
                 rows, columns = np.nonzero(differs[top : top + _TILE_SIDE, left : left + _TILE_SIDE])
                 if rows.size:
                     where = rows + top, columns + left
-                    tiles.append((*where, after[where].astype(np.uint8)))
+                    tiles.append((*where, np.where(after[where], label, 0).astype(labels.dtype)))
     return tiles, bool(after.any())
 
 

@@ -1,4 +1,4 @@
-"""The clicks of Refine on one mask: their markers, and undo and redo of clicks and strokes in one order."""
+"""The clicks and boxes of Refine on one mask: their markers, and undo and redo of prompts and strokes in one order."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -11,19 +11,26 @@ from qtpy.QtCore import QTimer
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
+from napari_skinseg.segmentation.box import Box
 
-from .mask_edit import Tile, write_tiles
+from .mask_edit import Tile, lesion_label, write_tiles
 
-_GREEN, _RED = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1)
-_SYMBOLS = {True: "disc", False: "x"}  # shapes differ too, for users who cannot tell red from green
+Prompt = Click | Box
+"""What the user tells the model."""
+
+_GREEN, _RED, _YELLOW = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1), (1.0, 0.9, 0.1)
 _SCREEN_SIZE = 13
 """Size of a marker in pixels of the screen, at any zoom."""
 
 _PENDING_OPACITY = 0.45
 
 
-class ClickMarkers:
-    """Shows clicks in a Points layer on the photo.
+_DOTS = 24
+"""Dots on each side of a box."""
+
+
+class PromptMarkers:
+    """Shows clicks, and boxes as dotted lines, in a Points layer on the photo.
 
     The layer stays, without markers, when Refine is switched off, because napari takes up to a second to remove a layer
     (it collects garbage). The layer is removed after its photo, and never hidden: napari 0.9.2 can crash after a hidden
@@ -34,7 +41,7 @@ class ClickMarkers:
         self._viewer = viewer
         self.layer: Points | None = None
         self._photo_layer: Image | None = None
-        self._clicks: list[Click] = []
+        self._prompts: list[Prompt] = []
         viewer.layers.events.removed.connect(self._on_removed)
 
     @property
@@ -61,27 +68,34 @@ class ClickMarkers:
         self.layer.editable = False
         self._viewer.layers.insert(self._viewer.layers.index(mask) + 1, self.layer)
 
-    def show(self, photo: LayerPhoto, answered: Sequence[Click], pending: Sequence[Click]) -> None:
-        """Show the clicks on `photo`; `pending` clicks, which the model has not answered yet, are paler."""
-        layer, clicks = self.layer, [*answered, *pending]
+    def show(self, photo: LayerPhoto, answered: Sequence[Prompt], pending: Sequence[Prompt]) -> None:
+        """Show the prompts on `photo`; `pending` ones, which the model has not answered yet, are paler."""
+        layer, prompts = self.layer, [*answered, *pending]
         if layer is None:
             return
+        markers = [_markers_of(prompt) for prompt in prompts]
         with layer.events.blocker_all():  # else napari redraws after each line; a new colour redraws in any case
-            if clicks != self._clicks:
-                self._clicks = clicks
-                places = [(*photo.plane, click.row, click.column) for click in clicks]
-                layer.data = np.array(places).reshape(-1, layer.ndim)
-                layer.symbol = [_SYMBOLS[click.include] for click in clicks] or "disc"
-            if clicks:
+            if prompts != self._prompts:
+                self._prompts = prompts
+                places = np.concatenate([np.zeros((0, 2)), *(marker.places for marker in markers)])
+                planes = np.tile(np.array(photo.plane, float), (len(places), 1))
+                layer.data = np.concatenate([planes, places], axis=1)
+                layer.symbol = [marker.symbol for marker in markers for _ in marker.places] or "disc"
+                layer.size = [marker.size * max(photo.shape) for marker in markers for _ in marker.places] or 1
+            if prompts:
                 opacity = [1.0] * len(answered) + [_PENDING_OPACITY] * len(pending)
-                colours = [_GREEN if click.include else _RED for click in clicks]
-                layer.face_color = np.array([(*colour, alpha) for colour, alpha in zip(colours, opacity, strict=True)])
-        if not clicks:
+                layer.face_color = np.concatenate(
+                    [
+                        np.tile((*marker.colour, alpha), (len(marker.places), 1))
+                        for marker, alpha in zip(markers, opacity, strict=True)
+                    ]
+                )
+        if not prompts:
             layer.refresh()
 
     def remove(self) -> None:
         """Remove the layer."""
-        layer, self.layer, self._photo_layer, self._clicks = self.layer, None, None, []
+        layer, self.layer, self._photo_layer, self._prompts = self.layer, None, None, []
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
@@ -91,75 +105,108 @@ class ClickMarkers:
 
 
 @dataclass(frozen=True)
+class _Marker:
+    """How a prompt is shown: `places` `[N, 2]` in pixels of the photo; `size` as a share of the photo's longer side."""
+
+    places: NDArray[np.float64]
+    symbol: str
+    colour: tuple[float, float, float]
+    size: float
+
+
+def _markers_of(prompt: Prompt) -> _Marker:
+    if isinstance(prompt, Click):
+        # The symbols differ too, for users who cannot tell red from green. The upper limit of the size applies always.
+        symbol, colour = ("disc", _GREEN) if prompt.include else ("x", _RED)
+        return _Marker(np.array([[prompt.row, prompt.column]]), symbol, colour, 1 / 20)
+    rows, columns = (
+        np.linspace(*ends, _DOTS) for ends in ((prompt.row, prompt.other_row), (prompt.column, prompt.other_column))
+    )
+    sides = [np.stack([rows, np.full(_DOTS, column)], axis=1) for column in (prompt.column, prompt.other_column)]
+    sides += [np.stack([np.full(_DOTS, row), columns], axis=1) for row in (prompt.row, prompt.other_row)]
+    return _Marker(np.concatenate(sides), "disc", _YELLOW, 1 / 150)
+
+
+@dataclass(frozen=True)
 class _Step:
     """One step of the mask's history during a session.
 
     Attributes:
-        click: the click that the step answers; None for a change by the user's brush or another tool.
-        kind: "written": the mask changed. "unchanged": the model's answer was the mask as it was. "pending": the click
+        prompt: the prompt that the step answers; None for a change by the user's brush or another tool.
+        kind: "written": the mask changed. "unchanged": the model's answer was the mask as it was. "pending": the prompt
             was undone before its answer.
     """
 
-    click: Click | None
+    prompt: Prompt | None
     kind: Literal["written", "unchanged", "pending"]
 
 
 class RefineSession:
-    """The clicks on one mask, from the moment that Refine is switched on; the session starts from the mask as it is.
+    """The prompts on one lesion, from the moment that Refine is switched on; the session starts from the mask as it is.
 
-    napari keeps the undo history of the mask. This object keeps which of those steps belong to a click, so that undo
-    removes the click's marker together with its change, and redo restores both.
+    napari keeps the undo history of the mask. This object keeps which of those steps belong to a prompt, so that undo
+    removes the prompt's marker together with its change, and redo restores both.
 
     Attributes:
         photo: the photo that the user clicks on.
         labels: the layer of its mask.
-        pending: the clicks that have no answer yet, oldest first.
+        label: the label of the lesion that is refined.
+        pending: the prompts that have no answer yet, oldest first.
     """
 
-    def __init__(self, photo: LayerPhoto, labels: Labels, markers: ClickMarkers) -> None:
+    def __init__(self, photo: LayerPhoto, labels: Labels, markers: PromptMarkers) -> None:
         self.photo, self.labels = photo, labels
-        self.pending: list[Click] = []
+        self.label = lesion_label(labels)
+        self.pending: list[Prompt] = []
         self._markers = markers
         self._done: list[_Step] = []
         self._undone: list[_Step] = []
-        self._writing: Click | None = None
+        self._writing: Prompt | None = None
         labels.events.paint.connect(self._on_paint)
-        labels.events.visible.connect(self.show)
+        labels.events.visible.connect(self._on_visible)
         markers.place_on(photo, labels)
 
     @property
-    def answered(self) -> list[Click]:
-        """The clicks whose answers are in the mask, oldest first."""
-        return [step.click for step in self._done if step.click is not None]
+    def answered(self) -> list[Prompt]:
+        """The prompts whose answers are in the mask, oldest first."""
+        return [step.prompt for step in self._done if step.prompt is not None]
+
+    @property
+    def clicks(self) -> list[Click]:
+        """The answered clicks since the last box, oldest first: a box starts the lesion anew."""
+        clicks: list[Click] = []
+        for prompt in self.answered:
+            clicks = [*clicks, prompt] if isinstance(prompt, Click) else []
+        return clicks
 
     @property
     def current_labels(self) -> NDArray[np.integer]:
         """The mask's labels `[H, W]`; not a copy."""
         return np.asarray(self.labels.data[self.photo.plane])
 
-    def add_click(self, click: Click) -> None:
-        """Add a click to the end of `pending`; `show` shows its marker."""
+    def add(self, prompt: Prompt) -> None:
+        """Add a prompt to the end of `pending`; `show` shows its marker."""
         self._undone.clear()
-        self.pending.append(click)
+        self.pending.append(prompt)
 
     def write_answer(self, tiles: list[Tile]) -> None:
-        """Write the answer to the first pending click as one undoable step."""
-        click = self._writing = self.pending.pop(0)
+        """Write the answer to the first pending prompt as one undoable step."""
+        prompt = self._writing = self.pending.pop(0)
         try:
             write_tiles(self.labels, tiles, self.photo.plane)
         finally:
             self._writing = None
         if not tiles:
-            self._done.append(_Step(click, "unchanged"))
+            self._done.append(_Step(prompt, "unchanged"))
         self.show()
 
     def drop_first_pending(self) -> None:
-        """Remove the first pending click."""
+        """Remove the first pending prompt."""
         self.pending.pop(0)
         self.show()
 
     def undo(self) -> None:
-        """Undo the last step: a click with its change, a click without a change, or a stroke."""
+        """Undo the last step: a prompt with its change, a prompt without a change, or a stroke."""
         if self.pending:
             self._undone.append(_Step(self.pending.pop(), "pending"))
         elif not self._done:  # a step from before this session
@@ -170,28 +217,32 @@ class RefineSession:
         self.show()
 
     def redo(self) -> None:
-        """Redo the last undone step; a click that had no answer becomes pending again."""
+        """Redo the last undone step; a prompt that had no answer becomes pending again."""
         if not self._undone:
             if not self._done:
                 self.labels.redo()  # a step from before this session
         elif self._undone[-1].kind == "pending":
-            click = self._undone.pop().click
-            assert click is not None
-            self.pending.append(click)
+            prompt = self._undone.pop().prompt
+            assert prompt is not None
+            self.pending.append(prompt)
         elif self._undone[-1].kind == "unchanged" or self._changes_mask(self.labels.redo):
             self._done.append(self._undone.pop())
         self.show()
 
-    def show(self) -> None:
-        """Show the markers; they are hidden while the mask is hidden."""
+    def show(self, *, unfinished: Sequence[Box] = ()) -> None:
+        """Show the markers, and an `unfinished` box that the user drags; all are hidden while the mask is hidden."""
         is_visible = self.labels.visible
-        self._markers.show(self.photo, self.answered if is_visible else [], self.pending if is_visible else [])
+        pending = [*self.pending, *unfinished]
+        self._markers.show(self.photo, self.answered if is_visible else [], pending if is_visible else [])
 
     def close(self) -> None:
         """End the session: the mask stays, the markers disappear."""
         self.labels.events.paint.disconnect(self._on_paint)
-        self.labels.events.visible.disconnect(self.show)
+        self.labels.events.visible.disconnect(self._on_visible)
         self._markers.show(self.photo, [], [])
+
+    def _on_visible(self) -> None:
+        self.show()
 
     def _on_paint(self) -> None:
         """Record a new step of napari's history: an answer, or a change by the user."""

@@ -1,4 +1,4 @@
-"""The Refine tool: the user clicks where the mask is wrong, and the model corrects the mask."""
+"""The Refine tool: the user clicks where the mask is wrong, or drags a box, and the model corrects the mask."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -18,11 +18,11 @@ from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
 from napari_skinseg.plugin.layers import LayerPhoto
-from napari_skinseg.plugin.mask_layers import LESION
 from napari_skinseg.plugin.session import Session, preferred_device, report_failure
+from napari_skinseg.segmentation.box import Box
 
-from .mask_edit import Tile, changed_tiles
-from .refine_session import ClickMarkers, RefineSession
+from .mask_edit import Tile, changed_tiles, lesion_label
+from .refine_session import Prompt, PromptMarkers, RefineSession
 
 if TYPE_CHECKING:
     from napari_skinseg.segmentation.options import SegmentOptions
@@ -36,10 +36,11 @@ _REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 
 
 class RefineTool(QWidget):
-    """The Refine button, and the clicks on the photo while Refine is on.
+    """The Refine and the Box button, and the clicks and boxes on the photo while Refine is on.
 
-    Refine stays on until the user presses the button again, or chooses another tool or layer. The model answers one
-    click after the other, each from the current mask. Each answer is one undoable step; undo removes the marker, too.
+    Refine stays on until the user presses the button again, or chooses another tool or layer. The Box button switches
+    Refine on, and the next drag is a box. The model answers one prompt after the other, each from the current mask.
+    Each answer is one undoable step; undo removes the marker, too.
 
     Args:
         session: viewer, workers and models.
@@ -61,20 +62,21 @@ class RefineTool(QWidget):
         self._session, self._viewer = session, session.viewer
         self._get_target, self._get_options = get_target, get_options
         self._model = ""
-        self._markers = ClickMarkers(session.viewer)
+        self._markers = PromptMarkers(session.viewer)
         self._refinement: RefineSession | None = None
         self._refiner: Refiner | None = None
         self._job_id: object | None = None  # of the job whose outcome is expected
         self._tool_before: str | None = None
         self._double_click_callbacks: list[Any] = []
         self._after_answers: list[Callable[[], object]] = []
-        self.button = QPushButton("Refine")
+        self.button, self.box_button = QPushButton("Refine"), QPushButton("Box")
         self.state, self.message = QLabel(), Message()
         self._say = self.message.say
         self._leave_check = QTimer(self, singleShot=True, interval=0)
         self._leave_check.timeout.connect(self._switch_off_if_left)
         self._lay_out()
         self.button.toggled.connect(self._switch)
+        self.box_button.toggled.connect(self._prepare_box)
         self._say("")
         self._show_state()
 
@@ -96,6 +98,10 @@ class RefineTool(QWidget):
     def toggle(self) -> None:
         """Switch Refine on or off."""
         self.switch(not self.is_on)
+
+    def toggle_box(self) -> None:
+        """Let the next drag be a box, or not."""
+        self.box_button.toggle()
 
     def switch(self, on: bool) -> None:
         """Switch Refine on or off; if the mask cannot be refined, a message says why and Refine stays off."""
@@ -129,7 +135,7 @@ class RefineTool(QWidget):
         return True
 
     def when_answered(self, then: Callable[[], object]) -> None:
-        """Call `then` when no click is pending; until then, new clicks are ignored."""
+        """Call `then` when no prompt is pending; until then, new ones are ignored."""
         if self._refinement is None or not self._refinement.pending:
             then()
         else:
@@ -152,6 +158,7 @@ class RefineTool(QWidget):
         else:
             refinement, tool = self._refinement, self._tool_before
             self._stop_clicks()
+            self.box_button.setChecked(False)
             self._tool_before = None
             if refinement is not None:
                 self._say("")
@@ -183,6 +190,7 @@ class RefineTool(QWidget):
         self._viewer.mouse_double_click_callbacks.clear()
         for event in self._leave_events(labels):
             event.connect(self._check_soon)
+        _hold_photo(labels, self.box_button.isChecked())
         self._next()
 
     def _stop_clicks(self) -> None:
@@ -190,6 +198,7 @@ class RefineTool(QWidget):
         self._refiner = self._job_id = None
         if refinement is not None:
             labels = refinement.labels
+            _hold_photo(labels, False)
             refinement.close()
             for event in self._leave_events(labels):
                 event.disconnect(self._check_soon)
@@ -202,7 +211,7 @@ class RefineTool(QWidget):
 
     def _leave_events(self, labels: Labels) -> tuple[Any, ...]:
         layers = self._viewer.layers
-        return labels.events.mode, layers.selection.events.active, layers.events.removed
+        return labels.events.mode, labels.events.selected_label, layers.selection.events.active, layers.events.removed
 
     def _check_soon(self) -> None:
         # Later, because the active layer changes for a moment while napari inserts a layer.
@@ -216,10 +225,24 @@ class RefineTool(QWidget):
             layers_exist = labels in layers and refinement.photo.layer in layers and self._markers.is_in_viewer
             if not layers_exist or layers.selection.active != labels or labels.mode != "pan_zoom":
                 self.switch(False)
+            elif lesion_label(labels) != refinement.label:
+                self.restart()
 
-    # Clicks
+    # Clicks and boxes
+
+    def _prepare_box(self, on: bool) -> None:
+        if on:
+            self.switch(True)
+        if self._refinement is None:
+            self.box_button.setChecked(False)
+        else:
+            _hold_photo(self._refinement.labels, on)
+        self._show_state()
 
     def _on_press(self, layer: Labels, event: Any) -> Iterator[None]:
+        if self.box_button.isChecked() and event.button == 1:
+            yield from self._drag_box(event)
+            return
         start, position, button, modifiers = np.array(event.pos), event.position, event.button, set(event.modifiers)
         farthest = 0.0
         yield
@@ -229,25 +252,58 @@ class RefineTool(QWidget):
         if max(farthest, math.dist(start, event.pos)) <= _CLICK_RADIUS:
             self._add_click(position, button, modifiers)
 
+    def _drag_box(self, event: Any) -> Iterator[None]:
+        """Show the box while the user drags it, and add it at the end."""
+        refinement, corner = self._refinement, self._pixel_at(event.position)
+        yield
+        while event.type == "mouse_move":
+            if refinement is not None and refinement is self._refinement:
+                refinement.show(unfinished=[Box(*corner, *self._pixel_at(event.position))])
+            yield
+        if refinement is None or refinement is not self._refinement:
+            return
+        box = Box(*corner, *self._pixel_at(event.position))
+        try:
+            box.window(refinement.photo.shape)
+        except BadInput as error:
+            self._say(str(error), is_problem=True)
+            refinement.show()
+        else:
+            self.box_button.setChecked(False)
+            self._add(box)
+
+    def _pixel_at(self, position: tuple[float, ...]) -> tuple[float, float]:
+        """Return the row and the column of the photo at a position in the world."""
+        assert self._refinement is not None
+        labels = self._refinement.labels
+        row, column = (float(at) for at in labels.world_to_data(position[-labels.ndim :])[-2:])
+        return row, column
+
     def _on_second_press(self, layer: Labels, event: Any) -> None:
         """Take the second click of a double click, for which Qt sends an event of its own without an end."""
         self._add_click(event.position, event.button, set(event.modifiers))
 
     def _add_click(self, position: tuple[float, ...], button: int, modifiers: set[Any]) -> None:
         refinement = self._refinement
-        if refinement is None or self._after_answers or button not in (1, 2) or not modifiers <= {"Shift"}:
+        if refinement is None or button not in (1, 2) or not modifiers <= {"Shift"}:
             return
-        labels, (height, width) = refinement.labels, refinement.photo.shape
-        row, column = (float(at) for at in labels.world_to_data(position[-labels.ndim :])[-2:])
+        (row, column), (height, width) = self._pixel_at(position), refinement.photo.shape
+        if -0.5 <= row < height - 0.5 and -0.5 <= column < width - 0.5:
+            self._add(Click(row, column, include=button == 1 and not modifiers))
+        else:
+            self._say("This click is outside the photo; click on the photo.", is_problem=True)
+
+    def _add(self, prompt: Prompt) -> None:
+        refinement = self._refinement
+        if refinement is None or self._after_answers:
+            return
         if self._viewer.dims.ndisplay != 2:
             self._say("Refine works in the 2D view only; switch the viewer back to 2D.", is_problem=True)
-        elif not labels.editable:
-            self._say(f"{labels.name} is locked; unlock it to refine it.", is_problem=True)
-        elif not (-0.5 <= row < height - 0.5 and -0.5 <= column < width - 0.5):
-            self._say("This click is outside the photo; click on the photo.", is_problem=True)
+        elif not refinement.labels.editable:
+            self._say(f"{refinement.labels.name} is locked; unlock it to refine it.", is_problem=True)
         else:
             self._say("")
-            refinement.add_click(Click(row, column, include=button == 1 and not modifiers))
+            refinement.add(prompt)
             self._next()
             refinement.show()  # while the model computes the answer
 
@@ -267,7 +323,7 @@ class RefineTool(QWidget):
     def _prepare(self, refinement: RefineSession) -> None:
         photo, model, device = refinement.photo, self._model, preferred_device()
         before, segmenters, options = (
-            np.array(refinement.current_labels == LESION),
+            np.array(refinement.current_labels == refinement.label),
             self._session.segmenters,
             self._get_options(),
         )
@@ -289,27 +345,29 @@ class RefineTool(QWidget):
         self._refiner = outcome.result
 
     def _answer(self, refinement: RefineSession, refiner: "Refiner") -> None:
-        click, before, options = refinement.pending[0], np.array(refinement.current_labels), self._get_options()
-        clicks = [*refinement.answered, click]
+        prompt, before, options = refinement.pending[0], np.array(refinement.current_labels), self._get_options()
+        label = refinement.label
+        box, clicks = (prompt, []) if isinstance(prompt, Box) else (None, [*refinement.clicks, prompt])
 
-        def work() -> list[Tile]:
-            mask = refiner.refine(clicks, before == LESION, options).mask
-            return changed_tiles(before, lambda lesion: mask)[0]
+        def work() -> list[Tile] | None:
+            mask = refiner.refine(clicks, before == label, options, box).mask
+            return changed_tiles(before, lambda lesion: mask, label)[0] if mask.any() or box is None else None
 
-        self._start(f"refining {refinement.photo.name}", work, partial(self._on_answer, refinement, click, before))
+        self._start(f"refining {refinement.photo.name}", work, partial(self._on_answer, refinement, prompt, before))
 
     def _on_answer(
-        self, refinement: RefineSession, click: Click, before: np.ndarray[Any, Any], outcome: Outcome
+        self, refinement: RefineSession, prompt: Prompt, before: np.ndarray[Any, Any], outcome: Outcome
     ) -> None:
         self._switch_off_if_left()
-        if refinement is not self._refinement or not refinement.pending or refinement.pending[0] is not click:
-            return  # the click was undone meanwhile
+        if refinement is not self._refinement or not refinement.pending or refinement.pending[0] is not prompt:
+            return  # the prompt was undone meanwhile
         if outcome.error is not None:
             refinement.drop_first_pending()
             self._say(report_failure(outcome.error, "Refining"), is_problem=True)
-        elif np.array_equal(
-            before, refinement.current_labels
-        ):  # else the mask changed meanwhile: compute the answer again
+        elif outcome.result is None:
+            refinement.drop_first_pending()
+            self._say("The model finds no lesion in this box; click into the lesion instead.", is_problem=True)
+        elif np.array_equal(before, refinement.current_labels):  # else the mask changed: compute the answer again
             refinement.write_answer(outcome.result)
             self.changed.emit()
             if not outcome.result:
@@ -342,6 +400,8 @@ class RefineTool(QWidget):
             text = ""
         elif refinement.pending:
             text = "Computing…" if len(refinement.pending) == 1 else f"Computing… {len(refinement.pending)} clicks"
+        elif self.box_button.isChecked():
+            text = "Drag a box around the lesion"
         elif self._refiner is None:
             text = "Preparing…"
         else:
@@ -349,18 +409,31 @@ class RefineTool(QWidget):
         self.state.setText(text)
 
     def _lay_out(self) -> None:
-        key = review_keys.preferred_keys()["refine"].text
-        self.button.setCheckable(True)
+        keys = review_keys.preferred_keys()
+        for button in (self.button, self.box_button):
+            button.setCheckable(True)
         self.button.setToolTip(
             "Click where the mask misses lesion. Right-click, or Shift+click, where the mask covers skin.\n"
-            f"Ctrl+Z undoes a click. ({key})"
+            f"Ctrl+Z undoes a click. ({keys['refine'].text})"
+        )
+        self.box_button.setToolTip(
+            "Drag a rectangle around the whole lesion; the model outlines what is in it.\n"
+            f"Ctrl+Z undoes it. ({keys['box'].text})"
         )
         self.state.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         row = QHBoxLayout()
-        row.addWidget(self.button, 1)
-        row.addWidget(self.state, 2)
+        row.addWidget(self.button, 2)
+        row.addWidget(self.box_button, 1)
+        row.addWidget(self.state, 3)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
         layout.addLayout(row)
         layout.addWidget(self.message)
+
+
+def _hold_photo(labels: Labels, hold: bool) -> None:
+    """Let a drag not move the photo; if the user chose another tool than Refine, nothing changes."""
+    if labels.mode == "pan_zoom":
+        labels.mouse_pan = not hold
+        labels.cursor = "cross" if hold else "standard"

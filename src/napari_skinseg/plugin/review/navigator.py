@@ -59,6 +59,7 @@ class Navigator:
             "look": self.display.next_mode,
             "model": self.restore_prediction,
             "refine": form.tools.refine.toggle,
+            "box": form.tools.refine.toggle_box,
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
         }

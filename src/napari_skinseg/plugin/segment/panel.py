@@ -75,7 +75,8 @@ class SegmentPanel(SegmentForm):
             self, lambda: [mask.name for _, mask in self._unsaved_masks()], self._save_all
         )
         self._pause = QTimer(self, singleShot=True, interval=40)
-        self._keys = KeyBindings({"refine": preferred_keys()["refine"]}, {"refine": refine.toggle})
+        keys = {action: key for action, key in preferred_keys().items() if action in ("refine", "box")}
+        self._keys = KeyBindings(keys, {"refine": refine.toggle, "box": refine.toggle_box})
         self._connect()
         self.refresh_models()
 
