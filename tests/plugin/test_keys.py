@@ -43,12 +43,7 @@ def tab(make_napari_viewer, qtbot, tmp_path, spot) -> Iterator[object]:
 def settle(qtbot, panel):
     def is_settled():
         navigator = panel.navigator
-        busy = (
-            panel._session.background.is_busy
-            or navigator.write_queue.is_busy
-            or navigator.autosave._timer.isActive()
-            or navigator._soon.isActive()
-        )
+        busy = panel._session.background.is_busy or navigator.autosave._timer.isActive() or navigator._soon.isActive()
         return not busy and not navigator._is_leaving and panel._job is None
 
     for _ in range(3):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pycocotools import mask as coco
 from pycocotools.coco import COCO
 
@@ -55,6 +56,36 @@ def test_exported_masks_have_isic_names_and_equal_pixels(project, tmp_path):
     ]  # fmt: skip
     assert np.array_equal(read_mask(tmp_path / "out" / "masks" / "b_segmentation.png"), mask_of(project, "north/b.png"))
     assert {path.name for path in (tmp_path / "out" / "overlays").iterdir()} == {"a_overlay.png", "b_overlay.png"}
+
+
+def test_an_unfinished_correction_is_not_exported(project, tmp_path, photos):
+    unfinished = project.find(list(photos)[2]).id
+    project.save_mask(unfinished, np.roll(mask_of(project, "south/a.png"), 3, axis=0))
+    outcome = export_project(project, tmp_path / "out")
+    assert unfinished not in outcome.done
+    rows = {row["id"]: row for row in rows_of(outcome.table)}
+    assert (rows[unfinished]["status"], rows[unfinished]["reviewed"]) == ("corrected", "false")
+    assert json.loads((tmp_path / "out" / "skinseg-export.json").read_text())["counts"]["reviewed"] == 2
+
+
+def test_no_cell_is_a_formula_of_a_spreadsheet(tmp_path, spot):
+    formula = '=HYPERLINK("http://example.org")'
+    rgb, mask = spot(30, 40, 12, (60, 80))
+    (tmp_path / "photos").mkdir()
+    Image.fromarray(rgb).save(tmp_path / "photos" / "@SUM(1).png")
+    (tmp_path / "photos" / "metadata.csv").write_text("isic_id,diagnosis\n@SUM(1),+cmd\n")
+    with Project.open(tmp_path / "review", reader="-1+1", create=True) as project:
+        project.scan(tmp_path / "photos")
+        (photo,) = project.photos()
+        project.accept(photo.id, mask)
+        project.decide(photo.id, "corrected", formula)
+        outcome = export_project(project, tmp_path / "out")
+    tables = [outcome.table, tmp_path / "out" / "training" / "metadata.csv"]
+    cells = [cell for table in tables for row in csv.reader(table.read_text("utf-8").splitlines()) for cell in row]
+    assert f"'{formula}" in cells
+    assert not [cell for cell in cells if cell.startswith(("=", "+", "-", "@"))]
+    (case,) = find_cases(tmp_path / "out" / "training")
+    assert case.diagnosis == "'+cmd"
 
 
 def test_photos_with_equal_names_are_exported_under_their_ids(project, tmp_path):

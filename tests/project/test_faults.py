@@ -188,6 +188,17 @@ def test_without_an_intact_backup_nothing_is_restored(closed):
     assert (closed / STORE).read_bytes() == b"nonsense" * 100
 
 
+def test_a_backup_with_the_same_invalid_row_is_not_offered(closed):
+    for name in (STORE, BACKUP):
+        with sqlite3.connect(closed / name) as direct:
+            direct.execute("UPDATE photos SET sha256 = 'none' WHERE number = 1")
+    with pytest.raises(ProjectDamaged, match=r"invalid sha256: 'none'.* no backup") as caught:
+        Project.open(closed)
+    assert caught.value.backup is None
+    with pytest.raises(BadInput, match="no intact backup"):
+        restore_backup(closed)
+
+
 def test_a_project_of_a_newer_version_is_refused_and_unchanged(closed):
     with sqlite3.connect(closed / STORE) as direct:
         direct.execute("PRAGMA journal_mode = DELETE")

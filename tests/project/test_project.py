@@ -214,6 +214,9 @@ def test_counts_and_photo_lists_follow_decisions(project, draw):
     project.decide(d, "issue", "out of focus")
     counts = project.counts()
     assert (counts["total"], counts["reviewed"], counts["new"], counts["issue"]) == (5, 3, 2, 1)
+    project.save_mask(c, draw(8))
+    counts = project.counts()
+    assert (counts["corrected"], counts["unfinished"], counts["reviewed"]) == (2, 1, 3), "a stroke is no decision"
     assert [photo.id for photo in project.photos("skipped", "issue")] == [b, d]
     assert project.resume(queue) == c
     assert queue.first([c, e], after=c) == e

@@ -17,8 +17,8 @@ import re
 import shutil
 import time
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -29,7 +29,7 @@ from PIL import Image
 from napari_skinseg.datasets.dataset import EXPORT_MARK
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event
-from napari_skinseg.files import atomic, make_output_folder, write_csv, write_json
+from napari_skinseg.files import Cell, atomic, make_output_folder, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, EXPERIMENTAL_COLUMNS, NOTE, Value, measure
 from napari_skinseg.pixels.mask import draw_overlay, write_mask
 from napari_skinseg.read_ahead import read_ahead
@@ -48,6 +48,7 @@ _OUR_FILES = re.compile(
 )
 _TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}(?P<suffix>\.\w+)")
 _TEMPORARY_AGE = 60.0  # s; a younger file may belong to an export that is running
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # owasp.org/www-community/attacks/CSV_Injection
 _CATEGORIES = [{"id": 1, "name": "lesion", "supercategory": "skin"}]
 
 
@@ -56,7 +57,8 @@ class ExportOptions:
     """Options of an export.
 
     Attributes:
-        statuses: Export photos with these statuses and a mask; add "predicted" for masks that nobody has reviewed.
+        statuses: Export photos with these statuses and a mask, but no unfinished corrections; add "predicted" for masks
+            that nobody has reviewed.
         overlays: Write a picture of each photo with its outline.
         measure: Measure each lesion, into the table. Measurement only, not a diagnosis.
         experimental: Also measure the six colours, which are experimental.
@@ -205,9 +207,9 @@ class _Export:
             self._export_all()
         except Cancelled:
             return ExportOutcome(self.out, self._written(), tuple(self.failed), None, None, blind, cancelled=True)
-        self._write_table()
+        self._write_cases()
         if self.unreadable:
-            write_csv(self.out / UNREADABLE, ["file", "reason"], self.unreadable)
+            _write_table(self.out / UNREADABLE, ["file", "reason"], self.unreadable)
         if self.options.coco:
             for kind in ("polygons", "rle"):
                 write_json(self.out / f"coco_{kind}.json", self._coco(kind))
@@ -230,7 +232,7 @@ class _Export:
 
     def _is_wanted(self, photo: Photo) -> bool:
         has_mask = photo.has_mask or (photo.predicted_file and photo.status == "predicted")
-        return photo.status in self.options.statuses and bool(has_mask)
+        return photo.status in self.options.statuses and bool(has_mask) and not photo.unfinished
 
     def _export_all(self) -> None:
         for job, future in read_ahead(self._export, self.jobs, cancel=self.cancel):
@@ -270,7 +272,7 @@ class _Export:
             exported.trainable = True
         return exported
 
-    def _write_table(self) -> None:
+    def _write_cases(self) -> None:
         measured = [*COLUMNS, *(EXPERIMENTAL_COLUMNS if self.options.experimental else ())] * self.options.measure
         masks = {job.photo.id: job.mask for job in self.jobs}
         rows = []
@@ -278,7 +280,7 @@ class _Export:
             row = self._columns(photo, masks.get(photo.id, ""))
             measures = self.done.get(photo.id, _Exported()).measures
             rows.append([*row.values(), *(measures.get(name) for name in measured), ""])
-        write_csv(self.out / TABLE, [*row, *measured, NOTE], rows)
+        _write_table(self.out / TABLE, [*row, *measured, NOTE], rows)
 
     def _columns(self, photo: Photo, mask: str) -> dict[str, Value]:
         return {
@@ -287,6 +289,7 @@ class _Export:
             "mask": mask,
             "state": photo.state,
             "status": photo.status,
+            "reviewed": photo.reviewed,
             "changed": photo.changed if photo.has_mask else None,
             "correction_dice": photo.dice,
             "confidence": photo.confidence,
@@ -324,7 +327,7 @@ class _Export:
             photo = job.photo
             same = f"same-{photo.sha256[:12]}" if contents[photo.sha256] > 1 else ""
             rows.append((job.name, photo.lesion_group or same, photo.diagnosis, photo.status))
-        write_csv(self.out / "training" / "metadata.csv", ["id", "lesion_group", "diagnosis", "status"], rows)
+        _write_table(self.out / "training" / "metadata.csv", ["id", "lesion_group", "diagnosis", "status"], rows)
 
     def _mark(self, files: list[str], *, finished: bool, blind: BlindSample | None = None) -> None:
         write_json(
@@ -345,7 +348,18 @@ class _Export:
 def _named(photos: Sequence[Photo]) -> list[_Job]:
     """Each photo with the name of its files: the photo's name, or its id if another photo has the same name."""
     names = Counter(photo.path.stem.casefold() for photo in photos)
-    return [_Job(photo, photo.path.stem if names[photo.path.stem.casefold()] == 1 else photo.id) for photo in photos]
+    jobs = [_Job(photo, photo.path.stem if names[photo.path.stem.casefold()] == 1 else photo.id) for photo in photos]
+    # `train` finds a photo by its name in metadata.csv, so the table must not change the name; no id begins with _.
+    return [replace(job, name=f"_{job.photo.id}") if job.name.startswith(_FORMULA) else job for job in jobs]
+
+
+def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
+    """Write a CSV table in which no text is a formula: spreadsheets calculate cells that begin with =, +, - or @."""
+    write_csv(path, columns, [[_as_text(cell) for cell in row] for row in rows])
+
+
+def _as_text(cell: Cell) -> Cell:
+    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
 
 
 def _earlier_files(out: Path) -> list[str]:

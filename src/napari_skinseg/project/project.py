@@ -59,8 +59,8 @@ from .records import (
 )
 from .repair import Repair
 from .scan import Scan, ScanOutcome
-from .store import STATUSES, STORE_NAME, ProjectDamaged, Store, check_header, restore_backup
-from .validation import validate_rows
+from .store import STORE_NAME, ProjectDamaged, Store, check_header, restore_backup
+from .validation import STATUSES
 
 __all__ = [
     "LEAST_MM", "REVIEWED", "Decision", "Line", "Order", "Owner", "Photo", "Project", "ProjectDamaged", "ProjectInUse",
@@ -136,19 +136,12 @@ class Project:
             make_output_folder(folder)
         reader = reader or user_name()
         if read_only:
-            store = Store(folder, read_only=True)
-            try:
-                validate_rows(store)
-            except BadInput:
-                store.close()
-                raise
-            return cls(folder, reader, store, None, ())
+            return cls(folder, reader, Store(folder, read_only=True), None, ())
         lock = Lock(folder, reader)
         last_session = lock.acquire(take_over=take_over)
         opened: Store | None = None
         try:
             opened = store = Store(folder, guard=lock.check)
-            validate_rows(store)
             repairs = Repair(store, MaskFiles(folder), reader).run()
             try:
                 store.backup()
@@ -277,11 +270,14 @@ class Project:
         return photo_of(row, self.folder) if row else None
 
     def counts(self) -> dict[str, int]:
-        """The number of photos by status, and "total" and "reviewed"."""
+        """The number of photos by status, and "total", "unfinished" and "reviewed", see `Photo`."""
         counts = dict.fromkeys(get_args(Status), 0)
         for row in self._store.rows("SELECT status, count(*) FROM photos WHERE state != 'replaced' GROUP BY status"):
             counts[row[0]] = row[1]
-        return {**counts, "total": sum(counts.values()), "reviewed": sum(counts[status] for status in REVIEWED)}
+        condition = f"state != 'replaced' AND {UNFINISHED}"
+        unfinished = self._store.rows(f"SELECT count(*) FROM photos WHERE {condition}")[0][0]  # noqa: S608
+        reviewed = sum(counts[status] for status in REVIEWED) - unfinished
+        return {**counts, "total": sum(counts.values()), "unfinished": unfinished, "reviewed": reviewed}
 
     def log(self, photo: str | None = None) -> list[Decision]:
         """All decisions, or those on one photo, the oldest first."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from .mask_files import MASK_ENDING, Fingerprint
-from .store import STATUSES
+from .validation import STATUSES
 
 Status = Literal["new", "predicted", "corrected", "accepted", "skipped", "issue"]
 REVIEWED = STATUSES[2:]

@@ -21,13 +21,13 @@ import psutil
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic
 
+from .validation import find_invalid
+
 STORE_NAME = "skinseg-project.sqlite"
 BACKUP_NAME = "skinseg-project.backup.sqlite"
 
 APPLICATION_ID = 0x736B7367
 """"sksg" in the file's header; it tells our files from SQLite files of other programs."""
-
-STATUSES = ("new", "predicted", "corrected", "accepted", "skipped", "issue")
 
 _FIRST = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -123,7 +123,7 @@ class Store:
         read_only: write and create nothing, not even a journal.
 
     Raises:
-        ProjectDamaged: the file is damaged or is not an SQLite file.
+        ProjectDamaged: the file is damaged, is not an SQLite file, or holds invalid values.
         BadInput: another program or a newer version wrote it, or it cannot be opened.
     """
 
@@ -232,12 +232,12 @@ class Store:
     def _open_writer(self) -> sqlite3.Connection:
         connection = self._connect()
         try:
-            problems = [row[0] for row in connection.execute("PRAGMA integrity_check(3)")]
-            if problems != ["ok"]:
-                raise damaged(self.path, problems[0])
+            problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
+            if problem != "ok":
+                raise damaged(self.path, problem)
             self._migrate(connection)
-            if _schema(connection) != _our_schema():  # triggers or other tables could change what we write
-                raise damaged(self.path, "its tables are not those of this program")
+            if problem := _find_foreign(connection):
+                raise damaged(self.path, problem)
             if not self.read_only:  # last, because this writes: a damaged file must not change
                 wanted = "WAL" if is_local(self.path.parent) else "DELETE"
                 connection.execute(f"PRAGMA journal_mode = {wanted}")
@@ -374,7 +374,8 @@ def _is_intact(path: Path) -> bool:
         return False
     connection = sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)
     try:
-        return connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
+        is_intact = connection.execute("PRAGMA integrity_check(1)").fetchone()[0] == "ok"
+        return is_intact and not _find_foreign(connection)
     except _ERRORS:
         return False
     finally:
@@ -391,6 +392,13 @@ def damaged(path: Path, detail: object) -> ProjectDamaged:
         f"{path} is damaged ({detail}); restore the backup of {when}: the masks are separate files and are kept.",
         backup,
     )
+
+
+def _find_foreign(connection: sqlite3.Connection) -> str:
+    """Describe what this program did not write into an intact file, else ""."""
+    if _schema(connection) != _our_schema():  # triggers or other tables could change what we write
+        return "its tables are not those of this program"
+    return find_invalid(connection)
 
 
 def _schema(connection: sqlite3.Connection) -> set[tuple[str, str, str]]:

@@ -8,12 +8,14 @@ import json
 import math
 import os
 import re
+import sqlite3
 from collections.abc import Callable
 
 from napari_skinseg.pixels.image import MAX_PIXELS
 
 from .mask_files import MASK_ENDING, is_plain_name
-from .store import STATUSES, Store, damaged
+
+STATUSES = ("new", "predicted", "corrected", "accepted", "skipped", "issue")
 
 _HASH = re.compile(r"[0-9a-f]{64}")
 _PREDICTED = re.compile(rf"[0-9a-f]{{8}}{re.escape(MASK_ENDING)}")
@@ -23,26 +25,22 @@ _MAX_PATH = 2000  # characters
 Check = Callable[[object], bool]
 
 
-def validate_rows(store: Store) -> None:
-    """Check every value in the tables of a project.
-
-    Raises:
-        ProjectDamaged: a value cannot come from this program; the sentence names the first one.
-        BadInput: the tables cannot be read.
-    """
+def find_invalid(connection: sqlite3.Connection) -> str:
+    """Check every value in the tables of a project; describe the first one that this program never writes, else ""."""
     for table, checks in _TABLES.items():
         for column, is_valid in checks.items():
-            for (value,) in store.rows(f"SELECT DISTINCT {column} FROM {table}"):  # noqa: S608 - our names
+            for (value,) in connection.execute(f"SELECT DISTINCT {column} FROM {table}"):  # noqa: S608 - our names
                 if not is_valid(value):
-                    raise damaged(store.path, f"the table {table} holds an invalid {column}: {value!r:.80}")
-    for photo, height, width, file in store.rows("SELECT id, height, width, predicted_file FROM photos"):
+                    return f"the table {table} holds an invalid {column}: {value!r:.80}"
+    for photo, height, width, file in connection.execute("SELECT id, height, width, predicted_file FROM photos"):
         if height * width > MAX_PIXELS:
-            raise damaged(store.path, f"{photo} has an invalid size: {height} x {width}")
+            return f"{photo} has an invalid size: {height} x {width}"
         if file and not (file.startswith(f"{photo}-") and _PREDICTED.fullmatch(file, len(photo) + 1)):
-            raise damaged(store.path, f"{photo} has an invalid predicted_file: {file!r:.80}")
-    for name, value in store.rows("SELECT name, value FROM facts"):
+            return f"{photo} has an invalid predicted_file: {file!r:.80}"
+    for name, value in connection.execute("SELECT name, value FROM facts"):
         if not _is_fact(name, value):
-            raise damaged(store.path, f"the fact {name!r:.80} has an invalid value: {value!r:.80}")
+            return f"the fact {name!r:.80} has an invalid value: {value!r:.80}"
+    return ""
 
 
 def _is_text(value: object) -> bool:

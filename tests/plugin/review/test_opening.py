@@ -2,6 +2,8 @@
 
 import json
 import platform
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from datetime import datetime
@@ -154,3 +156,22 @@ def test_a_read_only_opening_does_not_scan(folder, opening):
     assert contents is None
     assert again.read_only
     assert len(again.contents.photos) == 3
+
+
+def test_a_project_from_a_stranger_searches_other_folders_on_request_only(folder, opening, tmp_path):
+    _, (opened,), _ = opening(folder)
+    opened.project.close()
+    received = tmp_path / "received" / "skinseg-review"
+    shutil.copytree(folder / "skinseg-review", received)
+    private = tmp_path / "private"
+    private.mkdir()
+    Image.fromarray(np.full((40, 50, 3), 7, np.uint8)).save(private / "passport.png")
+    with sqlite3.connect(received / "skinseg-project.sqlite") as store:
+        store.execute("UPDATE facts SET value = ? WHERE name = 'roots'", (json.dumps([str(private)]),))
+    contents, (again,), _ = opening(received)
+    assert contents.not_searched == (private,)
+    assert "passport.png" not in [photo.name for photo in contents.photos]
+    again.project.close()
+    contents, _, _ = opening(received, OpenOptions(search_elsewhere=True))
+    assert contents.not_searched == ()
+    assert "passport.png" in [photo.name for photo in contents.photos]

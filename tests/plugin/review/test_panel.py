@@ -60,12 +60,7 @@ def settle(qtbot):
 
     def is_idle(panel) -> bool:
         navigator = panel.navigator
-        busy = (
-            panel._session.background.is_busy
-            or navigator.write_queue.is_busy
-            or navigator.autosave._timer.isActive()
-            or navigator._soon.isActive()
-        )
+        busy = panel._session.background.is_busy or navigator.autosave._timer.isActive() or navigator._soon.isActive()
         return not busy and not navigator._is_leaving and panel._job is None
 
     def wait(panel, timeout: int = 60_000) -> None:

@@ -58,12 +58,13 @@ class Autosave(QObject):
         self._current, self._write_queue = current, write_queue
         self._project: Project | None = None
         self._saved_checksum = 0
+        self._writes = 0  # requested and not ended
+        self._waiting: list[tuple[Callable[[], None], Callable[[], None]]] = []  # calls of `save` during a write
         self._retry: Callable[[], None] | None = None
         self._since = time.monotonic()
         self._timer = QTimer(self, singleShot=True, interval=round(1000 * DELAY))
         self._timer.timeout.connect(self.save)
         current.mask_changed.connect(self._on_mask_changed)
-        current.painted.connect(lambda: self._set_state(SaveState("saving", "Saving…")))
 
     def open(self, project: Project | None) -> None:
         """Write to another project; None: write nothing, because the project is closed or read-only."""
@@ -83,14 +84,17 @@ class Autosave(QObject):
 
     @property
     def is_saved(self) -> bool:
-        """Whether the current mask is on disk."""
+        """Whether the current mask is on disk, and no write is going to replace it there."""
         is_closed = self._current.photo is None or self._project is None
-        return is_closed or self._current.checksum == self._saved_checksum
+        return is_closed or (not self._writes and self._current.checksum == self._saved_checksum)
 
     def save(self, then: Callable[[], None] = lambda: None, on_failure: Callable[[], None] = lambda: None) -> None:
         """Save the current mask if it changed; call `then` when it is on disk, or `on_failure`."""
         self._timer.stop()
         project, photo = self._project, self._current.photo
+        if self._writes:
+            self._waiting.append((then, on_failure))
+            return
         if project is None or photo is None or self.is_saved:
             self._retry = None
             if self.state.kind in ("saving", "failed"):
@@ -103,7 +107,7 @@ class Autosave(QObject):
             lambda: project.save_mask(photo.id, mask, seconds=seconds),
             lambda _: self.save(then, on_failure),  # another stroke may have followed
             on_failure,
-            after_retry=lambda _: self.save(),  # the person decides again where to go
+            retry=self.save,  # the mask as it is then; the person decides again where to go
         )
 
     def write(
@@ -112,35 +116,53 @@ class Autosave(QObject):
         work: Callable[[], Photo],
         then: Callable[[Photo], None],
         on_failure: Callable[[], None] = lambda: None,
-        after_retry: Callable[[Photo], None] | None = None,
+        retry: Callable[[], None] | None = None,
     ) -> None:
-        """Run `work`, which stores the current mask, in the write queue. After a failure, `retry` runs it again.
+        """Run `work`, which stores the current mask, in the write queue.
 
         Args:
             title: shown for the work, such as "saving the mask".
             work: runs in a worker; returns the new record of the photo.
             then: called with that record.
             on_failure: called after an error, which is shown.
-            after_retry: called instead of `then` if only the retry succeeded.
+            retry: what *Retry* calls after an error; by default, `work` runs again.
         """
-        photo, checksum = self._current.photo, self._current.checksum
+        self._write(title, work, then, on_failure, retry, self._current.checksum)
+
+    def _write(
+        self,
+        title: str,
+        work: Callable[[], Photo],
+        then: Callable[[Photo], None],
+        on_failure: Callable[[], None],
+        retry: Callable[[], None] | None,
+        checksum: int,
+    ) -> None:
+        """`write`, with the checksum of the mask that `work` stores: it may be another one than the current mask."""
+        photo = self._current.photo
+        self._writes += 1
         self._set_state(SaveState("saving", "Saving…"))
 
         def on_end(outcome: Outcome) -> None:
+            self._writes -= 1
             if outcome.state != "done":
                 assert outcome.error is not None
-                self._retry = lambda: self.write(title, work, after_retry or then, on_failure, after_retry)
+                self._retry = retry or (lambda: self._write(title, work, then, on_failure, None, checksum))
                 error = report_failure(outcome.error, title[0].upper() + title[1:])
                 self._set_state(SaveState("failed", "NOT SAVED", error))
                 on_failure()
-                return
-            self._retry = None
-            self._current.update_photo(outcome.result)
-            if self._current.photo is not None and photo is not None and self._current.photo.id == photo.id:
-                self._saved_checksum = checksum
-            self._set_state(SaveState("saved", f"Saved {_time()}"))
-            self.photo_saved.emit(outcome.result)
-            then(outcome.result)
+            else:
+                self._retry = None
+                self._current.update_photo(outcome.result)
+                if self._current.photo is not None and photo is not None and self._current.photo.id == photo.id:
+                    self._saved_checksum = checksum
+                if self.is_saved:
+                    self._set_state(SaveState("saved", f"Saved {_time()}"))
+                self.photo_saved.emit(outcome.result)
+                then(outcome.result)
+            waiting, self._waiting = self._waiting, []
+            for one in waiting:
+                self.save(*one)
 
         self._write_queue.add(title, work, on_end)
 
@@ -180,8 +202,12 @@ class Autosave(QObject):
         return min(spent, _LONGEST_PAUSE)
 
     def _on_mask_changed(self) -> None:
-        if self._project is not None and not self._timer.isActive():
+        if self._project is None:
+            return
+        if not self._timer.isActive():
             self._timer.start()
+        if self.state.kind not in ("saving", "failed") and not self.is_saved:
+            self._set_state(SaveState("saving", "Saving…"))
 
     def _set_state(self, state: SaveState) -> None:
         if self._project is None and state.kind == "saving":

@@ -41,9 +41,6 @@ class CurrentPhoto(QObject):
     mask_changed = Signal()
     """The mask may have changed. Undo and redo cause this signal, and also changes of the display."""
 
-    painted = Signal()
-    """A person changed the mask."""
-
     layers_removed = Signal()
     """A person removed a layer of the photo; the mask can still be read."""
 
@@ -205,7 +202,6 @@ class CurrentPhoto(QObject):
         events = self.labels.events
         for event in (events.paint, events.set_data, events.labels_update, events.data):
             event.connect(self._forward_to(self.mask_changed.emit))
-        events.paint.connect(self._forward_to(self.painted.emit))
 
     def _prepare_layers(self, photo: Photo, may_edit: bool) -> None:
         image, labels = self.image, self.labels

@@ -2,7 +2,7 @@
 
 import platform
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -33,12 +33,15 @@ class ProjectContents:
         queue: their order.
         resume_at: id of the photo to start with; None if all photos are reviewed.
         unreadable: the files that cannot be read as photos, each with the reason.
+        not_searched: folders that the project names, but that lie outside the folder of the project: the project of a
+            stranger may name any folder of this computer.
     """
 
     photos: list[Photo]
     queue: Queue
     resume_at: str | None
     unreadable: list[tuple[Path, str]]
+    not_searched: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -69,12 +72,14 @@ class OpenOptions:
         read_only: open the project without writing.
         restore: first replace the damaged index by its backup.
         location: folder for the project if the folder of photos is read-only; None for the usual sub-folder.
+        search_elsewhere: search the folders that `ProjectContents.not_searched` names, too.
     """
 
     take_over: bool = False
     read_only: bool = False
     restore: bool = False
     location: Path | None = None
+    search_elsewhere: bool = False
 
 
 class FolderNotWritable(BadInput):
@@ -119,7 +124,8 @@ def open_folder(
     project = Project.open(location, create=True, take_over=options.take_over, read_only=options.read_only)
     open_projects.append(project)
     try:
-        roots = [folder] if is_new or location != folder else project.roots()
+        roots = [folder] if is_new or location != folder else [root.resolve() for root in project.roots()]
+        elsewhere = [root for root in roots if location == folder and not root.is_relative_to(project.folder.parent)]
         contents = read_contents(project, order)
     except BaseException:
         open_projects.remove(project)
@@ -129,7 +135,10 @@ def open_folder(
     if options.read_only:
         return None
     problems = []
+    not_searched = () if options.search_elsewhere else tuple(elsewhere)
     for root in roots:
+        if root in not_searched:
+            continue
         try:
             outcome = project.scan(root, report, cancel)
             if outcome.missing or outcome.replaced:
@@ -138,7 +147,7 @@ def open_folder(
             problems.append(str(error))
     if problems:
         report("\n".join(problems))
-    return read_contents(project, order)
+    return replace(read_contents(project, order), not_searched=not_searched)
 
 
 def read_contents(project: Project, order: Order) -> ProjectContents:

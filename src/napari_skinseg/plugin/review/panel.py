@@ -1,6 +1,7 @@
 """The Review tab: review the photos of a folder one by one; every change of a mask is saved automatically."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -286,7 +287,14 @@ class ReviewPanel(ReviewForm):
                 self.reload_list(then=lambda: self.say("Cancelled. The photos found so far are listed."))
             elif outcome.result is not None:
                 self._show_contents(outcome.result, keep_order=True)
-                if number := len(self._unreadable):
+                if not_searched := outcome.result.not_searched:
+                    search = replace(options, search_elsewhere=True)
+                    self.ask(
+                        f"The project names photos outside its folder: {', '.join(map(str, not_searched))}. "
+                        "Search there for new photos?",
+                        {"Search": lambda: self.open_folder(folder, search), "Do not search": lambda: None},
+                    )
+                elif number := len(self._unreadable):
                     self.ask(
                         f"Files that cannot be read as photos: {number:,}.",
                         {"Show unreadable files…": self.show_unreadable, "OK": lambda: None},

@@ -18,11 +18,6 @@ class WriteQueue:
         self._running: tuple[_Write, Job] | None = None
         self._is_synchronous = False
 
-    @property
-    def is_busy(self) -> bool:
-        """Whether a write is running or waiting."""
-        return self._running is not None or bool(self._waiting)
-
     def add(self, title: str, work: Callable[[], Any], on_end: Callable[[Outcome], None]) -> None:
         """Run `work` after all earlier writes; `on_end` is called once, on the GUI thread."""
         self._waiting.append(_Write(title, work, on_end))
