@@ -50,7 +50,7 @@ class MaskOptions(QWidget):
         }
         self.clean_up = {name: editor.native for name, editor in create_editors(CleanUp(), clean_up).items()}
         switches = {name: {"text": _LABELS[name]} for name in ("tta", "second_look", "always_outline")}
-        editors = create_editors(SegmentOptions(), switches, leave_out=("threshold", "clean_up"))
+        editors = create_editors(SegmentOptions(), switches, leave_out=("threshold", "clean_up", "border"))
         self.tta, self.second_look, self.always_outline = (editors[name].native for name in switches)
         for switch in self.clean_up.values():
             switch.toggled.connect(self.changed)
