@@ -199,7 +199,7 @@ def _input(rgb: np.ndarray, size: tuple[int, int]) -> torch.Tensor:
 
 def _predictor(network: torch.nn.Module, size: tuple[int, int]) -> Predict:
     runner = Runner(network, choose_device())
-    return lambda rgb: enlarge(runner(_input(rgb, size)[None]).sigmoid()[0, 0], rgb.shape[:2]) >= 0.5
+    return lambda rgb: enlarge(runner(_input(rgb, size)[None]).sigmoid()[0, 0].numpy(), rgb.shape[:2]) >= 0.5
 
 
 if __name__ == "__main__":

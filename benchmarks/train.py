@@ -71,7 +71,7 @@ def main(
         [["photos per second", *(f"{rate:.0f}" for rate in rates), f"{rates[0] / rates[1]:.1f}x"]],
     )
     print()
-    choice = choose_device(device)
+    choice = choose_device(device, fast_cpu=True)
     rows = []
     for count in workers or sorted({0, 1, 2, min(16, os.cpu_count() or 1)}):
         waited, whole = _measure_training(samples, ours, options, device, count)
@@ -87,7 +87,7 @@ def _measure_training(
     steps = len(samples) // options.batch_size
     loop = TrainingLoop(
         build(DEFAULT_NETWORK),
-        choose_device(device),
+        choose_device(device, fast_cpu=True),
         (MEAN, STD),
         steps_per_pass=steps,
         passes=2,

@@ -4,6 +4,8 @@ A research tool, not a medical device. The public names are imported on first us
 seconds and `import napari_skinseg` must be fast.
 """
 
+import os
+import sys
 from importlib import import_module
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,12 @@ if TYPE_CHECKING:
 
 __version__ = version("napari-skinseg")
 __all__ = ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
+
+if "torch" not in sys.modules:
+    # Threads that wait for work must sleep. By default they poll, and one busy program beside them makes each step of
+    # training several times slower. OpenMP reads these variables when torch is imported; values that the user set stay.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")  # Intel's and LLVM's OpenMP, on Windows and macOS
 
 _MODULE_OF_NAME = {
     "Segmenter": ".segmentation.segmenter",

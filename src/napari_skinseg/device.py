@@ -1,18 +1,22 @@
-"""Choose the device and the precision of a network, run the network on it, and recover when memory runs out.
+"""Choose the device and the precision of a network, run the network on it by torch, and recover when memory runs out.
 
 Every choice has a reason in words, because "CPU: this torch build has no CUDA" answers the question "why is it slow?".
 A reduced precision or an Apple GPU is used only if a short trial on this computer gives correct numbers, and the Apple
 GPU only if it is also faster than the CPU.
 """
 
+import ctypes
 import gc
+import math
 import os
 import sys
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from .errors import BadInput
@@ -21,6 +25,7 @@ if TYPE_CHECKING:
     import torch
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
+PRECISIONS = ("auto", "float32", "bfloat16")
 TOLERANCE = 0.02
 """Largest allowed difference in probability between a device or precision and float32 on the CPU."""
 
@@ -37,28 +42,87 @@ class DeviceChoice:
     reason: str
 
 
-def choose_device(prefer: str = "auto") -> DeviceChoice:
-    """Choose the fastest device that computes correct numbers, or check the device that the user chose.
+def check_choice(device: str, precision: str) -> None:
+    """Raise `BadInput` if a device or a precision is not known."""
+    if device not in DEVICES:
+        raise BadInput(f"The device {device!r} is not known; choose one of {', '.join(DEVICES)}.")
+    if precision not in PRECISIONS:
+        raise BadInput(f"The precision {precision!r} is not known; choose one of {', '.join(PRECISIONS)}.")
+
+
+def choose_device(prefer: str = "auto", precision: str = "auto", *, fast_cpu: bool = False) -> DeviceChoice:
+    """Choose the fastest device that computes correct numbers with torch, or check the device that the user chose.
 
     Args:
         prefer: one of `DEVICES`; "auto" chooses CUDA, else an Apple GPU that is faster than the CPU, else the CPU.
+        precision: one of `PRECISIONS`; "auto" chooses the fastest format with correct numbers on a GPU, and float32 on
+            the CPU.
+        fast_cpu: "auto" chooses the fastest format on the CPU, too; for training, where no two computers give the same
+            weights.
 
     Raises:
-        BadInput: the device is unknown, absent or computes wrong numbers; the sentence says what to install.
+        BadInput: the device or the precision is unknown, absent or gives wrong numbers; the sentence says what to do.
     """
-    if prefer not in DEVICES:
-        raise BadInput(f"The device {prefer!r} is not known; choose one of {', '.join(DEVICES)}.")
+    check_choice(prefer, precision)
+    use_granted_cores()
+    on_cpu = "fast" if precision == "auto" and fast_cpu else precision
     if prefer == "cpu":
-        return _cpu("chosen by the user")
+        return _cpu("chosen by the user", on_cpu)
     missing = []
     for device in ("cuda", "mps") if prefer == "auto" else (prefer,):
         problem = _why_not_cuda() if device == "cuda" else _why_not_mps(must_be_faster=prefer == "auto")
         if problem is None:
-            return _cuda() if device == "cuda" else DeviceChoice("mps", "float32", "Apple GPU (MPS), float32")
+            return _cuda(precision) if device == "cuda" else _mps(precision)
         missing.append(problem)
     if prefer != "auto":
         raise BadInput(f"The device {prefer!r} cannot be used: {missing[0]}; {_REMEDY[prefer]}, or choose 'cpu'.")
-    return _cpu(missing[-1] if sys.platform == "darwin" else missing[0])
+    return _cpu(missing[-1] if sys.platform == "darwin" else missing[0], on_cpu)
+
+
+def why_no_gpu() -> str | None:
+    """Return why there is no GPU for "auto", found without importing torch; None if only torch can tell.
+
+    On a Mac the answer is always a sentence: with ONNX Runtime the processor needs some 20 ms for a photo, which an
+    Apple GPU does not make up for after the seconds that torch needs to start.
+    """
+    if sys.platform == "darwin":
+        return "torch is needed to use an Apple GPU; choose the device mps for it"
+    if version("torch").endswith("+cpu"):
+        return "this torch build has no CUDA"
+    driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
+    with suppress(OSError):
+        ctypes.CDLL(driver)
+        return None
+    return None if Path("/dev/kfd").exists() else "no NVIDIA GPU with a working driver was found"  # kfd: AMD
+
+
+def granted_cores() -> int:
+    """Return the number of CPU cores that this process may use.
+
+    It is the least of the processor's cores, those that a cluster pinned the process to, the limit of its container
+    (cgroup), and `OMP_NUM_THREADS` if the user set it.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    wanted = os.environ.get("OMP_NUM_THREADS", "")
+    return max(1, min(cores, _cgroup_cores(), int(wanted) if wanted.isdecimal() else cores))
+
+
+def use_granted_cores() -> None:
+    """Limit the threads of torch to `granted_cores`; torch does not know the limit of a container."""
+    import torch
+
+    if torch.get_num_threads() > granted_cores():
+        torch.set_num_threads(granted_cores())
+
+
+def _cgroup_cores(root: Path = Path("/sys/fs/cgroup")) -> int:
+    """Return the limit of CPU cores of this container, rounded up; a very large number if there is none."""
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):
+        with suppress(OSError, ValueError):  # ValueError: "max", no limit
+            quota, period = (int(word) for name in names for word in (root / name).read_text().split())
+            if quota > 0 and period > 0:
+                return math.ceil(quota / period)
+    return sys.maxsize
 
 
 def autocast(choice: DeviceChoice) -> AbstractContextManager[object]:
@@ -151,7 +215,7 @@ class Runner:
             _empty_cache(self.choice.device)
         elif self.choice.device != "cpu":
             self.close()
-            self.choice = _cpu(f"{where[0].lower()}{where[1:]} ran out of memory")
+            self.choice = _cpu(f"{where[0].lower()}{where[1:]} ran out of memory", "auto")
             self._max_batch = sys.maxsize
             self._on_message(
                 f"{where} has too little free memory for one image; continuing on the CPU, which is slower."
@@ -168,17 +232,32 @@ _REMEDY = {
 }
 
 
-def _cpu(why: str) -> DeviceChoice:
-    precision = _cpu_precision()
-    cores = _cores()
-    return DeviceChoice("cpu", precision, f"CPU ({cores} core{'s' * (cores != 1)}, {precision}): {why}")
+def cpu_in_words(engine: str, why: str) -> str:
+    """Return the text for the CPU with an engine and a precision: "CPU (2 cores, torch, float32): …"."""
+    cores = granted_cores()
+    return f"CPU ({cores} core{'s' * (cores != 1)}, {engine}): {why}"
 
 
-def _cuda() -> DeviceChoice:
+def _cpu(why: str, wanted: str) -> DeviceChoice:
+    precision: Precision = _cpu_precision() if wanted == "fast" else "bfloat16" if wanted == "bfloat16" else "float32"
+    return DeviceChoice("cpu", precision, cpu_in_words(f"torch, {precision}", why))
+
+
+def _mps(wanted: str) -> DeviceChoice:
+    if wanted == "bfloat16":
+        raise BadInput("The precision bfloat16 was not tested on Apple GPUs; choose float32.")
+    return DeviceChoice("mps", "float32", "Apple GPU (MPS), float32")
+
+
+def _cuda(wanted: str) -> DeviceChoice:
     import torch
 
     card = torch.cuda.get_device_properties(torch.cuda.current_device())
-    precision = _cuda_precision()
+    precision: Precision = _cuda_precision()
+    if wanted != "auto":
+        precision = "bfloat16" if wanted == "bfloat16" else "float32"
+    if precision == "bfloat16" and _fault("cuda", precision, ""):
+        raise BadInput(f"{card.name} gives wrong numbers in bfloat16; choose the precision float32.")
     return DeviceChoice("cuda", precision, f"{card.name}, {card.total_memory / 1e9:.0f} GB, {precision}")
 
 
@@ -228,14 +307,6 @@ def _cuda_precision() -> Precision:
 
     precision: Precision = "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float16"
     return precision if _fault("cuda", precision, "") is None else "float32"
-
-
-def _cores() -> int:
-    """Return the number of CPU cores that torch uses: at most the cores that a cluster granted to this process."""
-    import torch
-
-    granted = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return min(granted, torch.get_num_threads())
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from PIL import Image
 from napari_skinseg import Segmenter
 from napari_skinseg.cli import main as cli
 from napari_skinseg.errors import BadInput
-from napari_skinseg.models import bundle, network
+from napari_skinseg.models import bundle, network, onnx_export
 from napari_skinseg.models import export as convert
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.phantoms.phantom import phantom
@@ -91,7 +91,8 @@ def test_every_exported_network_gives_the_same_output(tmp_path, kind, name):
 
 
 def test_exported_files_contain_the_values_for_their_use(tiny, tmp_path):
-    onnxruntime = pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    import onnxruntime
+
     pytest.importorskip("onnxscript", reason="the extra onnx is not installed")
     session = onnxruntime.InferenceSession(str(convert.to_onnx(tiny, tmp_path / "a.onnx")))
     from_onnx = session.get_modelmeta().custom_metadata_map["napari_skinseg"]
@@ -106,16 +107,16 @@ def test_exported_files_contain_the_values_for_their_use(tiny, tmp_path):
 
 def test_an_export_with_another_output_raises(tiny):
     model = bundle.load(tiny)
-    example = convert._example(model.spec)
+    example = onnx_export.example(model.spec)
     answer = model.network(example).detach()
-    convert._check_output(model, example, answer, tiny / "a.onnx")
+    onnx_export.check_output(model, example, answer, tiny / "a.onnx")
     for wrong in (answer + 0.1, answer * torch.nan):
         with pytest.raises(BadInput, match="was not written"):
-            convert._check_output(model, example, wrong, tiny / "a.onnx")
+            onnx_export.check_output(model, example, wrong, tiny / "a.onnx")
 
 
 def test_a_missing_extra_raises_and_says_what_to_install(tiny, tmp_path, monkeypatch, capsys):
-    monkeypatch.setitem(sys.modules, "onnxruntime", None)  # how Python marks what cannot be imported
+    monkeypatch.setitem(sys.modules, "onnxscript", None)  # how Python marks what cannot be imported
     assert cli.main(["models", "export", str(tiny), str(tmp_path), "--format", "onnx"]) == 2
     assert "pip install 'napari-skinseg[onnx]'" in capsys.readouterr().err
     assert not (tmp_path / "tiny.onnx").exists()

@@ -198,9 +198,7 @@ def test_the_input_is_normalised_and_click_channels_are_zero(segmenter, photo):
 
 
 def test_enlarging_keeps_the_positions_of_pixel_centres():
-    import torch
-
-    ramp = torch.arange(8.0).expand(4, 8)
+    ramp = np.tile(np.arange(8, dtype=np.float32), (4, 1))
     large = enlarge(ramp, (40, 80))
     assert large.shape == (40, 80)
     assert large[20, 40] == pytest.approx(3.55)  # centre of column 40 of 80 is at (40 + 0.5) / 10 - 0.5 of 8

@@ -253,7 +253,7 @@ class _Batch:
         record = {
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
-            "weights_sha256": self.segmenter.model.sha256,
+            "weights_sha256": self.segmenter.sha256,
             "threshold": result.threshold,
             "tta": options.tta,
             "clean_up": asdict(options.clean_up),

@@ -333,7 +333,7 @@ def _some(names: list[str]) -> str:
 def _as_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
     return {
         "model": segmenter.spec.name,
-        "weights_sha256": segmenter.model.sha256,
+        "weights_sha256": segmenter.sha256,
         "device": segmenter.device_line,
         "table": outcome.table,
         "cancelled": outcome.cancelled,

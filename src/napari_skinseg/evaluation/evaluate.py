@@ -340,7 +340,7 @@ def _header(
         **({"clicks": clicks} if options.clicks else {}),
         "device": segmenter.device_line,
         "model": f"{spec.name} {spec.version}",
-        "sha256": segmenter.model.sha256,
+        "sha256": segmenter.sha256,
         "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "version": f"napari-skinseg {version('napari-skinseg')}",
     }

@@ -69,7 +69,7 @@ class FineTuningRun:
         self.stored, self.base = base, load(base.folder)
         self.evidence, self.options, self.out = evidence, options, out
         self.on_event, self.cancel = on_event, cancel
-        self.choice = choose_device(options.device)
+        self.choice = choose_device(options.device, fast_cpu=True)
         self.batch_size = options.batch_size
         self.rows: list[dict[str, str | int]] = []
         self.samples: list[dict[str, Any]] = []
@@ -315,7 +315,7 @@ class FineTuningRun:
             self.batch_size = min(self.batch_size, photos) // 2
             sentence = f"Memory ran out; continuing with {self.batch_size} photos at a time."
         elif self.choice.device != "cpu":
-            self.choice = choose_device("cpu")
+            self.choice = choose_device("cpu", fast_cpu=True)
             sentence = "The GPU has too little memory for one photo; continuing with the CPU, which is slower."
         else:
             raise BadInput("One photo does not fit into this computer's memory; close other programs.")

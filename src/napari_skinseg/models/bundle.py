@@ -3,6 +3,7 @@
     <folder>/configs/metadata.json     MONAI bundle metadata plus our section "napari_skinseg" (see `ModelSpec`)
     <folder>/models/model.safetensors  weights in float16
     <folder>/models/base.safetensors   weights before fine-tuning, of a model with `ModelSpec.guarded`
+    <folder>/models/model.onnx         graph for ONNX Runtime, see `onnx_file`; not every model has it
     <folder>/docs/README.md            model card
 
 Nothing in the folder is executed: the metadata is read as plain JSON and never passed to MONAI's `ConfigParser`, which
@@ -150,13 +151,9 @@ def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", str]:
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
 
+    content, sha256 = read_weights(path)
     try:
-        if path.stat().st_size > MAX_WEIGHT_BYTES:
-            raise BadInput(f"{path} is larger than the limit of {MAX_WEIGHT_BYTES >> 20} MiB; it is refused.")
-        content = path.read_bytes()
         weights = parse(content)
-    except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror}); get the model again.") from error
     except (SafetensorError, KeyError) as error:  # KeyError: torch does not have this number format
         raise BadInput(
             f"{path} is not a complete safetensors file ({error}); other formats such as pickles are refused."
@@ -170,7 +167,22 @@ def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", str]:
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise BadInput(f"{path} contains weights that are not finite numbers; get the model again.")
     network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return network.float().eval(), hashlib.sha256(content).hexdigest()
+    return network.float().eval(), sha256
+
+
+def read_weights(path: Path) -> tuple[bytes, str]:
+    """Return the content of a file of weights, and its hexadecimal hash; works without torch.
+
+    Raises:
+        BadInput: the file is missing, cannot be read or is too large.
+    """
+    try:
+        if path.stat().st_size > MAX_WEIGHT_BYTES:
+            raise BadInput(f"{path} is larger than the limit of {MAX_WEIGHT_BYTES >> 20} MiB; it is refused.")
+        content = path.read_bytes()
+    except OSError as error:
+        raise BadInput(f"{path} cannot be read ({error.strerror}); get the model again.") from error
+    return content, hashlib.sha256(content).hexdigest()
 
 
 def save(

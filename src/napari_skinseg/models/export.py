@@ -1,7 +1,7 @@
 """Export a model for other programs: a MONAI bundle that MONAI can run, TorchScript, ONNX.
 
 TorchScript and ONNX files are loaded again and compared with the model before they get their final name. napari-skinseg
-itself never uses exported files.
+itself never uses exported files; the ONNX file that it uses is written by `onnx_export`.
 
 TorchScript and ONNX contain only the network, in float32, for the input size of the model and any number N of photos:
 input `[N, 6, h, w]` (see `network.build`), output logits `[N, 1, h, w]`. The other values that a program needs are in
@@ -9,30 +9,25 @@ the file as JSON: the extra file `napari_skinseg.json` in TorchScript, the metad
 """
 
 import json
-import logging
 import re
 import shutil
 import tempfile
 import warnings
+from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
 from . import bundle
-from .click_channels import Click, encode_clicks
-from .network import CLICK_CHANNELS, IMAGE_CHANNELS, LITE, monai_arguments
+from .network import CLICK_CHANNELS, LITE, monai_arguments
+from .onnx_export import check_output, example, export_network, network_json
 from .store import find
 
 if TYPE_CHECKING:
     import torch
-
-TOLERANCE = 1e-3
-"""Largest allowed difference in probability between an exported network and the model."""
 
 
 def to_monai_bundle(name: str | Path, target: str | Path) -> Path:
@@ -93,21 +88,7 @@ def to_torchscript(name: str | Path, target: str | Path) -> Path:
     Raises:
         BadInput: the model does not exist, the file cannot be written, or the exported network gives other results.
     """
-    import torch
-
-    model, target = _model_and_file(name, target, ".pt")
-    example = _example(model.spec)
-    with atomic(target) as temporary, warnings.catch_warnings():
-        # PyTorch recommends torch.export, but only PyTorch for Python can read its files.
-        warnings.filterwarnings("ignore", "`torch.jit.", DeprecationWarning)
-        # Networks check the shape of the input, which is always the same here.
-        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
-        with torch.no_grad():
-            traced = torch.jit.trace(model.network, example, check_trace=False)
-        torch.jit.save(traced, str(temporary), _extra_files={"napari_skinseg.json": _network_json(model)})
-        output = torch.jit.load(str(temporary), map_location="cpu")(example).detach()
-        _check_output(model, example, output, target)
-    return target
+    return _write_network(name, target, ".pt", _write_torchscript)
 
 
 def to_onnx(name: str | Path, target: str | Path) -> Path:
@@ -124,42 +105,49 @@ def to_onnx(name: str | Path, target: str | Path) -> Path:
         BadInput: the extra `onnx` is not installed, the model does not exist, the file cannot be written, or the
             exported network gives other results.
     """
-    try:
-        import onnxruntime
-        import onnxscript  # noqa: F401  (the exporter of torch needs it)
-    except ImportError as error:
-        raise BadInput(
-            f"ONNX needs more packages ({error}); install them: pip install 'napari-skinseg[onnx]'"
-        ) from error
+    return _write_network(name, target, ".onnx", _write_onnx)
+
+
+def _write_network(
+    name: str | Path,
+    target: str | Path,
+    suffix: str,
+    write: Callable[[bundle.Model, "torch.Tensor", Path], "torch.Tensor"],
+) -> Path:
+    """Write a file by `write`, which returns the output of the network in the file, and compare this output."""
+    model, title = _model(name)
+    target = Path(target)
+    target = target / f"{title}{suffix}" if target.is_dir() else target
+    make_output_folder(target.parent)
+    inputs = example(model.spec)
+    with atomic(target) as temporary:
+        check_output(model, inputs, write(model, inputs, temporary), target)
+    return target
+
+
+def _write_torchscript(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "torch.Tensor":
     import torch
 
-    model, target = _model_and_file(name, target, ".onnx")
-    example = _example(model.spec)
-    log = logging.getLogger("torch.onnx")
-    level = log.level
-    with atomic(target) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", r"`isinstance\(treespec, LeafSpec\)` is deprecated", FutureWarning)  # torch's
-        log.setLevel(logging.ERROR)  # it logs each missing operator of torchvision
-        try:
-            photos = torch.export.Dim("photos")
-            program = torch.onnx.export(
-                model.network,
-                (example,),
-                input_names=["image"],
-                output_names=["logits"],
-                dynamic_shapes=({0: photos},),
-                dynamo=True,
-                verbose=False,
-            )
-        finally:
-            log.setLevel(level)
-        assert program is not None
-        program.model.metadata_props["napari_skinseg"] = _network_json(model)
-        program.save(str(temporary), external_data=False)
-        session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        output = torch.from_numpy(session.run(["logits"], {"image": example.numpy()})[0])
-        _check_output(model, example, output, target)
-    return target
+    with warnings.catch_warnings():
+        # PyTorch recommends torch.export, but only PyTorch for Python can read its files.
+        warnings.filterwarnings("ignore", "`torch.jit.", DeprecationWarning)
+        # Networks check the shape of the input, which is always the same here.
+        warnings.filterwarnings("ignore", "Converting a tensor to a Python boolean")
+        with torch.no_grad():
+            traced = torch.jit.trace(model.network, inputs, check_trace=False)
+        torch.jit.save(traced, str(path), _extra_files={"napari_skinseg.json": network_json(model)})
+        return torch.jit.load(str(path), map_location="cpu")(inputs).detach()
+
+
+def _write_onnx(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "torch.Tensor":
+    import onnxruntime
+    import torch
+
+    program = export_network(model.network, inputs, optimise=True)
+    program.model.metadata_props["napari_skinseg"] = network_json(model)
+    program.save(str(path), external_data=False)
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(["logits"], {"image": inputs.numpy()})[0])
 
 
 def _model(name: str | Path) -> tuple[bundle.Model, str]:
@@ -167,59 +155,6 @@ def _model(name: str | Path) -> tuple[bundle.Model, str]:
     found = find(name)
     model = bundle.load(found.folder)
     return model, model.spec.name if found.origin == "folder" else found.name
-
-
-def _model_and_file(name: str | Path, target: str | Path, suffix: str) -> tuple[bundle.Model, Path]:
-    model, title = _model(name)
-    target = Path(target)
-    target = target / f"{title}{suffix}" if target.is_dir() else target
-    make_output_folder(target.parent)
-    return model, target
-
-
-def _example(spec: bundle.ModelSpec) -> "torch.Tensor":
-    """Return an input float32 `[2, 6, h, w]`: one photo without clicks, and one with a mask and clicks."""
-    random = np.random.default_rng(0)
-    height, width = spec.input_size
-    images = random.normal(size=(2, IMAGE_CHANNELS, height, width)).astype(np.float32)
-    channels = np.zeros((2, CLICK_CHANNELS, height, width), np.float32)
-    clicks = [Click(height / 3, width / 3), Click(height / 2, width / 2, include=False)]
-    channels[1] = encode_clicks(spec.input_size, spec.input_size, clicks, random.random((height, width), np.float32))
-    import torch
-
-    return torch.from_numpy(np.concatenate([images, channels], axis=1))
-
-
-def _check_output(model: bundle.Model, example: "torch.Tensor", output: "torch.Tensor", target: Path) -> None:
-    import torch
-
-    with torch.inference_mode():
-        difference = float((model.network(example).sigmoid() - output.sigmoid()).abs().max())
-    if not difference <= TOLERANCE:  # the negation also refuses NaN
-        raise BadInput(
-            f"{target} was not written: in this format the probabilities of {model.spec.name} differ by "
-            f"{difference:.3g}; choose another format."
-        )
-
-
-def _network_json(model: bundle.Model) -> str:
-    """Return JSON with the values that a program needs to use the network."""
-    spec = model.spec
-    facts = {
-        "name": spec.name,
-        "version": spec.version,
-        "weights_sha256": model.sha256,
-        "licence": spec.licence,
-        "training_data": spec.training_data,
-        "input": "float32 [N, 6, h, w]: RGB / 255 at input_size, minus mean, over std; previous mask; discs of include "
-        "clicks; discs of exclude clicks. The last three are zero for automatic use.",
-        "output": "float32 [N, 1, h, w]: logits; a pixel is lesion where sigmoid(logit) >= threshold",
-        "input_size": spec.input_size,
-        "mean": spec.mean,
-        "std": spec.std,
-        "threshold": spec.threshold,
-    }
-    return json.dumps(facts, ensure_ascii=False)
 
 
 def _monai_metadata(path: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
@@ -24,14 +24,19 @@ from platformdirs import user_data_dir
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
-from . import bundle
+from . import bundle, onnx_file
 
 BUNDLED_DEFAULT = "lesion-unet"
 """The default model until the user chooses another."""
 
 _BUNDLED = Path(__file__).resolve().parents[1] / "weights"
-_LIMITS = {bundle.METADATA: 2**20, bundle.WEIGHTS: bundle.MAX_WEIGHT_BYTES, bundle.CARD: 2**20}
-_LIMITS[bundle.BASE_WEIGHTS] = bundle.MAX_WEIGHT_BYTES
+_LIMITS = {
+    bundle.METADATA: 2**20,
+    bundle.WEIGHTS: bundle.MAX_WEIGHT_BYTES,
+    bundle.BASE_WEIGHTS: bundle.MAX_WEIGHT_BYTES,
+    onnx_file.ONNX: onnx_file.MAX_BYTES,
+    bundle.CARD: 2**20,
+}
 """The files of a model and their maximum size in bytes; other files are never copied."""
 
 
@@ -93,12 +98,15 @@ def load_model(name_or_path: str | Path | None = None) -> bundle.Model:
     return bundle.load(find(default_name() if name_or_path is None else name_or_path).folder)
 
 
-def add(source: str | Path, name: str | None = None) -> StoredModel:
-    """Add a model to the models of the user, after loading it as a check.
+def add(
+    source: str | Path, name: str | None = None, on_message: Callable[[str], None] = lambda message: None
+) -> StoredModel:
+    """Add a model to the models of the user, after loading it as a check, with an ONNX file that was compared with it.
 
     Args:
         source: the folder of a bundle, or a zip file from `export`; other files in it are not copied.
         name: name of the added model; None keeps the name in its metadata.
+        on_message: called with a sentence if the model has no ONNX file and none can be made.
 
     Raises:
         BadInput: the model is damaged, the archive is unsafe, the name is not valid or already used, or the folder of
@@ -115,6 +123,10 @@ def add(source: str | Path, name: str | None = None) -> StoredModel:
             raise BadInput(
                 f"A model named {name!r} exists already; give {source} another name, or remove that model first."
             )
+        from .onnx_export import write_onnx
+
+        if problem := write_onnx(staging):
+            on_message(problem.replace(str(staging), str(source)))
         spec = replace(spec, name=name)
         bundle.write_spec(staging, spec)
         if not (staging / bundle.CARD).exists():

@@ -1,7 +1,5 @@
 """Conversion between photos and the input and output of the network."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -9,9 +7,6 @@ from PIL import Image
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.models.click_channels import encode_clicks
 from napari_skinseg.pixels.mask import Window
-
-if TYPE_CHECKING:
-    import torch
 
 
 def window_around(points: NDArray[np.generic], shape: tuple[int, int], share: float) -> Window:
@@ -48,12 +43,9 @@ def network_input(rgb: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32
     return np.concatenate([normalise(resize_to_input(rgb, spec.input_size), spec), no_clicks])
 
 
-def enlarge(probability: "torch.Tensor", shape: tuple[int, ...]) -> NDArray[np.float32]:
+def enlarge(probability: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
     """Resize float32 `[h, w]` bilinearly to `shape`; a threshold applied afterwards gives a border without steps."""
-    from torch.nn import functional
-
-    large = functional.interpolate(probability[None, None], size=shape, mode="bilinear", align_corners=False)
-    return np.asarray(large[0, 0].numpy())
+    return np.array(Image.fromarray(probability).resize((shape[1], shape[0]), Image.Resampling.BILINEAR))
 
 
 def normalise(small: NDArray[np.uint8], spec: ModelSpec) -> NDArray[np.float32]:

@@ -5,22 +5,23 @@ if the lesion is small, resize the probability to the size of the image, thresho
 a mask by clicks (`Segmenter.refine`).
 """
 
+import copy
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_skinseg.device import Runner, choose_device
+from napari_skinseg.device import check_choice
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, NeverCancelled, raise_if_cancelled
-from napari_skinseg.models.bundle import Model, ModelSpec
+from napari_skinseg.models.bundle import Model, ModelSpec, load, read_spec
 from napari_skinseg.models.click_channels import Click, encode_clicks
-from napari_skinseg.models.store import load_model
+from napari_skinseg.models.store import default_name, find
 from napari_skinseg.pixels.cleaning import CleanUp, binarise, clean_mask, keep_pieces
 from napari_skinseg.pixels.image import to_rgb
 from napari_skinseg.pixels.mask import Window, bounding_box
@@ -29,18 +30,16 @@ from napari_skinseg.pixels.metrics import jaccard
 from .border import Border, change_border
 from .box import Box
 from .confidence import confidence_of, decide_mask
-from .preprocess import window_around
-
-if TYPE_CHECKING:
-    import torch
-from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
-from napari_skinseg.segmentation.preprocess import (
+from .engine import open_engine
+from .options import Segmentation, SegmentOptions
+from .preprocess import (
     enlarge,
     fading_weights,
     network_input,
     normalise,
     resize_to_input,
     whole_window,
+    window_around,
 )
 
 SMALL_LESION_SHARE = 0.5
@@ -54,7 +53,7 @@ REFINE_SHARE = 0.8
 BOX_SHARE = 0.65
 """The same share for a box that the user dragged; the skin around the lesion helps."""
 
-Answer = tuple[Window, "torch.Tensor"]
+Answer = tuple[Window, NDArray[np.float32]]
 """A window of an image, and the probability float32 `[h, w]` of the network for this window."""
 
 
@@ -64,10 +63,17 @@ class Segmenter:
     Args:
         model: name of a stored model, path of a bundle folder, a loaded `Model`, or None for the default model.
         device: "auto", "cuda", "mps" or "cpu".
-        on_message: called with a sentence when memory runs out and the batch size or the device changes.
+        on_message: called with a sentence when memory runs out and the batch size or the device changes, and when the
+            ONNX file of the model cannot be used.
+        precision: "auto", "float32" or "bfloat16"; "auto" is float32 on a CPU, and the fastest format that gives
+            correct numbers on a GPU.
+
+    Attributes:
+        spec: description of the model.
+        sha256: hash of the weights of the model.
 
     Raises:
-        BadInput: the model or the device does not exist or cannot be used.
+        BadInput: the model, the device or the precision does not exist or cannot be used.
     """
 
     def __init__(
@@ -75,23 +81,34 @@ class Segmenter:
         model: str | Path | Model | None = None,
         device: str = "auto",
         on_message: Callable[[str], None] = lambda message: None,
+        precision: str = "auto",
     ) -> None:
-        self.model = model if isinstance(model, Model) else load_model(model)
-        self._runner = Runner(self.model.network, choose_device(device), on_message)
+        check_choice(device, precision)
+        self._source: Model | Path = (
+            model if isinstance(model, Model) else find(default_name() if model is None else model).folder
+        )
+        self.spec: ModelSpec = self._source.spec if isinstance(self._source, Model) else read_spec(self._source)
+        self._engine, self.sha256 = open_engine(self._source, device, precision, on_message)
         self._base: Segmenter | None = None
-        if self.model.base is not None:
-            spec = replace(self.spec, border=None, guarded=False)
-            self._base = Segmenter(Model(spec, self.model.base, ""), device, on_message)
+        if self.spec.guarded:
+            self._base = copy.copy(self)
+            self._base.spec = replace(self.spec, border=None, guarded=False)
+            self._base._engine, _ = open_engine(self._source, device, precision, on_message, base=True)
 
     @property
-    def spec(self) -> ModelSpec:
-        """Description of the model."""
-        return self.model.spec
+    def model(self) -> Model:
+        """The model with its network in torch; the segmenter itself may use ONNX Runtime."""
+        return self._source if isinstance(self._source, Model) else load(self._source)
 
     @property
     def device_line(self) -> str:
-        """The device, its precision and the reason for the choice, in words."""
-        return self._runner.choice.reason
+        """The device, the program that runs the network, its precision and the reason for the choice, in words."""
+        return self._engine.in_words
+
+    @property
+    def engine(self) -> Mapping[str, str]:
+        """What records say about the computation: "engine", "engine_version", "device" and "precision"."""
+        return self._engine.facts
 
     def segment(
         self, image: NDArray[Any], options: SegmentOptions | None = None, *, name: str = "image"
@@ -163,7 +180,7 @@ class Segmenter:
 
     def close(self) -> None:
         """Free the memory of the device; the segmenter can still be used and allocates memory again."""
-        self._runner.close()
+        self._engine.close()
         if self._base is not None:
             self._base.close()
 
@@ -204,8 +221,8 @@ class Segmenter:
         small: list[tuple[int, Window]] = []
         for number, (image, ((_, answer),)) in enumerate(zip(images, answers, strict=True)):
             shape = (image.shape[0], image.shape[1])
-            lesion = np.argwhere(binarise(answer.numpy(), self.spec.threshold))
-            if len(lesion) and answer.numel() * MIN_PIXEL_RATIO <= shape[0] * shape[1]:
+            lesion = np.argwhere(binarise(answer, self.spec.threshold))
+            if len(lesion) and answer.size * MIN_PIXEL_RATIO <= shape[0] * shape[1]:
                 window = window_around(lesion * np.array(shape) / np.array(answer.shape), shape, SMALL_LESION_SHARE)
                 if window != whole_window(image):
                     small.append((number, window))
@@ -230,7 +247,7 @@ class Segmenter:
             # Near the border of the crop the first result is better, because the network saw the surroundings there.
             weight = fading_weights(part.shape)
             part += weight * (enlarge(answer, part.shape) - part)
-        small = None if crops else first.numpy()
+        small = None if crops else first
         clean_up, always = options.clean_up, options.always_outline
         decision = decide_mask(probability, self.spec, threshold, clean_up, always, small, border)
         return Segmentation(probability, *decision, threshold, self.spec.name, {})
@@ -241,16 +258,13 @@ class Segmenter:
         threshold = options.threshold or border.threshold or self.spec.threshold
         return border, threshold
 
-    def _run(self, batch: NDArray[np.float32], tta: bool = False) -> "torch.Tensor":
+    def _run(self, batch: NDArray[np.float32], tta: bool = False) -> NDArray[np.float32]:
         """Return the probability float32 `[N, h, w]` for the input `[N, 6, h, w]`."""
-        import torch
-
-        inputs = torch.from_numpy(batch)
         if not tta:
-            return self._runner(inputs).sigmoid()[:, 0]
+            return _sigmoid(self._engine(batch)[:, 0])
         # One mirror image is enough: adding vertical mirror images did not improve more validation photos.
-        straight, mirrored = self._runner(torch.cat([inputs, inputs.flip(3)])).sigmoid().chunk(2)
-        return (straight + mirrored.flip(3))[:, 0] / 2
+        straight, mirrored = np.split(_sigmoid(self._engine(np.concatenate([batch, batch[..., ::-1]]))[:, 0]), 2)
+        return np.asarray((straight + mirrored[..., ::-1]) / 2)
 
 
 def choose_guarded(result: Segmentation, base: Segmentation) -> Segmentation:
@@ -324,7 +338,7 @@ class Refiner:
         border, threshold = self._segmenter._style(options)
         mask = self._mask_with_clicks(probability, threshold, clicks, options.clean_up, border)
         at = spec.threshold if threshold == border.threshold else threshold  # as in `decide_mask`
-        confidence = confidence_of(answer.numpy(), at, options.clean_up, spec.confidence)
+        confidence = confidence_of(answer, at, options.clean_up, spec.confidence)
         timings = {
             "prepare": prepared - start,
             "network": answered - prepared,
@@ -365,6 +379,11 @@ class Refiner:
         if clean_up.keep == "largest":
             mask = keep_pieces(mask, [(click.row, click.column) for click in clicks if click.include])
         return _apply_clicks(change_border(mask, border), clicks)
+
+
+def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # exp() of a large number is infinity, and 1 / infinity is 0
+        return np.asarray(1 / (1 + np.exp(-logits)))
 
 
 def _apply_clicks(mask: NDArray[np.bool_], clicks: Sequence[Click]) -> NDArray[np.bool_]:

@@ -56,7 +56,7 @@ class TrainingRun:
         self.model_folder = out / options.name
         self.finished = 0
         self.best_dice: float | None = None
-        self.choice = choose_device(options.device)
+        self.choice = choose_device(options.device, fast_cpu=True)
         imagenet = options.start == IMAGENET
         start = load_model(options.start) if options.start and not imagenet else None
         if start and start.spec.network != options.network:

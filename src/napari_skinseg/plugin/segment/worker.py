@@ -123,7 +123,7 @@ def _segment(photo: LayerPhoto, options: SegmentOptions, segmenter: Segmenter) -
     provenance = {
         "photo": photo.name,
         "model": found.model,
-        "weights_sha256": segmenter.model.sha256,
+        "weights_sha256": segmenter.sha256,
         "tta": options.tta,
         "second_look": options.second_look,
         "napari_skinseg": version("napari-skinseg"),
