@@ -78,7 +78,7 @@ def test_the_border_of_a_model_is_used_everywhere_and_can_be_switched_off(photos
     base, wide = Segmenter(spot_finder, "cpu"), Segmenter(wide_model, "cpu")
     plain, moved = base.segment(image), wide.segment(image)
     assert diameter(moved.mask) / diameter(plain.mask) == pytest.approx(1.2, abs=0.04)
-    assert moved.confidence == plain.confidence
+    assert moved.confidence == pytest.approx(plain.confidence, abs=1e-5)  # torch rounds by chance
     assert np.array_equal(wide.segment(image, SegmentOptions(border=NO_CHANGE)).mask, plain.mask)
     assert np.array_equal(next(wide.segment_many([image])).mask, moved.mask)
     click = [Click(60, 80, include=True)]
