@@ -172,10 +172,7 @@ class Bench:
     def _is_idle(self) -> bool:
         navigator = self.tab.navigator
         busy = (
-            self.widget.session.background.is_busy
-            or navigator.write_queue.is_busy
-            or navigator.autosave._timer.isActive()
-            or navigator._soon.isActive()
+            self.widget.session.background.is_busy or navigator.autosave._timer.isActive() or navigator._soon.isActive()
         )
         return not busy and self.tab._job is None
 

@@ -75,7 +75,7 @@ class Window:
                 or self.segment._pause.isActive()
                 or not self.segment._monitor.is_idle
             )
-            return not busy and not navigator.write_queue.is_busy and not later and not navigator._is_leaving
+            return not busy and not later and not navigator._is_leaving
 
         for _ in range(3):
             QApplication.processEvents()
