@@ -7,10 +7,10 @@ seconds and `import napari_skinseg` must be fast.
 import os
 import sys
 from importlib import import_module
-from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    __version__: str
     from .evaluation.evaluate import evaluate as evaluate
     from .finetuning.finetune import fine_tune as fine_tune
     from .measurement.measure import measure as measure
@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     from .segmentation.segmenter import Segmenter as Segmenter
     from .training.train import train as train
 
-__version__ = version("napari-skinseg")
 __all__ = ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
 
 if "torch" not in sys.modules:
@@ -38,6 +37,10 @@ _MODULE_OF_NAME = {
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import version  # 20 ms
+
+        return version("napari-skinseg")
     if name not in _MODULE_OF_NAME:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_MODULE_OF_NAME[name], __name__), name)

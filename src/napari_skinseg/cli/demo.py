@@ -1,4 +1,4 @@
-"""The demo: sample photos, a table of their measurements, and the first result in napari."""
+"""`napari-skinseg demo`: segment sample photos, print a table of measurements, and open the first result in napari."""
 
 import importlib.util
 import os
@@ -11,10 +11,17 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from napari_skinseg.batch.folder import PhotoResult
-from napari_skinseg.files import atomic
+from napari_skinseg.batch.folder import BatchOptions, PhotoResult
+from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.measurement.measure import NOTE, three_digits
 from napari_skinseg.phantoms.phantom import phantom
+from napari_skinseg.pixels.image import find_images
+from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.pixels.metrics import dice
+
+from .options import ModelChoice, Output
+from .segment import exit_code, run_segment, summarise, to_json
+from .terminal import print_json, say
 
 SAMPLES = ((3, ("hair",)), (8, ("ruler", "glare")), (12, ("dark_field",)), (21, ("sticker", "ink")))
 """Seed and artefacts of each sample photo."""
@@ -27,6 +34,43 @@ COLUMNS = {
     "contrast": "Contrast",
 }
 """The measures of the printed table, which has room for few; the CSV has all."""
+
+
+def demo(
+    *,
+    images: Path | None = None,
+    out: Path = Path("demo-output"),
+    view: bool = False,
+    using: ModelChoice = ModelChoice(),
+    output: Output = Output(),
+) -> int:
+    """Segment and measure your photos, or four generated ones, and print a table.
+
+    Args:
+        images: A photo or a folder of photos; generated photos with known masks when not given.
+        out: Folder for masks, overlays and the table.
+        view: Open the first result in napari afterwards, if there is a screen.
+    """
+    truths = {} if images else write_samples(make_output_folder(out / "photos"))
+    photos = find_images(images) if images else sorted(truths)
+    options = BatchOptions(overlay=True, measure=True, overwrite=True)
+    outcome, segmenter = run_segment(photos, out, using, options, output)
+    agreement = {
+        result.photo: dice(read_mask(result.mask), truths[result.photo])
+        for result in outcome.done
+        if result.photo in truths
+    }
+    if output.json:
+        document = to_json(outcome, segmenter)
+        for entry, result in zip(document["done"], outcome.done, strict=True):
+            entry["dice"] = agreement.get(result.photo)
+        print_json(document)
+    elif not output.quiet:
+        print_table(outcome.done, agreement)
+        print(summarise(outcome, out))
+    if view and outcome.done and not open_in_napari(outcome.done[0]):
+        say("napari was not opened: there is no screen, or napari is not installed.", quiet=output.quiet)
+    return exit_code(outcome)
 
 
 def write_samples(folder: Path) -> dict[Path, NDArray[np.bool_]]:

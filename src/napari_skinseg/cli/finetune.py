@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import Literal
 
-from cyclopts import Parameter
-
 from napari_skinseg.evaluation.tables import Table
 from napari_skinseg.finetuning import runs
 from napari_skinseg.finetuning.evidence import collect
@@ -13,12 +11,12 @@ from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.verdict import Verdict
 
 from .exit_codes import DONE, INTERRUPTED
-from .models import Output
+from .options import Output, remove_prefix
 from .terminal import interruptible, print_json, progress, say
 
 Adopt = Literal["auto", "never", "always"]
 
-Parameter(name="*")(FineTuneOptions)
+remove_prefix(FineTuneOptions)
 
 
 def finetune(

@@ -1,7 +1,7 @@
 """`napari-skinseg models …`: list, add, export, remove and choose models."""
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -13,6 +13,7 @@ from rich.text import Text
 from napari_skinseg.models import export as convert
 from napari_skinseg.models import store
 
+from .options import Output
 from .terminal import print_json, say
 
 Kind = Literal["zip", "bundle", "torchscript", "onnx"]
@@ -24,20 +25,6 @@ _EXPORTS = {
 }
 
 models = App(name="models", help="List, inspect, share and choose models.")
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Output:
-    """Options of the output.
-
-    Attributes:
-        quiet: Print errors only.
-        json: Print the result as one JSON document on standard output.
-    """
-
-    quiet: bool = False
-    json: bool = False
 
 
 @models.command(name="list")

@@ -1,0 +1,109 @@
+"""`napari-skinseg segment`: outline the lesion in each photo."""
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from napari_skinseg.batch.folder import BatchOptions, BatchOutcome, segment_files
+from napari_skinseg.files import make_output_folder
+from napari_skinseg.pixels.cleaning import CleanUp
+from napari_skinseg.pixels.image import find_images
+from napari_skinseg.pixels.metrics import FAILURE_JACCARD
+from napari_skinseg.segmentation.options import SegmentOptions
+from napari_skinseg.segmentation.segmenter import Segmenter
+
+from .exit_codes import BAD_INPUT, DONE, INTERRUPTED, SOME_FAILED
+from .options import ModelChoice, Output, remove_prefix
+from .terminal import interruptible, print_json, progress, say
+
+remove_prefix(BatchOptions, SegmentOptions, CleanUp)
+
+
+def segment(
+    paths: list[Path],
+    /,
+    *,
+    out: Path = Path("segmentations"),
+    using: ModelChoice = ModelChoice(),
+    options: BatchOptions = BatchOptions(),
+    output: Output = Output(),
+) -> int:
+    """Segment the lesion in each photo and write a mask, <photo>_segmentation.png, in the size of the photo.
+
+    Args:
+        paths: Photos, or folders of photos with all sub-folders.
+        out: Folder for the masks.
+    """
+    options.validate()
+    outcome, segmenter = run_segment(find_images(paths), out, using, options, output)
+    if output.json:
+        print_json(to_json(outcome, segmenter))
+    elif not output.quiet:
+        print(summarise(outcome, out))
+    return exit_code(outcome)
+
+
+def run_segment(
+    photos: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output
+) -> tuple[BatchOutcome, Segmenter]:
+    """Segment `photos` with progress and Ctrl+C, and print a sentence for each photo that failed."""
+    make_output_folder(out)
+    with interruptible() as cancel:
+        segmenter = Segmenter(using.model, using.device, say)
+        say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
+        with progress(output.quiet) as on_event:
+            outcome = segment_files(photos, out, segmenter, options, on_event, cancel)
+    for _, sentence in outcome.failed:
+        say(sentence)
+    return outcome, segmenter
+
+
+def exit_code(outcome: BatchOutcome) -> int:
+    """Return the exit code of a run."""
+    if outcome.cancelled:
+        return INTERRUPTED
+    if not outcome.failed:
+        return DONE
+    return SOME_FAILED if outcome.done else BAD_INPUT
+
+
+def summarise(outcome: BatchOutcome, out: Path) -> str:
+    """Return the summary of a run: files, photos without a lesion, photos to check first, errors."""
+    done, kept = outcome.done, sum(result.kept for result in outcome.done)
+    lines = [f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}" + (f", {kept} of them kept" * bool(kept))]
+    if outcome.table:
+        lines.append(f"Table: {outcome.table} (measurement only, not a diagnosis)")
+    empty = [f"{r.name} ({100 * (r.confidence or 0):.0f} %)" if r.withheld else r.name for r in done if r.empty]
+    doubtful = [r.name for r in done if not r.empty and r.confidence is not None and r.confidence < FAILURE_JACCARD]
+    if empty:
+        lines.append(f"No lesion found in {_some(empty)}")
+    if any(result.withheld for result in done):
+        lines.append(
+            "In brackets: the expected overlap of the most likely outline, which was withheld. "
+            "To get this outline: napari-skinseg segment --always-outline --overwrite"
+        )
+    if doubtful:
+        lines.append(f"Likely wrong, check these first: {_some(doubtful)}")
+    if outcome.failed:
+        lines.append(f"Failed: {_some([str(path) for path, _ in outcome.failed])}")
+    if outcome.cancelled:
+        lines.append("Stopped before the end; the same command continues.")
+    return "\n".join(lines)
+
+
+def _some(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    return shown if len(names) <= 5 else f"{shown} and {len(names) - 5} more"
+
+
+def to_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
+    """Return what --json prints."""
+    return {
+        "model": segmenter.spec.name,
+        "weights_sha256": segmenter.sha256,
+        "device": segmenter.device_line,
+        "table": outcome.table,
+        "cancelled": outcome.cancelled,
+        "done": [asdict(result) for result in outcome.done],
+        "failed": [{"file": path, "error": sentence} for path, sentence in outcome.failed],
+    }

@@ -1,0 +1,12 @@
+"""`napari-skinseg train`."""
+
+
+def test_train_writes_a_model_that_segment_can_use(run, labelled, photos, tmp_path):
+    flags = ("--passes", 1, "--small-first", 0, "--batch-size", 2, "--input-height", 64, "--input-width", 64)
+    code, text, messages = run("train", labelled, "--out", tmp_path / "run", *flags)
+    assert code == 0, messages
+    assert "1 pair of photo and mask, 1 usable" in messages
+    assert (tmp_path / "run" / "splits.csv").exists()
+    assert str(tmp_path / "run" / "my-model") in text
+    model = tmp_path / "run" / "my-model"
+    assert run("segment", min(photos), "--model", model, "--out", tmp_path / "out")[0] == 0
