@@ -10,5 +10,5 @@ def test_export_writes_the_masks_of_a_project_that_is_open(run, photos, tmp_path
             project.accept(project.find(path).id, truth)
         code, out, _ = run("export", tmp_path / "review", "--out", tmp_path / "shared")
     assert code == 0
-    assert f"3 masks in {tmp_path / 'shared'}" in out
+    assert f"3 masks are in {tmp_path / 'shared'}" in out
     assert len(list((tmp_path / "shared" / "masks").iterdir())) == 3

@@ -63,6 +63,8 @@ def test_an_unfinished_correction_is_not_exported(project, tmp_path, photos):
     project.save_mask(unfinished, np.roll(mask_of(project, "south/a.png"), 3, axis=0))
     outcome = export_project(project, tmp_path / "out")
     assert unfinished not in outcome.done
+    assert outcome.unfinished == (unfinished,)
+    assert "not finished, and so not exported: 1" in outcome.in_words()
     rows = {row["id"]: row for row in rows_of(outcome.table)}
     assert (rows[unfinished]["status"], rows[unfinished]["reviewed"]) == ("corrected", "false")
     assert json.loads((tmp_path / "out" / "skinseg-export.json").read_text())["counts"]["reviewed"] == 2

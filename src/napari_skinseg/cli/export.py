@@ -39,7 +39,7 @@ def export(
     if output.json:
         print_json(asdict(outcome))
     elif not output.quiet:
-        print(f"{len(outcome.done)} masks in {outcome.folder}. {outcome.blind.in_words()}".rstrip())
+        print(outcome.in_words())
     if outcome.cancelled:
         return INTERRUPTED
     return SOME_FAILED if outcome.failed else DONE

@@ -95,6 +95,7 @@ class ExportOutcome:
             exported.
         table: path of the table, None if cancelled.
         training: the folder for `train`, None if switched off or cancelled.
+        unfinished: ids of the photos with a correction that is not finished, and so not exported.
         blind: see `BlindSample`.
         cancelled: whether the export was stopped; masks written before are complete, tables of an earlier export stay.
     """
@@ -104,8 +105,19 @@ class ExportOutcome:
     failed: tuple[tuple[Path, str], ...]
     table: Path | None
     training: Path | None
+    unfinished: tuple[str, ...]
     blind: BlindSample
     cancelled: bool
+
+    def in_words(self) -> str:
+        """A summary in one line."""
+        sentences = [f"{len(self.done):,} masks are in {self.folder}."]
+        if self.unfinished:
+            number = f"{len(self.unfinished):,}"
+            sentences.append(f"Corrections that are not finished, and so not exported: {number}; accept them first.")
+        if self.cancelled:
+            sentences.append("Cancelled: the export is incomplete.")
+        return " ".join([*sentences, self.blind.in_words()]).strip()
 
 
 @dataclass(frozen=True)
@@ -206,7 +218,7 @@ class _Export:
         try:
             self._export_all()
         except Cancelled:
-            return ExportOutcome(self.out, self._written(), tuple(self.failed), None, None, blind, cancelled=True)
+            return self._outcome(blind, cancelled=True)
         self._write_cases()
         if self.unreadable:
             _write_table(self.out / UNREADABLE, ["file", "reason"], self.unreadable)
@@ -222,13 +234,19 @@ class _Export:
         for name in obsolete:
             (self.out / name).unlink(missing_ok=True)
         self._mark(sorted(set(planned) - set(obsolete)), finished=True, blind=blind)
-        training = self.out / "training" if self.options.training else None
-        return ExportOutcome(
-            self.out, self._written(), tuple(self.failed), self.out / TABLE, training, blind, cancelled=False
-        )
+        return self._outcome(blind, cancelled=False)
 
-    def _written(self) -> tuple[str, ...]:
-        return tuple(photo for photo, found in self.done.items() if found.written)
+    def _outcome(self, blind: BlindSample, *, cancelled: bool) -> ExportOutcome:
+        return ExportOutcome(
+            folder=self.out,
+            done=tuple(photo for photo, found in self.done.items() if found.written),
+            failed=tuple(self.failed),
+            table=None if cancelled else self.out / TABLE,
+            training=self.out / "training" if self.options.training and not cancelled else None,
+            unfinished=tuple(photo.id for photo in self.photos if photo.unfinished),
+            blind=blind,
+            cancelled=cancelled,
+        )
 
     def _is_wanted(self, photo: Photo) -> bool:
         has_mask = photo.has_mask or (photo.predicted_file and photo.status == "predicted")

@@ -164,6 +164,8 @@ def test_everything_is_there_after_closing_and_reopening(qtbot, opened, folder, 
     assert dice(mask, truths[1]) > 0.9
     go_to(opened, settle, "photo_0.png")
     np.testing.assert_array_equal(opened.navigator.current.mask(), painted)
+    press(qtbot, opened.accept_button)
+    settle(opened)
     opened.export(tmp_path / "export")
     settle(opened)
     assert f"2 masks are in {tmp_path / 'export'}" in opened.message.text()
@@ -474,6 +476,19 @@ def test_a_project_in_use_names_its_user_and_opens_read_only(qtbot, tab, folder,
         assert current(tab) == "photo_1.png"
         other.communicate("\n")
     assert stored(folder, "photo_0.png")[0] == "new"
+
+
+def test_layers_are_removed_after_the_event_that_opens_another_folder(opened, tmp_path, folder, settle, empty_viewer):
+    other = tmp_path / "other"
+    shutil.copytree(folder, other, ignore=shutil.ignore_patterns("skinseg-review"))
+    opened.tools.refine.switch(True)
+    opened.tools.refine.switch(False)
+    layers = set(empty_viewer.layers)
+    opened.open_folder(other)
+    assert set(empty_viewer.layers) == layers, "an event of the canvas may still be handled"
+    settle(opened)
+    assert opened.project.folder.parent == other
+    assert not layers & set(empty_viewer.layers)
 
 
 def test_a_damaged_project_offers_its_backup(qtbot, opened, folder, settle):

@@ -101,6 +101,9 @@ class Navigator:
             return
 
         def end() -> None:
+            self._is_leaving = False
+            if self._is_shut_down:
+                return
             if self._soon.isActive():
                 self._after_showing()
             self._show_no_photo()
@@ -112,7 +115,12 @@ class Navigator:
             self._bind_keys()
             then()
 
-        self._leave(end)
+        def end_soon() -> None:
+            # Not while napari handles an event: removing a layer that still gets an event can crash in OpenGL.
+            self._is_leaving = True
+            QTimer.singleShot(0, end)
+
+        self._leave(end_soon)
 
     def shut_down(self) -> None:
         """Save before returning and show nothing more: the window or the widget is being deleted."""

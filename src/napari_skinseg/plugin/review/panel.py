@@ -390,10 +390,8 @@ class ReviewPanel(ReviewForm):
             self.say(report_failure(outcome.error, "Exporting"), is_problem=True)
             return
         export: ExportOutcome = outcome.result
-        sentences = [f"{len(export.done):,} masks are in {export.folder}."]
-        sentences += ["Cancelled: the export is incomplete."] * export.cancelled
-        sentences += [sentence for _, sentence in export.failed[:3]]
-        self.say(" ".join([*sentences, export.blind.in_words()]).strip(), is_problem=bool(export.failed))
+        problems = [sentence for _, sentence in export.failed[:3]]
+        self.say(" ".join([export.in_words(), *problems]), is_problem=bool(problems))
 
     # Dialogs
 
