@@ -98,7 +98,6 @@ def test_without_the_exporter_a_new_network_has_no_file_and_a_sentence_says_so(t
     ("name", "arguments"),
     [
         ("UNet", {"channels": [2, 4], "num_res_units": 1}),
-        ("AttentionUnet", {"channels": [4, 8]}),
         ("SegResNet", {"init_filters": 8, "blocks_down": [1, 2]}),
     ],
 )

@@ -254,6 +254,7 @@ class _Batch:
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
             "weights_sha256": self.segmenter.sha256,
+            "computed_by": dict(self.segmenter.engine),
             "threshold": result.threshold,
             "tta": options.tta,
             "clean_up": asdict(options.clean_up),

@@ -51,7 +51,7 @@ def evaluate(
     cases = cases_in(folders, splits, split)
     if out is not None:
         make_output_folder(out)
-    segmenters = [Segmenter(name, using.device, say) for name in several or (using.model,)]
+    segmenters = [Segmenter(name, using.device, say, using.precision) for name in several or (using.model,)]
     for segmenter in segmenters:
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
     with interruptible() as cancel, progress(output.quiet) as on_event:

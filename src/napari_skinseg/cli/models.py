@@ -74,7 +74,7 @@ def add(source: Path, /, *, name: str | None = None) -> None:
         source: Folder or zip.
         name: New name; the name of the model when not given.
     """
-    added = store.add(source, name)
+    added = store.add(source, name, say)
     print(f"{added.name} was added: {added.folder}")
 
 

@@ -49,7 +49,7 @@ def run_segment(
     """Segment `photos` with progress and Ctrl+C, and print a sentence for each photo that failed."""
     make_output_folder(out)
     with interruptible() as cancel:
-        segmenter = Segmenter(using.model, using.device, say)
+        segmenter = Segmenter(using.model, using.device, say, using.precision)
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
         with progress(output.quiet) as on_event:
             outcome = segment_files(photos, out, segmenter, options, on_event, cancel)
@@ -102,6 +102,7 @@ def to_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
         "model": segmenter.spec.name,
         "weights_sha256": segmenter.sha256,
         "device": segmenter.device_line,
+        "computed_by": segmenter.engine,
         "table": outcome.table,
         "cancelled": outcome.cancelled,
         "done": [asdict(result) for result in outcome.done],

@@ -51,11 +51,11 @@ def write_onnx(folder: Path) -> str | None:
     try:
         weights, sha256 = bundle.read_weights(folder / bundle.WEIGHTS)
         graph = _graph(model.spec, weights[: _header_end(weights)])
-        facts = {onnx_file.HASHES[0]: sha256, "napari_skinseg": network_json(model)}
+        hashes = {onnx_file.HASHES[0]: sha256}
         if model.base is not None:
-            facts[onnx_file.HASHES[1]] = bundle.read_weights(folder / bundle.BASE_WEIGHTS)[1]
+            hashes[onnx_file.HASHES[1]] = bundle.read_weights(folder / bundle.BASE_WEIGHTS)[1]
         with atomic(path) as temporary:
-            temporary.write_bytes(onnx_file.with_metadata(graph, facts))
+            temporary.write_bytes(onnx_file.with_metadata(graph, hashes))
             _compare(model, folder, temporary)
     except BadInput as error:
         return f"{model.spec.name} has no ONNX file and is run by torch: {error}"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, NeverCancelled, OnEvent, ignore_event
+from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event
 from napari_skinseg.files import make_output_folder
 from napari_skinseg.training.options import TrainOptions, TrainOutcome
 
@@ -41,6 +41,8 @@ def train(
         BadInput: an option, a case or the folder cannot be used, or the loss is not a finite number any more.
     """
     options.validate()
+    from napari_skinseg.models.onnx_export import write_onnx
+
     from .calibrate import calibrate
     from .run import TrainingRun
 
@@ -54,6 +56,8 @@ def train(
             run.run_pass(number, cancel)
         if run.is_first_process and run.best_dice is not None:
             calibrate(run.model_folder, run.validation, options.device, on_event, cancel)
+            if problem := write_onnx(run.model_folder):
+                on_event(Event("calibrate", len(run.validation), len(run.validation), problem))
     except Cancelled:
         pass
     finally:

@@ -124,6 +124,7 @@ def _segment(photo: LayerPhoto, options: SegmentOptions, segmenter: Segmenter) -
         "photo": photo.name,
         "model": found.model,
         "weights_sha256": segmenter.sha256,
+        "computed_by": dict(segmenter.engine),
         "tta": options.tta,
         "second_look": options.second_look,
         "napari_skinseg": version("napari-skinseg"),
