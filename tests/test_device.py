@@ -1,6 +1,9 @@
 """Choice of the device, reduced precision, and recovery when memory runs out."""
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 
 import pytest
@@ -60,6 +63,49 @@ def test_choosing_an_absent_gpu_raises_and_says_what_to_install():
 def test_choosing_an_absent_apple_gpu_raises_and_says_what_is_needed():
     with pytest.raises(BadInput, match=r"'mps' cannot be used: no Apple GPU.*or choose 'cpu'"):
         choose_device("mps")
+
+
+def test_the_cpu_uses_float32_unless_training_or_the_user_asks_for_more_speed(monkeypatch):
+    pretend(monkeypatch, native=True, seconds=0.1)
+    assert choose_device("cpu").precision == "float32"
+    assert choose_device("cpu", fast_cpu=True).precision == "bfloat16"
+    assert choose_device("cpu", "bfloat16").precision == "bfloat16"
+    assert choose_device("cpu", "float32", fast_cpu=True).precision == "float32"
+
+
+@pytest.mark.parametrize(
+    ("files", "cores"),
+    [
+        ({}, sys.maxsize),
+        ({"cpu.max": "max 100000"}, sys.maxsize),
+        ({"cpu.max": "150000 100000"}, 2),
+        ({"cpu/cpu.cfs_quota_us": "400000", "cpu/cpu.cfs_period_us": "100000"}, 4),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, sys.maxsize),
+        ({"cpu.max": "damaged"}, sys.maxsize),
+    ],
+)
+def test_the_limit_of_a_container_is_read(tmp_path, files, cores):
+    for name, text in files.items():
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text(text + "\n")
+    assert device._cgroup_cores(tmp_path) == cores
+
+
+def test_the_number_of_threads_that_the_user_set_is_a_limit(monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert device.granted_cores() == 1
+    monkeypatch.setenv("OMP_NUM_THREADS", "not a number")
+    assert device.granted_cores() >= 1
+
+
+@pytest.mark.parametrize(("given", "expected"), [({}, "PASSIVE 0"), ({"OMP_WAIT_POLICY": "ACTIVE"}, "ACTIVE 0")])
+def test_waiting_threads_sleep_unless_the_user_wants_otherwise(given, expected):
+    unset = {name: value for name, value in os.environ.items() if name not in ("OMP_WAIT_POLICY", "KMP_BLOCKTIME")}
+    code = "import os, napari_skinseg; print(os.environ['OMP_WAIT_POLICY'], os.environ['KMP_BLOCKTIME'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**unset, **given}, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == expected
 
 
 def test_an_unknown_device_raises():

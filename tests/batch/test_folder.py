@@ -148,6 +148,7 @@ def test_each_mask_is_recorded_with_its_model_and_options(segmenter, photos, out
     record = records["north/a_segmentation.png"]
     assert record["model"] == "spot-finder"
     assert record["weights_sha256"] == segmenter.sha256
+    assert record["computed_by"] == dict(segmenter.engine)
     assert record["threshold"] == 0.4
     assert len(records) == len(photos)
 

@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from napari_skinseg import Segmenter
+from napari_skinseg.cli.main import main
 from napari_skinseg.errors import BadInput
 from napari_skinseg.models import bundle, store
 from napari_skinseg.models.click_channels import Click
@@ -84,7 +85,17 @@ def test_the_command_segment_imports_neither_torch_nor_monai(tmp_path, photos):
     command = ["segment", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--json", "--model", "lesion-unet"]
     done = subprocess.run([sys.executable, "-c", code + NO_TORCH, *command], check=True, capture_output=True, text=True)
     assert (tmp_path / "out" / "a_segmentation.png").is_file()
-    assert "ONNX Runtime, float32" in json.loads(done.stdout)["device"]
+    document = json.loads(done.stdout)
+    assert "ONNX Runtime, float32" in document["device"]
+    assert document["computed_by"]["engine"] == "onnxruntime"
+
+
+def test_the_command_segment_uses_bfloat16_if_it_is_asked_for(tmp_path, photos, capsys):
+    Image.fromarray(photos[0]).save(tmp_path / "a.png")
+    command = ["segment", str(tmp_path / "a.png"), "--out", str(tmp_path / "out"), "--json", "--precision", "bfloat16"]
+    assert main([*command, "--model", "lesion-unet", "--device", "cpu"]) == 0
+    computed_by = json.loads(capsys.readouterr().out)["computed_by"]
+    assert (computed_by["engine"], computed_by["precision"]) == ("torch", "bfloat16")
 
 
 def test_a_model_without_onnx_file_is_run_by_torch_and_the_device_line_says_so(copied, photos):
