@@ -158,14 +158,18 @@ class Runner:
         self._max_batch = sys.maxsize
 
     def __call__(self, batch: "torch.Tensor") -> "torch.Tensor":
-        """Return the network's output for float32 [B, C, H, W], as float32 [B, C', H', W'] on the CPU.
+        """Return the first output of the network, see `run`."""
+        return self.run(batch)[0]
+
+    def run(self, batch: "torch.Tensor") -> "tuple[torch.Tensor, ...]":
+        """Return all outputs of the network for float32 [B, C, H, W], each as float32 [B, ...] on the CPU.
 
         Raises:
             BadInput: not even one image fits into the computer's memory.
         """
         import torch
 
-        done: list[torch.Tensor] = []
+        done: list[tuple[torch.Tensor, ...]] = []
         start = 0
         while start < len(batch):
             part = batch[start : start + self._max_batch]
@@ -176,7 +180,7 @@ class Runner:
             else:
                 done.append(output)
                 start += len(part)
-        return torch.cat(done) if len(done) > 1 else done[0]
+        return tuple(map(torch.cat, zip(*done, strict=True)))
 
     def close(self) -> None:
         """Move the network to the CPU and free the memory of the device; a later call moves the network back."""
@@ -187,8 +191,8 @@ class Runner:
             self._is_on_device = False
         _empty_cache(self.choice.device)
 
-    def _try(self, batch: "torch.Tensor") -> "torch.Tensor | None":
-        """Return the output in float32 on the CPU, or None if memory ran out."""
+    def _try(self, batch: "torch.Tensor") -> "tuple[torch.Tensor, ...] | None":
+        """Return the outputs in float32 on the CPU, or None if memory ran out."""
         import torch
 
         try:
@@ -197,8 +201,8 @@ class Runner:
                 self._is_on_device = True
             with torch.inference_mode(), autocast(self.choice):
                 placed = batch.to(self.choice.device, memory_format=torch.channels_last)
-                output: torch.Tensor = self._network(placed)
-                return output.float().cpu()
+                outputs = self._network(placed)
+                return tuple(one.float().cpu() for one in (outputs if isinstance(outputs, tuple) else (outputs,)))
         except (RuntimeError, MemoryError) as error:
             if not out_of_memory(error):
                 raise

@@ -109,10 +109,10 @@ def test_an_export_with_another_output_raises(tiny):
     model = bundle.load(tiny)
     example = onnx_export.example(model.spec)
     answer = model.network(example).detach()
-    onnx_export.check_output(model, example, answer, tiny / "a.onnx")
+    onnx_export.check_outputs(model, example, [answer], tiny / "a.onnx")
     for wrong in (answer + 0.1, answer * torch.nan):
         with pytest.raises(BadInput, match="was not written"):
-            onnx_export.check_output(model, example, wrong, tiny / "a.onnx")
+            onnx_export.check_outputs(model, example, [wrong], tiny / "a.onnx")
 
 
 def test_a_missing_extra_raises_and_says_what_to_install(tiny, tmp_path, monkeypatch, capsys):

@@ -30,7 +30,7 @@ def difference(folder: Path) -> float:
     """The greatest difference in probability between torch and the ONNX file, with and without clicks."""
     model = bundle.load(folder)
     inputs = onnx_export.example(model.spec)
-    ours = OnnxNetwork(folder / ONNX, *bundle.read_weights(folder / bundle.WEIGHTS))(inputs.numpy())
+    ours = OnnxNetwork(folder / ONNX, *bundle.read_weights(folder / bundle.WEIGHTS))(inputs.numpy())[0]
     with torch.inference_mode():
         return float((torch.from_numpy(ours).sigmoid() - model.network(inputs).sigmoid()).abs().max())
 
@@ -79,7 +79,7 @@ def test_the_weights_before_fine_tuning_use_the_same_file(tuned, tmp_path):
     inputs = onnx_export.example(spec)
     with torch.inference_mode():
         expected = base.network(inputs).sigmoid().numpy()
-    found = OnnxNetwork(folder / ONNX, *weights)(inputs.numpy())
+    (found,) = OnnxNetwork(folder / ONNX, *weights)(inputs.numpy())
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), expected, atol=1e-5)
 
 

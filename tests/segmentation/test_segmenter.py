@@ -229,8 +229,10 @@ def test_confidence_is_lower_for_an_unclear_photo(segmenter, photo):
     assert clear > 0.8 > segmenter.segment(noise).confidence
 
 
-def description(confidence: float, lesion: bool = True, withheld: bool = False) -> tuple[str, str]:
-    return describe_confidence(MaskDecision(np.full((4, 4), lesion), confidence, withheld), no_lesion=0.4)
+def description(
+    confidence: float, lesion: bool = True, withheld: bool = False, presence: float = 0.99
+) -> tuple[str, str]:
+    return describe_confidence(MaskDecision(np.full((4, 4), lesion), confidence, withheld, presence), doubt=0.4)
 
 
 @pytest.mark.parametrize(
@@ -243,8 +245,10 @@ def test_confidence_is_described_in_words(confidence, lesion, verdict):
     assert words.endswith(".")
 
 
-def test_a_very_low_confidence_says_perhaps_no_lesion():
-    assert description(0.3) == ("Perhaps no lesion here: expected overlap 30 %. Check the photo.", "poor")
+def test_a_low_presence_says_perhaps_no_lesion_even_with_a_sure_outline():
+    for confidence in (0.3, 0.9):
+        words, level = description(confidence, presence=0.39)
+        assert (words.split(":")[0], level) == ("Perhaps no lesion here", "poor")
     assert description(0.45)[0].startswith("Likely wrong")
 
 

@@ -239,7 +239,7 @@ class FineTuningRun:
             "gain in Dice, at most": verdict.high,
         }
         spec = self._spec({name: value for name, value in figures.items() if value is not None}, coefficient)
-        folder = save(self.out / self.options.name, spec, candidate.network)
+        folder = save(self.out / self.options.name, spec, candidate.network, presence=candidate.presence)
         write_json(self.out / VERDICT, verdict.to_json())
         self._write_log_json(
             {"better": verdict.better, "sentence": verdict.sentence, "passes": fit.passes, "mix": coefficient}
@@ -308,7 +308,8 @@ class FineTuningRun:
 
     def _mixed_model(self, fit: Fit, coefficient: float) -> Model:
         network = mix_weights(self.base.network, fit.weights, coefficient)
-        return Model(replace(self.base.spec, name=self.options.name), network, "")
+        # The encoder changes little, so the presence head of the base still fits.
+        return Model(replace(self.base.spec, name=self.options.name), network, "", presence=self.base.presence)
 
     def _use_less_memory(self, photos: int) -> None:
         if min(self.batch_size, photos) > 1:

@@ -27,6 +27,8 @@ from .network import IN_CHANNELS, build, stride
 if TYPE_CHECKING:
     import torch
 
+    from .presence import PresenceHead
+
 METADATA = Path("configs") / "metadata.json"
 WEIGHTS = Path("models") / "model.safetensors"
 BASE_WEIGHTS = Path("models") / "base.safetensors"
@@ -34,7 +36,11 @@ CARD = Path("docs") / "README.md"
 
 FORMAT = 2
 """Version of the section "napari_skinseg" of the metadata; a model with a higher version is refused. A model without
-the entries of version 2, `border` and base weights, is written as version 1, so that earlier releases can use it."""
+the entries of version 2, `border`, base weights and `presence`, is written as version 1, so that earlier releases can
+use it."""
+
+PRESENCE = "presence."
+"""The names of the tensors of the presence head begin so."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Allowed names of models; a name is also a folder name on every operating system."""
@@ -59,8 +65,9 @@ class ModelSpec:
         threshold: a pixel with at least this probability is lesion, in (0, 1).
         confidence: (intercept, slope) of the calibration of `Segmentation.confidence`; see
             `segmentation.confidence.confidence_of`.
-        no_lesion: an outline with a lower confidence is withheld, because there is probably no lesion; in [0, 1), 0 =
-            no outline is withheld.
+        no_lesion: an outline with a lower presence is withheld, because there is probably no lesion; in [0, 1), 0 = no
+            outline is withheld. Presence is the probability of the presence head; without a head, the confidence.
+        presence: the model has a presence head, see `presence.PresenceHead`.
         border: (threshold, offset, smoothing) that change the mask to the style of a person, see
             `segmentation.border.Border`; None changes nothing.
         guarded: each mask is compared with that of the base weights in the same folder; see `Segmenter.segment`.
@@ -83,11 +90,17 @@ class ModelSpec:
     no_lesion: float = 0.4
     border: tuple[float, float, float] | None = None
     guarded: bool = False
+    presence: bool = False
     description: str = ""
     licence: str = "unknown"
     training_data: str = "unknown"
     metrics: Mapping[str, float] = field(default_factory=dict)
     provenance: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def doubt(self) -> float:
+        """An outline with a lower presence is shown as doubtful."""
+        return max(self.no_lesion, 0.5) if self.presence else self.no_lesion
 
 
 @dataclass(frozen=True)
@@ -99,12 +112,23 @@ class Model:
         network: float32 module in evaluation mode, on the CPU.
         sha256: hexadecimal hash of the weights file; identifies the weights in every table.
         base: the network before fine-tuning, of a model with `ModelSpec.guarded`; else None.
+        presence: the presence head, on the CPU; None for a model without one.
     """
 
     spec: ModelSpec
     network: "torch.nn.Module"
     sha256: str
     base: "torch.nn.Module | None" = None
+    presence: "PresenceHead | None" = None
+
+    @property
+    def with_presence(self) -> "torch.nn.Module":
+        """The network that also gives the presence, see `NetworkWithPresence`; without a head, the network."""
+        if self.presence is None:
+            return self.network
+        from .presence import NetworkWithPresence
+
+        return NetworkWithPresence(self.network, self.presence).eval()
 
 
 def read_spec(folder: str | Path) -> ModelSpec:
@@ -140,13 +164,13 @@ def load(folder: str | Path) -> Model:
             have the shapes of the network.
     """
     spec = read_spec(folder)
-    network, sha256 = _load_network(spec, Path(folder) / WEIGHTS)
+    network, head, sha256 = _load_network(spec, Path(folder) / WEIGHTS)
     base = _load_network(spec, Path(folder) / BASE_WEIGHTS)[0] if spec.guarded else None
-    return Model(spec, network, sha256, base)
+    return Model(spec, network, sha256, base, head)
 
 
-def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", str]:
-    """Build the network of `spec` with the weights in `path`, and return it with the hash of the file."""
+def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", "PresenceHead | None", str]:
+    """Build the network of `spec` and its presence head with the weights in `path`; return the hash of the file too."""
     import torch
     from safetensors import SafetensorError
     from safetensors.torch import load as parse
@@ -159,15 +183,17 @@ def _load_network(spec: ModelSpec, path: Path) -> tuple["torch.nn.Module", str]:
             f"{path} is not a complete safetensors file ({error}); other formats such as pickles are refused."
         ) from error
     network = build(spec.network, spec.network_arguments)
-    expected = {name: tensor.shape for name, tensor in network.state_dict().items()}
+    head = _build_head(network.eval(), spec, path) if spec.presence else None
+    expected = {name: tensor.shape for name, tensor in _state(network, head).items()}
     if {name: tensor.shape for name, tensor in weights.items()} != expected:
         raise BadInput(f"{path} does not fit the network {spec.network} named in its metadata; get the model again.")
     if not all(tensor.dtype in (torch.float16, torch.float32, torch.int64) for tensor in weights.values()):
         raise BadInput(f"{path} contains weights in an unknown number format; get the model again.")
     if not all(bool(torch.isfinite(tensor).all()) for tensor in weights.values()):
         raise BadInput(f"{path} contains weights that are not finite numbers; get the model again.")
-    network.load_state_dict({name: tensor.float() for name, tensor in weights.items()})
-    return network.float().eval(), sha256
+    for name, tensor in _state(network, head).items():
+        tensor.copy_(weights[name])
+    return network.float().eval(), head, sha256
 
 
 def read_weights(path: Path) -> tuple[bytes, str]:
@@ -185,12 +211,28 @@ def read_weights(path: Path) -> tuple[bytes, str]:
     return content, hashlib.sha256(content).hexdigest()
 
 
+def _build_head(network: "torch.nn.Module", spec: ModelSpec, path: Path) -> "PresenceHead":
+    from .presence import PresenceHead, count_features
+
+    features = count_features(network, spec.input_size)
+    if features is None:
+        raise BadInput(f"{path} has a presence head, which a {spec.network} cannot have; get the model again.")
+    return PresenceHead(features).eval()
+
+
+def _state(network: "torch.nn.Module", head: "PresenceHead | None") -> "dict[str, torch.Tensor]":
+    """Return the tensors of a network and of its presence head, by name."""
+    tensors = {} if head is None else {f"{PRESENCE}{name}": tensor for name, tensor in head.state_dict().items()}
+    return {**network.state_dict(), **tensors}
+
+
 def save(
     folder: str | Path,
     spec: ModelSpec,
     network: "torch.nn.Module",
     card: str | None = None,
     base: "torch.nn.Module | None" = None,
+    presence: "PresenceHead | None" = None,
 ) -> Path:
     """Write a bundle; each file is written atomically.
 
@@ -200,6 +242,7 @@ def save(
         network: the network; floating-point weights are stored in float16.
         card: Markdown text of the model card; None creates the card from `spec`.
         base: the network before fine-tuning, if `spec.guarded`.
+        presence: the presence head; needed if `spec.presence`.
 
     Raises:
         BadInput: the spec is not valid, or the folder cannot be written to.
@@ -208,6 +251,8 @@ def save(
     from safetensors.torch import save as serialise
 
     _spec_from({**_section(spec)}, Path(spec.name))
+    if spec.presence != (presence is not None):
+        raise BadInput(f"{spec.name} has a presence head in its description or in its weights, but not in both.")
     folder = Path(folder)
     for path in (METADATA, WEIGHTS, CARD):
         make_output_folder((folder / path).parent)
@@ -215,7 +260,7 @@ def save(
         if module is not None:
             weights = {
                 name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
-                for name, tensor in module.state_dict().items()
+                for name, tensor in _state(module, presence).items()
             }
             with atomic(folder / path) as temporary:
                 temporary.write_bytes(serialise(weights))
@@ -245,8 +290,8 @@ def model_card(spec: ModelSpec) -> str:
 
 def _section(spec: ModelSpec) -> dict[str, Any]:
     section = asdict(spec)
-    if spec.border is None and not spec.guarded:
-        del section["border"], section["guarded"]
+    if spec.border is None and not spec.guarded and not spec.presence:
+        del section["border"], section["guarded"], section["presence"]
         return {"format": 1, **section}
     return {"format": FORMAT, **section}
 
@@ -263,9 +308,10 @@ def _spec_from(section: Mapping[str, Any], path: Path) -> ModelSpec:
             std=_numbers(section["std"], float, 3),
             threshold=float(section["threshold"]),
             confidence=_numbers(section["confidence"], float, 2),
-            no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models do not have this entry
+            no_lesion=float(section.get("no_lesion", ModelSpec.no_lesion)),  # older models do not have these entries
             border=None if section.get("border") is None else _numbers(section["border"], float, 3),
             guarded=bool(section.get("guarded", False)),
+            presence=section.get("presence", False) is True,
             description=str(section["description"]),
             licence=str(section["licence"]),
             training_data=str(section["training_data"]),

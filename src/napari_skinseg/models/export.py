@@ -4,8 +4,9 @@ TorchScript and ONNX files are loaded again and compared with the model before t
 itself never uses exported files; the ONNX file that it uses is written by `onnx_export`.
 
 TorchScript and ONNX contain only the network, in float32, for the input size of the model and any number N of photos:
-input `[N, 6, h, w]` (see `network.build`), output logits `[N, 1, h, w]`. The other values that a program needs are in
-the file as JSON: the extra file `napari_skinseg.json` in TorchScript, the metadata property `napari_skinseg` in ONNX.
+input `[N, 6, h, w]` (see `network.build`), output logits `[N, 1, h, w]`. ONNX files of a model with a presence head
+have a second output, its logit `[N]`. The other values that a program needs are in the file as JSON: the extra file
+`napari_skinseg.json` in TorchScript, the metadata property `napari_skinseg` in ONNX.
 """
 
 import json
@@ -23,7 +24,7 @@ from napari_skinseg.files import atomic, make_output_folder, write_json, write_t
 
 from . import bundle
 from .network import CLICK_CHANNELS, LITE, monai_arguments
-from .onnx_export import check_output, example, export_network, network_json
+from .onnx_export import check_outputs, example, export_network, network_json
 from .store import find
 
 if TYPE_CHECKING:
@@ -112,20 +113,20 @@ def _write_network(
     name: str | Path,
     target: str | Path,
     suffix: str,
-    write: Callable[[bundle.Model, "torch.Tensor", Path], "torch.Tensor"],
+    write: Callable[[bundle.Model, "torch.Tensor", Path], "list[torch.Tensor]"],
 ) -> Path:
-    """Write a file by `write`, which returns the output of the network in the file, and compare this output."""
+    """Write a file by `write`, which returns the outputs of the network in the file, and compare these outputs."""
     model, title = _model(name)
     target = Path(target)
     target = target / f"{title}{suffix}" if target.is_dir() else target
     make_output_folder(target.parent)
     inputs = example(model.spec)
     with atomic(target) as temporary:
-        check_output(model, inputs, write(model, inputs, temporary), target)
+        check_outputs(model, inputs, write(model, inputs, temporary), target)
     return target
 
 
-def _write_torchscript(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "torch.Tensor":
+def _write_torchscript(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "list[torch.Tensor]":
     import torch
 
     with warnings.catch_warnings():
@@ -136,18 +137,18 @@ def _write_torchscript(model: bundle.Model, inputs: "torch.Tensor", path: Path) 
         with torch.no_grad():
             traced = torch.jit.trace(model.network, inputs, check_trace=False)
         torch.jit.save(traced, str(path), _extra_files={"napari_skinseg.json": network_json(model)})
-        return torch.jit.load(str(path), map_location="cpu")(inputs).detach()
+        return [torch.jit.load(str(path), map_location="cpu")(inputs).detach()]
 
 
-def _write_onnx(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "torch.Tensor":
+def _write_onnx(model: bundle.Model, inputs: "torch.Tensor", path: Path) -> "list[torch.Tensor]":
     import onnxruntime
     import torch
 
-    program = export_network(model.network, inputs, optimise=True)
+    program = export_network(model.with_presence, inputs, optimise=True)
     program.model.metadata_props["napari_skinseg"] = network_json(model)
     program.save(str(path), external_data=False)
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    return torch.from_numpy(session.run(["logits"], {"image": inputs.numpy()})[0])
+    return [torch.from_numpy(output) for output in session.run(None, {"image": inputs.numpy()})]
 
 
 def _model(name: str | Path) -> tuple[bundle.Model, str]:

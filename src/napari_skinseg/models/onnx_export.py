@@ -8,6 +8,7 @@ import json
 import logging
 import struct
 import warnings
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -76,6 +77,8 @@ def export_network(network: "torch.nn.Module", example: "torch.Tensor", optimise
         ) from error
     import torch
 
+    from .presence import NetworkWithPresence
+
     log = logging.getLogger("torch.onnx")
     level = log.level
     with warnings.catch_warnings():
@@ -86,7 +89,7 @@ def export_network(network: "torch.nn.Module", example: "torch.Tensor", optimise
                 network,
                 (example,),
                 input_names=[onnx_file.INPUT],
-                output_names=list(onnx_file.OUTPUTS),
+                output_names=list(onnx_file.OUTPUTS[: 2 if isinstance(network, NetworkWithPresence) else 1]),
                 dynamic_shapes=({0: torch.export.Dim("photos")},),
                 dynamo=True,
                 verbose=False,
@@ -109,17 +112,19 @@ def example(spec: bundle.ModelSpec) -> "torch.Tensor":
     return torch.from_numpy(np.concatenate([images, channels], axis=1))
 
 
-def check_output(model: bundle.Model, inputs: "torch.Tensor", output: "torch.Tensor", target: Path) -> None:
-    """Raise `BadInput` if the logits `output` are not those of the model for `inputs`."""
+def check_outputs(model: bundle.Model, inputs: "torch.Tensor", outputs: "Sequence[torch.Tensor]", target: Path) -> None:
+    """Raise `BadInput` if `outputs`, the logits and perhaps the presence, are not those of the model for `inputs`."""
     import torch
 
     with torch.inference_mode():
-        difference = float((model.network(inputs).sigmoid() - output.sigmoid()).abs().max())
-    if not difference <= TOLERANCE:  # the negation also refuses NaN
-        raise BadInput(
-            f"{target} was not written: in this format the probabilities of {model.spec.name} differ by "
-            f"{difference:.3g}; choose another format."
-        )
+        wanted = model.with_presence(inputs)
+    for one, output in zip(wanted if isinstance(wanted, tuple) else (wanted,), outputs, strict=False):
+        difference = float((one.sigmoid() - output.sigmoid()).abs().max())
+        if not difference <= TOLERANCE:  # the negation also refuses NaN
+            raise BadInput(
+                f"{target} was not written: in this format the probabilities of {model.spec.name} differ by "
+                f"{difference:.3g}; choose another format."
+            )
 
 
 def network_json(model: bundle.Model) -> str:
@@ -134,10 +139,13 @@ def network_json(model: bundle.Model) -> str:
         "input": "float32 [N, 6, h, w]: RGB / 255 at input_size, minus mean, over std; previous mask; discs of include "
         "clicks; discs of exclude clicks. The last three are zero for automatic use.",
         "output": "float32 [N, 1, h, w]: logits; a pixel is lesion where sigmoid(logit) >= threshold",
+        "presence": "float32 [N], the second output in ONNX files of a model with a presence head: logit that a photo "
+        "shows a lesion; none is outlined where sigmoid(presence) < no_lesion",
         "input_size": spec.input_size,
         "mean": spec.mean,
         "std": spec.std,
         "threshold": spec.threshold,
+        "no_lesion": spec.no_lesion,
     }
     return json.dumps(facts, ensure_ascii=False)
 
@@ -149,8 +157,8 @@ def _compare(model: bundle.Model, folder: Path, path: Path) -> None:
     inputs = example(model.spec)
     for file, network in ((bundle.WEIGHTS, model.network), (bundle.BASE_WEIGHTS, model.base)):
         if network is not None:
-            output = onnx_file.OnnxNetwork(path, *bundle.read_weights(folder / file))(inputs.numpy())
-            check_output(replace(model, network=network), inputs, torch.from_numpy(output), path)
+            outputs = onnx_file.OnnxNetwork(path, *bundle.read_weights(folder / file))(inputs.numpy())
+            check_outputs(replace(model, network=network), inputs, list(map(torch.from_numpy, outputs)), path)
 
 
 def _graph(spec: bundle.ModelSpec, header: bytes) -> bytes:
@@ -172,16 +180,22 @@ def _graph(spec: bundle.ModelSpec, header: bytes) -> bytes:
 def _export_graph(name: str, arguments: str, size: tuple[int, int], header: bytes) -> bytes:
     """Return an ONNX file whose weights are external data in a safetensors file with this header."""
     network = build(name, json.loads(arguments)).eval()
+    entries = json.loads(header[8:])
+    if any(key.startswith(bundle.PRESENCE) for key in entries):
+        from .presence import NetworkWithPresence, PresenceHead, count_features
+
+        network = NetworkWithPresence(network, PresenceHead(count_features(network, size) or 1)).eval()
     inputs = example(bundle.ModelSpec("example", name, {}, size, (0, 0, 0), (1, 1, 1)))
     model = export_network(network, inputs, optimise=False).model
     import onnx_ir as ir
     from onnxscript import optimizer
 
-    graph, entries = model.graph, json.loads(header[8:])
-    weights = {value: value.name for value in graph.initializers.values() if value.name in entries}
+    graph = model.graph
+    named = {value: _stored_name(value.name or "") for value in graph.initializers.values()}
+    weights = {value: key for value, key in named.items() if key in entries}
     # The optimiser must not compute with the weights, so they are inputs meanwhile.
-    for value, key in weights.items():
-        del graph.initializers[key]
+    for value in weights:
+        del graph.initializers[value.name or ""]
         value.const_value = None
         graph.inputs.append(value)
     optimizer.optimize(model)
@@ -205,6 +219,12 @@ def _export_graph(name: str, arguments: str, size: tuple[int, int], header: byte
         for output in node.outputs:
             output.metadata_props.clear()
     return bytes(ir.to_proto(model).SerializeToString())
+
+
+def _stored_name(name: str) -> str:
+    """Return the name in the weights file for a tensor of a `NetworkWithPresence`; names without it stay the same."""
+    head = name.removeprefix("head.")
+    return name.removeprefix("network.") if head == name else f"{bundle.PRESENCE}{head}"
 
 
 def _header_end(weights: bytes) -> int:

@@ -25,7 +25,8 @@ MAX_BYTES = 2**23
 HASHES = ("weights_sha256", "base_sha256")
 """Hashes of the weights of the model, and of those before fine-tuning, to which the same graph belongs."""
 INPUT = "image"
-OUTPUTS = ("logits",)
+OUTPUTS = ("logits", "presence")
+"""The second output is that of a presence head; not every model has one."""
 
 
 class OnnxNetwork:
@@ -50,9 +51,10 @@ class OnnxNetwork:
             raise BadInput(f"{path} was made for other weights than those of the model.")
         self._session = _session(content, weights, path)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return logits float32 `[N, 1, h, w]` for the input float32 `[N, 6, h, w]`."""
-        return np.concatenate([self._session.run(OUTPUTS[:1], {INPUT: photo[None]})[0] for photo in batch])
+    def __call__(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
+        """Return the outputs for the input float32 `[N, 6, h, w]`: logits `[N, 1, h, w]`, perhaps presence `[N]`."""
+        outputs = zip(*(self._session.run(None, {INPUT: photo[None]}) for photo in batch), strict=True)
+        return tuple(map(np.concatenate, outputs))
 
 
 def read(path: Path) -> bytes:
@@ -103,7 +105,7 @@ def _session(content: bytes, weights: bytes, path: Path) -> Any:
     except Exception as error:  # ONNX Runtime's errors have no common class but this
         raise BadInput(f"{path} cannot be loaded ({str(error).splitlines()[0][:200]}).") from error
     names = [value.name for value in session.get_inputs()], [value.name for value in session.get_outputs()]
-    if names != ([INPUT], list(OUTPUTS)):
+    if names not in (([INPUT], list(OUTPUTS[:1])), ([INPUT], list(OUTPUTS))):
         raise BadInput(f"{path} has other inputs and outputs than a model of napari-skinseg.")
     return session
 

@@ -21,11 +21,13 @@ class MaskDecision(NamedTuple):
         mask: bool `[H, W]`.
         confidence: the Jaccard that the model expects for the outline, also if the outline is withheld.
         withheld: there is an outline, but `mask` is empty, because the model doubts that it shows a lesion.
+        presence: the probability that the photo shows a lesion, see `ModelSpec.no_lesion`.
     """
 
     mask: NDArray[np.bool_]
     confidence: float
     withheld: bool
+    presence: float
 
 
 def decide_mask(
@@ -36,28 +38,31 @@ def decide_mask(
     always: bool = False,
     small: NDArray[np.float32] | None = None,
     border: Border = NO_CHANGE,
+    presence: float | None = None,
 ) -> MaskDecision:
     """Return the mask of a probability map; the mask is empty if the model doubts that the photo shows a lesion.
 
     Args:
         probability: float32 `[H, W]` in [0, 1].
-        spec: description of the model; an outline with a confidence below `spec.no_lesion` is withheld.
+        spec: description of the model; an outline with a presence below `spec.no_lesion` is withheld.
         threshold: a pixel with at least this probability is lesion.
         clean_up: clean-up of the mask after the threshold.
         always: never withhold the outline.
         small: the same probability in the input size of the network, if the caller has it.
         border: style of the border. Confidence is the overlap with a person of the same style, so it is measured at
             the threshold of the model where `threshold` is that of the style.
+        presence: the probability that the photo shows a lesion; None for a model without a presence head.
     """
     mask = change_border(binarise(probability, threshold, clean_up), border)
     if small is None:
         small = np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
-    # The mask at the model's own threshold decides: the user's threshold must not change whether there is a lesion.
-    doubted = confidence_of(small, spec.threshold, CleanUp(), spec.confidence) < spec.no_lesion
-    withheld = doubted and not always and bool(mask.any())
+    if presence is None:
+        # The mask at the model's own threshold decides: the user's threshold must not change whether there is a lesion.
+        presence = confidence_of(small, spec.threshold, CleanUp(), spec.confidence)
+    withheld = presence < spec.no_lesion and not always and bool(mask.any())
     at = spec.threshold if threshold == border.threshold else threshold
     confidence = confidence_of(small, at, clean_up, spec.confidence)
-    return MaskDecision(np.zeros_like(mask) if withheld else mask, confidence, withheld)
+    return MaskDecision(np.zeros_like(mask) if withheld else mask, confidence, withheld, presence)
 
 
 def expected_jaccard(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
@@ -84,17 +89,17 @@ def confidence_of(
     return float(1 / (1 + np.exp(-logit)))
 
 
-def describe_confidence(found: MaskDecision, no_lesion: float) -> tuple[str, ConfidenceLevel]:
-    """Return a sentence for the user and the level of confidence; `no_lesion` as in `ModelSpec`."""
+def describe_confidence(found: MaskDecision, doubt: float) -> tuple[str, ConfidenceLevel]:
+    """Return a sentence for the user and the level of confidence; `doubt` as in `ModelSpec`."""
     percent = f"{100 * found.confidence:.0f} %"
     if found.withheld:
         return f"No lesion found: the most likely outline has an expected overlap of {percent}.", "empty"
     if not found.mask.any():
         return "No lesion found. Check the photo, or lower the threshold.", "empty"
+    if found.presence < doubt:
+        return f"Perhaps no lesion here: expected overlap {percent}. Check the photo.", "poor"
     if found.confidence >= 0.8:
         return f"Good: expected overlap {percent}.", "good"
     if found.confidence >= 0.65:
         return f"Check the border: expected overlap {percent}.", "check"
-    if found.confidence < no_lesion:
-        return f"Perhaps no lesion here: expected overlap {percent}. Check the photo.", "poor"
     return f"Likely wrong: expected overlap {percent}. Correct it by hand.", "poor"

@@ -5,9 +5,10 @@ ONNX Runtime starts in a fraction of the time of torch and is faster on a CPU; b
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +18,17 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.models.bundle import BASE_WEIGHTS, WEIGHTS, Model, load, read_weights
 from napari_skinseg.models.onnx_file import ONNX, OnnxNetwork
 
+if TYPE_CHECKING:
+    import torch
+
 
 class Engine(Protocol):
-    """Runs the network: logits float32 `[N, 1, h, w]` for the input float32 `[N, 6, h, w]`."""
+    """Runs the network on the input float32 `[N, 6, h, w]`.
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]: ...
+    Its outputs are float32: the logits `[N, 1, h, w]`, and `[N]` of a presence head if the model has one.
+    """
+
+    def __call__(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]: ...
 
     @property
     def in_words(self) -> str:
@@ -53,9 +60,7 @@ def open_engine(
         BadInput: the model, the device or the precision cannot be used.
     """
     if isinstance(model, Model):
-        network = model.base if base else model.network
-        assert network is not None
-        return TorchEngine(Runner(network, choose_device(device, precision), on_message)), model.sha256
+        return TorchEngine(Runner(_network(model, base), choose_device(device, precision), on_message)), model.sha256
     note = ""
     why_cpu, choice = _why_cpu(device, precision)
     if why_cpu is not None and precision != "bfloat16":
@@ -69,9 +74,15 @@ def open_engine(
                 note = f"; the ONNX file of the model, {ONNX}, cannot be used"
                 on_message(f"{error} Torch runs the model, which takes longer; add the model again to mend it.")
     loaded = load(model)
-    network = loaded.base if base else loaded.network
-    assert network is not None
+    network = _network(loaded, base)
     return TorchEngine(Runner(network, choice or choose_device(device, precision), on_message), note), loaded.sha256
+
+
+def _network(model: Model, base: bool) -> "torch.nn.Module":
+    if base:
+        assert model.base is not None
+        model = replace(model, network=model.base)
+    return model.with_presence
 
 
 def _why_cpu(device: str, precision: str) -> tuple[str | None, DeviceChoice | None]:
@@ -91,7 +102,7 @@ class OnnxEngine:
         self.in_words = cpu_in_words("ONNX Runtime, float32", why)
         self.facts = _facts("onnxruntime", "cpu", "float32")
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         return self._network(batch)
 
     def close(self) -> None:
@@ -112,10 +123,10 @@ class TorchEngine:
     def facts(self) -> Mapping[str, str]:
         return _facts("torch", self._runner.choice.device, self._runner.choice.precision)
 
-    def __call__(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def __call__(self, batch: NDArray[np.float32]) -> tuple[NDArray[np.float32], ...]:
         import torch
 
-        return np.asarray(self._runner(torch.from_numpy(batch)).numpy())
+        return tuple(np.asarray(output.numpy()) for output in self._runner.run(torch.from_numpy(batch)))
 
     def close(self) -> None:
         self._runner.close()

@@ -54,6 +54,7 @@ class Segmentation:
         confidence: the Jaccard that the model expects for the outline, in [0, 1].
         withheld: there is an outline with this confidence, but `mask` is empty, because the model doubts that the photo
             shows a lesion; see `SegmentOptions.always_outline` and `ModelSpec.no_lesion`.
+        presence: the probability that the photo shows a lesion; see `ModelSpec.no_lesion`.
         threshold: the threshold that was used.
         model: name of the model.
         guarded: the mask is that of the base, because a fine-tuned model disagreed with its base and was less
@@ -65,6 +66,7 @@ class Segmentation:
     mask: NDArray[np.bool_]
     confidence: float
     withheld: bool
+    presence: float
     threshold: float
     model: str
     timings: dict[str, float]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,8 +53,19 @@ REFINE_SHARE = 0.8
 BOX_SHARE = 0.65
 """The same share for a box that the user dragged; the skin around the lesion helps."""
 
-Answer = tuple[Window, NDArray[np.float32]]
-"""A window of an image, and the probability float32 `[h, w]` of the network for this window."""
+
+class Answer(NamedTuple):
+    """The answer of the network for a window of an image.
+
+    Attributes:
+        window: the window.
+        probability: float32 `[h, w]`, the probability of each pixel to be lesion.
+        presence: the probability that the window shows a lesion; None for a model without a presence head.
+    """
+
+    window: Window
+    probability: NDArray[np.float32]
+    presence: float | None
 
 
 class Segmenter:
@@ -190,9 +201,8 @@ class Segmenter:
         start = time.perf_counter()
         batch = np.stack([network_input(image, self.spec) for image in images])
         prepared = time.perf_counter()
-        answers: list[list[Answer]] = [
-            [(whole_window(image), answer)] for image, answer in zip(images, self._run(batch, options.tta), strict=True)
-        ]
+        windows = [whole_window(image) for image in images]
+        answers = [[answer] for answer in self._run(windows, batch, options.tta)]
         if options.second_look:
             self._segment_small_lesions_again(images, answers, options.tta)
         per_image = {
@@ -219,8 +229,8 @@ class Segmenter:
         user.
         """
         small: list[tuple[int, Window]] = []
-        for number, (image, ((_, answer),)) in enumerate(zip(images, answers, strict=True)):
-            shape = (image.shape[0], image.shape[1])
+        for number, (image, (first,)) in enumerate(zip(images, answers, strict=True)):
+            shape, answer = (image.shape[0], image.shape[1]), first.probability
             lesion = np.argwhere(binarise(answer, self.spec.threshold))
             if len(lesion) and answer.size * MIN_PIXEL_RATIO <= shape[0] * shape[1]:
                 window = window_around(lesion * np.array(shape) / np.array(answer.shape), shape, SMALL_LESION_SHARE)
@@ -228,8 +238,9 @@ class Segmenter:
                     small.append((number, window))
         if small:
             batch = np.stack([network_input(images[number][window], self.spec) for number, window in small])
-            for (number, window), answer in zip(small, self._run(batch, tta), strict=True):
-                answers[number].append((window, answer))
+            closer = self._run([window for _, window in small], batch, tta)
+            for (number, _), again in zip(small, closer, strict=True):
+                answers[number].append(again)
 
     def _combine(
         self,
@@ -240,16 +251,18 @@ class Segmenter:
         options: SegmentOptions,
     ) -> Segmentation:
         """Make the mask from the probability of the whole image, and of the closer crop if there is one."""
-        (_, first), *crops = answers
-        probability = enlarge(first, image.shape[:2])
-        for window, answer in crops:
-            part = probability[window]
+        first, *crops = answers
+        probability = enlarge(first.probability, image.shape[:2])
+        for crop in crops:
+            part = probability[crop.window]
             # Near the border of the crop the first result is better, because the network saw the surroundings there.
             weight = fading_weights(part.shape)
-            part += weight * (enlarge(answer, part.shape) - part)
-        small = None if crops else first
+            part += weight * (enlarge(crop.probability, part.shape) - part)
+        small = None if crops else first.probability
+        # A lesion is present if it is seen in the whole photo or in the closer crop.
+        presence = max((answer.presence for answer in answers if answer.presence is not None), default=None)
         clean_up, always = options.clean_up, options.always_outline
-        decision = decide_mask(probability, self.spec, threshold, clean_up, always, small, border)
+        decision = decide_mask(probability, self.spec, threshold, clean_up, always, small, border, presence)
         return Segmentation(probability, *decision, threshold, self.spec.name, {})
 
     def _style(self, options: SegmentOptions) -> tuple[Border, float]:
@@ -258,13 +271,17 @@ class Segmenter:
         threshold = options.threshold or border.threshold or self.spec.threshold
         return border, threshold
 
-    def _run(self, batch: NDArray[np.float32], tta: bool = False) -> NDArray[np.float32]:
-        """Return the probability float32 `[N, h, w]` for the input `[N, 6, h, w]`."""
-        if not tta:
-            return _sigmoid(self._engine(batch)[:, 0])
+    def _run(self, windows: Sequence[Window], batch: NDArray[np.float32], tta: bool = False) -> list[Answer]:
+        """Return the answer for each window of an image; `batch` is the input `[N, 6, h, w]` of the network."""
         # One mirror image is enough: adding vertical mirror images did not improve more validation photos.
-        straight, mirrored = np.split(_sigmoid(self._engine(np.concatenate([batch, batch[..., ::-1]]))[:, 0]), 2)
-        return np.asarray((straight + mirrored[..., ::-1]) / 2)
+        outputs = self._engine(np.concatenate([batch, batch[..., ::-1]]) if tta else batch)
+        probability, *presence = map(_sigmoid, outputs)
+        if tta:
+            straight, mirrored = np.split(probability, 2)
+            probability = np.asarray((straight + mirrored[..., ::-1]) / 2, dtype=np.float32)
+            presence = [one.reshape(2, -1).mean(axis=0) for one in presence]
+        lesion = presence[0].tolist() if presence else [None] * len(windows)
+        return list(map(Answer, windows, probability[:, 0], lesion))
 
 
 def choose_guarded(result: Segmentation, base: Segmentation) -> Segmentation:
@@ -329,7 +346,7 @@ class Refiner:
         spec = self._segmenter.spec
         batch = self._input(prompts, before, window, spec)[None]
         prepared = time.perf_counter()
-        answer = self._segmenter._run(batch)[0]
+        answer = self._segmenter._run([window], batch)[0].probability
         answered = time.perf_counter()
         probability = np.zeros(self._shape, np.float32)  # the window contains the whole mask
         probability[window] = enlarge(answer, probability[window].shape)
@@ -344,7 +361,7 @@ class Refiner:
             "network": answered - prepared,
             "finish": time.perf_counter() - answered,
         }
-        return Segmentation(probability, mask, confidence, False, threshold, spec.name, timings)
+        return Segmentation(probability, mask, confidence, False, 1.0, threshold, spec.name, timings)
 
     def _window(self, clicks: Sequence[Click], before: NDArray[np.bool_], share: float) -> Window:
         box = bounding_box(before)

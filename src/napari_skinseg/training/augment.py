@@ -7,7 +7,7 @@ the network.
 """
 
 import io
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,13 +65,15 @@ class Read(Transform):
 
 
 class RandomPlainSkin(RandomizableTransform):
-    """Show a part of the photo without lesion, mirrored until it fills the frame, so that "no lesion" is learned.
+    """Show a part of the photo without lesion, so that "no lesion" is learned.
 
-    The photo stays unchanged if 20 random rectangles, with sides from 0.2 to 0.5 of the frame's, all touch the lesion.
+    The part fills the frame: mirrored again and again if `fill` is "mirror", resized if it is "enlarge". The photo
+    stays unchanged if 20 random rectangles, with sides from 0.2 to 0.5 of the frame's, all touch the lesion.
     """
 
-    def __init__(self, probability: float) -> None:
+    def __init__(self, probability: float, fill: Literal["mirror", "enlarge"] = "mirror") -> None:
         super().__init__(prob=probability)
+        self.fill = fill
 
     def __call__(self, sample: Sample) -> Sample:
         self.randomize(None)
@@ -86,8 +88,12 @@ class RandomPlainSkin(RandomizableTransform):
             top, left = self.R.randint(height - rows), self.R.randint(width - columns)
             place = np.s_[top : top + rows, left : left + columns]
             if not near[place].any():
-                filler = ((0, height - rows), (0, width - columns), (0, 0))
-                return {"image": np.pad(image[place], filler, mode="symmetric"), "mask": np.zeros_like(mask)}
+                if self.fill == "mirror":
+                    filler = ((0, height - rows), (0, width - columns), (0, 0))
+                    skin = np.pad(image[place], filler, mode="symmetric")
+                else:
+                    skin = np.asarray(Image.fromarray(image[place]).resize((width, height), Image.Resampling.BICUBIC))
+                return {"image": skin, "mask": np.zeros_like(mask)}
         return sample
 
 

@@ -44,6 +44,7 @@ def train(
     from napari_skinseg.models.onnx_export import write_onnx
 
     from .calibrate import calibrate
+    from .presence import add_presence_head
     from .run import TrainingRun
 
     run = TrainingRun(
@@ -55,6 +56,7 @@ def train(
         for number in range(run.finished, options.passes):
             run.run_pass(number, cancel)
         if run.is_first_process and run.best_dice is not None:
+            add_presence_head(run.model_folder, run.cases, options.device, on_event, cancel, options.seed)
             calibrate(run.model_folder, run.validation, options.device, on_event, cancel)
             if problem := write_onnx(run.model_folder):
                 on_event(Event("calibrate", len(run.validation), len(run.validation), problem))

@@ -410,8 +410,9 @@ class SegmentPanel(SegmentForm):
     def _show_confidence(self, photo: LayerPhoto, provenance: dict[str, Any], lesion: NDArray[np.bool_]) -> None:
         result, threshold = self._results.get(photo), provenance["threshold"]
         spec = self.model.itemData(self.model.findText(provenance["model"]))
-        found = MaskDecision(lesion, provenance["confidence"], provenance["withheld"])
-        words, level = describe_confidence(found, 0.0 if spec is None else spec.no_lesion)
+        confidence = provenance["confidence"]
+        found = MaskDecision(lesion, confidence, provenance["withheld"], provenance.get("presence", confidence))
+        words, level = describe_confidence(found, 0.0 if spec is None else spec.doubt)
         if result is not None and not lesion.any() and not found.withheld:
             highest = float(result.probability.max())
             words += f" The highest probability is {highest:.2f}, the threshold {threshold:.2f}."

@@ -88,7 +88,8 @@ def segment_photos(
 def change_options(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
     """Return the result that other options give, from the kept probability."""
     options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
-    found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline)
+    presence = result.provenance["presence"]
+    found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline, presence=presence)
     return _result(result.photo, result.spec, result.probability, found, options, result.provenance)
 
 
@@ -130,7 +131,7 @@ def _segment(photo: LayerPhoto, options: SegmentOptions, segmenter: Segmenter) -
         "napari_skinseg": version("napari-skinseg"),
     }
     options = replace(options, threshold=found.threshold)
-    shown = MaskDecision(found.mask, found.confidence, found.withheld)
+    shown = MaskDecision(found.mask, found.confidence, found.withheld, found.presence)
     return _result(photo, segmenter.spec, found.probability, shown, options, provenance)
 
 
@@ -149,5 +150,6 @@ def _result(
         "always_outline": options.always_outline,
         "confidence": round(found.confidence, 4),
         "withheld": found.withheld,
+        "presence": found.presence,
     }
     return Result(photo, spec, probability, found.mask, found.withheld, options, provenance)
