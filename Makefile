@@ -5,10 +5,13 @@
 
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 IMAGES ?=
+# pip does not compile: Python compiles only the modules that are used, when they are first imported. Installing torch takes
+# 12 s of processor time instead of 37. So Python must be allowed to write compiled modules.
+export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs format clean
+.PHONY: demo test check docs screenshots format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -26,6 +29,9 @@ docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open build/docs/index.html"
 
+screenshots: $(VENV)/.test
+	$$(command -v xvfb-run >/dev/null && echo xvfb-run -a -s '-screen 0 1600x1200x24') $(BIN)/python scripts/screenshots.py
+
 format: $(VENV)/.test
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -40,8 +46,8 @@ $(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
 
 # torch first and pinned: otherwise pip may choose another build of torch, of several gigabytes.
 define install
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]"
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --requirement constraints.txt
+	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --constraint constraints.txt --editable ".[$(1)]"
 	@touch $@
 endef
 

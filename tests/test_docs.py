@@ -1,6 +1,7 @@
 """The documentation is correct: every Python example runs, every link has a target."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,21 @@ def test_python_examples_of_a_page_run_in_order(page, folder_of_examples):
         exec(compile(example, f"{page.name}, example {number}", "exec"), names)
 
 
+def test_the_tutorial_trains_a_model_and_compares_it(tmp_path, monkeypatch):
+    import nbformat
+    from nbclient import NotebookClient
+
+    monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
+    notebook = nbformat.read(ROOT / "docs" / "tutorial.ipynb", as_version=4)
+    NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    printed = "".join(output.text for output in outputs if output.output_type == "stream")
+    assert "40 pairs of photo and mask, 40 usable" in printed
+    assert "tutorial 0.1.0 minus lesion-unet" in printed, "tables are printed as text, also in a notebook"
+    assert sum("image/jpeg" in output.get("data", {}) for output in outputs) == 3
+    assert (tmp_path / "tutorial" / "run" / "tutorial" / "models" / "model.safetensors").exists()
+
+
 def test_every_link_between_pages_has_a_target():
     broken = [
         f"{page.name} -> {target}"
@@ -63,3 +79,17 @@ def test_every_link_between_pages_has_a_target():
         if not (page.parent / target).exists()
     ]
     assert broken == []
+
+
+def test_links_of_the_readme_are_absolute_and_have_a_target():
+    # So they also work on the page of the package index, which shows the README without the repository.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    repository = project["urls"]["Homepage"]
+    places = (f"{repository}/blob/main/", repository.replace("github.com", "raw.githubusercontent.com") + "/main/")
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    targets = re.findall(r"(?:\]\(|^\[.+\]: )([^)\s]+)", text, re.MULTILINE)
+    assert [target for target in targets if not target.startswith("https://")] == []
+    assert set(re.findall(r"\]\[([^\]]+)\]", text)) <= set(re.findall(r"^\[(.+)\]: ", text, re.MULTILINE))
+    ours = [target.removeprefix(place) for target in targets for place in places if target.startswith(place)]
+    assert len(ours) > 15
+    assert [target for target in ours if not (ROOT / target).exists()] == []

@@ -43,7 +43,7 @@ class Table:
         for row in self.rows:
             table.add_row(*map(Text, row))
         text = io.StringIO()
-        Console(file=text, width=10_000, color_system=None).print(table)
+        Console(file=text, width=10_000, color_system=None, force_jupyter=False).print(table)
         lines = [line.rstrip() for line in text.getvalue().splitlines()]
         return "\n".join([*lines, self.note] if self.note else lines)
 
