@@ -60,6 +60,19 @@ def test_photos_without_a_lesion_are_a_separate_group():
     assert list(groups["diagnosis"]) == ["not known", "nv"]
 
 
+def test_a_photo_is_in_the_group_of_each_of_its_flags():
+    flags = (("hair", "ruler"), ("hair",), (), None)
+    results = [result(overlap, flags=those) for overlap, those in zip((0.2, 0.4, 0.6, 0.8), flags, strict=True)]
+    groups = compute_strata(results, bootstrap=100)["artefact"]
+    assert {name: scores.photos for name, scores in groups.items()} == {"hair": 2, "none of these": 1, "ruler": 1}
+    assert groups["hair"].jaccard.mean == pytest.approx(0.3)
+
+
+def test_a_group_says_how_many_lesions_were_left_empty():
+    groups = compute_strata([result(source="north", found=0.0), result(source="north"), result(source="south")], 100)
+    assert [groups["dataset"][name].missed.mean for name in ("north", "south")] == [0.5, 0.0]
+
+
 def test_calibration_error_weights_each_bin_by_its_photos():
     results = [result(0.8, 0.91), result(0.9, 0.99), result(0.5, 0.70), result(0.6, 1.0)]
     last, first = compute_reliability(results)[::-1]

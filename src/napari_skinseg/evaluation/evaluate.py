@@ -4,13 +4,14 @@ Each photo counts once, in its original size, with the mask that a user would ge
 and left out. `pixels.metrics` defines each figure; docs/evaluate.md explains it.
 """
 
+import csv
 import heapq
 import io
 import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 
@@ -57,6 +58,8 @@ class EvaluateOptions:
         seed: Seed of the resampling and of the jitter of clicks.
         clicks: Simulate a person who corrects each mask with up to this number of clicks; 0 simulates no clicks.
         segment: How each mask is made; as a user gets it when not given.
+        flags: CSV file with the id of each photo and a column of 0 and 1 for each artefact, such as hair or ruler; the
+            results are also given for the photos with each artefact.
     """
 
     batch_size: int = 8
@@ -64,6 +67,7 @@ class EvaluateOptions:
     seed: int = 0
     clicks: int = 0
     segment: SegmentOptions = field(default_factory=SegmentOptions)
+    flags: Path | None = None
 
     def validate(self) -> None:
         """Raise `BadInput` if a value is out of its range."""
@@ -127,8 +131,13 @@ def evaluate_many(
         raise BadInput("There is no photo to evaluate on; give a folder of photos with masks.")
     if not models:
         raise BadInput("There is no model to evaluate; give at least one.")
+    flags = read_flags(options.flags) if options.flags else {}
     runs = [_ModelRun(model if isinstance(model, Segmenter) else Segmenter(model)) for model in models]
     _Evaluator(runs, options, len(cases), on_event, cancel or NeverCancelled()).run(cases)
+    for run in runs:
+        run.results = {
+            number: replace(result, flags=flags.get(cases[number].image.stem)) for number, result in run.results.items()
+        }
     for run in runs:
         if not run.results:
             raise BadInput(f"None of the {len(cases)} photos could be used; the first: {run.left_out[0][1]}")
@@ -141,6 +150,26 @@ def evaluate_many(
             for pairs in paired
         ),
     )
+
+
+def read_flags(path: Path) -> dict[str, tuple[str, ...]]:
+    """Read the table of `EvaluateOptions.flags`: id of a photo -> names of the columns with a 1.
+
+    Raises:
+        BadInput: the file cannot be read, has no column `id`, or has other values than 0 and 1.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file))
+        flags = {row.pop("id"): row for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise BadInput(f"{path} cannot be read as a table ({error}); give a CSV file in UTF-8.") from error
+    except KeyError:
+        raise BadInput(f"{path} has no column 'id'; add a column with the names of the photos.") from None
+    for photo, row in flags.items():
+        if not set(row.values()) <= {"0", "1"}:
+            raise BadInput(f"{path} has another value than 0 and 1 in the row of {photo}; correct it.")
+    return {photo: tuple(name for name, value in row.items() if value == "1") for photo, row in flags.items()}
 
 
 class _ModelRun:
@@ -326,6 +355,7 @@ def _header(
     spec, segment = segmenter.spec, options.segment
     clean = segment.clean_up
     clicks = f"up to {options.clicks} simulated, protocol of RITM, jitter from seed {options.seed}"
+    no_lesion = f"no lesion below a {'presence' if spec.presence else 'confidence'} of {spec.no_lesion:.2g}"
     return {
         "data": ", ".join(f"{source} ({count})" for source, count in counts.items()),
         "photos": len(results),
@@ -333,10 +363,11 @@ def _header(
         "split": ", ".join(sorted({case.split for case in cases if case.split})) or "none (all photos given)",
         "resolution": f"each photo's own, {resolution}",
         "mask": f"threshold {segment.threshold or spec.threshold:g}, "
-        f"{'mirror images averaged' if segment.tta else 'one pass'}{', second look' if segment.second_look else ''}, "
+        f"{'mirror images averaged' if segment.tta else 'one pass'}, "
+        f"{'closer second pass, ' if segment.second_look else ''}"
         f"pieces kept: {clean.keep}, minimum area {clean.min_area:g}, "
         f"holes {'filled' if clean.fill_holes else 'kept'}, smoothing {clean.smooth:g}, "
-        f"{'always outlined' if segment.always_outline else f'no lesion below a confidence of {spec.no_lesion:.2g}'}",
+        f"{'always outlined' if segment.always_outline else no_lesion}",
         **({"clicks": clicks} if options.clicks else {}),
         "device": segmenter.device_line,
         "model": f"{spec.name} {spec.version}",

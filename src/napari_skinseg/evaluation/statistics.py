@@ -33,6 +33,7 @@ class CaseResult:
         found_fraction: fraction of the frame that is lesion in the mask of the model.
         touches_edge: the mask of the person reaches the edge of the frame.
         clicks: curve -> Jaccard after 0, 1, … simulated clicks, see `click_curves.CURVES`; empty without simulation.
+        flags: what else the photo shows, e.g. ("hair", "ruler"); None if the photo is not in the table of flags.
     """
 
     id: str
@@ -48,6 +49,7 @@ class CaseResult:
     found_fraction: float
     touches_edge: bool
     clicks: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    flags: tuple[str, ...] | None = None
 
     @property
     def pixels(self) -> int:
@@ -58,6 +60,7 @@ class CaseResult:
         """Column -> value, in the order of the table; None means "not measured"."""
         columns = asdict(self)
         del columns["pooled"]
+        columns["flags"] = None if self.flags is None else " ".join(self.flags)
         clicks, agreement = columns.pop("clicks"), columns.pop("agreement")
         after = {f"{curve}_{n}": value for curve, trace in clicks.items() for n, value in enumerate(trace)}
         return columns | agreement | after
@@ -74,6 +77,7 @@ class Scores:
         confidence_error: mean absolute difference of confidence and Jaccard.
         calibration_error: expected calibration error (Guo et al. 2017): the absolute difference of mean confidence
             and mean Jaccard, averaged over the bins of `compute_reliability` with the number of photos as weight.
+        missed: fraction of the photos with a lesion in which the model found none.
     """
 
     photos: int
@@ -89,6 +93,7 @@ class Scores:
     confidence_correlation: float | None
     confidence_error: float
     calibration_error: float
+    missed: Summary
 
 
 @dataclass(frozen=True)
@@ -131,16 +136,18 @@ def compute_scores(results: Sequence[CaseResult], bootstrap: int = 2000, seed: i
         confidence_correlation=metrics.correlation(confidences, jaccards),
         confidence_error=float(np.abs(np.subtract(confidences, jaccards)).mean()),
         calibration_error=sum(one.photos * abs(one.confidence - one.jaccard) for one in bins) / len(results),
+        missed=compute_detection(results, bootstrap, seed).missed,
     )
 
 
 def compute_strata(results: Sequence[CaseResult], bootstrap: int = 2000, seed: int = 0) -> dict[str, dict[str, Scores]]:
-    """Stratum -> group -> scores, for each stratum with more than one group."""
+    """Stratum -> group -> scores, for each stratum with more than one group; a photo may be in several groups."""
     strata = {}
-    for name, group_of in _STRATA.items():
+    for name, groups_of in _STRATA.items():
         groups: dict[str, list[CaseResult]] = {}
         for result in results:
-            groups.setdefault(group_of(result), []).append(result)
+            for group in groups_of(result):
+                groups.setdefault(group, []).append(result)
         if len(groups) > 1:
             order = _order(name, groups)
             strata[name] = {group: compute_scores(groups[group], bootstrap, seed) for group in order}
@@ -196,23 +203,30 @@ def _minus(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else float(a) - float(b)
 
 
-def _size_group(result: CaseResult) -> str:
+def _size_group(result: CaseResult) -> list[str]:
     if result.lesion_fraction == 0:
-        return "no lesion"
-    return next(name for bound, name in SIZES if result.lesion_fraction < bound)
+        return ["no lesion"]
+    return [next(name for bound, name in SIZES if result.lesion_fraction < bound)]
 
 
-def _edge_group(result: CaseResult) -> str:
+def _edge_group(result: CaseResult) -> list[str]:
     if result.lesion_fraction == 0:
-        return "no lesion"
-    return "touches the edge" if result.touches_edge else "within the frame"
+        return ["no lesion"]
+    return ["touches the edge" if result.touches_edge else "within the frame"]
 
 
-_STRATA: dict[str, Callable[[CaseResult], str]] = {
-    "dataset": lambda result: result.source or "unnamed",
-    "diagnosis": lambda result: result.diagnosis or "not known",
+def _flag_groups(result: CaseResult) -> list[str]:
+    if result.flags is None:
+        return []
+    return list(result.flags) or ["none of these"]
+
+
+_STRATA: dict[str, Callable[[CaseResult], list[str]]] = {
+    "dataset": lambda result: [result.source or "unnamed"],
+    "diagnosis": lambda result: [result.diagnosis or "not known"],
     "lesion's share of the frame": _size_group,
     "frame's edge": _edge_group,
+    "artefact": _flag_groups,
 }
 
 

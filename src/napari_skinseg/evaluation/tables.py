@@ -126,10 +126,23 @@ def strata_table(stratum: str, groups: Mapping[str, Scores]) -> Table:
             *(format_value(figure.mean) for figure in (scores.dice, scores.jaccard, scores.thresholded_jaccard)),
             _interval(scores.dice) if scores.photos > 1 else format_value(None),
             format_value(scores.failure.mean, None),
+            format_value(scores.missed.mean, None),
+            format_value(scores.confidence_correlation),
+            format_value(scores.calibration_error),
         )
         for group, scores in groups.items()
     )
-    columns = ("photos", "Dice", "Jaccard", "thr. Jaccard", "95 % interval of Dice", "failures")
+    columns = (
+        "photos",
+        "Dice",
+        "Jaccard",
+        "thr. Jaccard",
+        "95 % interval of Dice",
+        "failures",
+        "lesions left empty",
+        "conf. correlation",
+        "calibration error",
+    )
     return Table((stratum[:1].upper() + stratum[1:], *columns), tuple(rows))
 
 
