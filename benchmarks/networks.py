@@ -109,7 +109,7 @@ def main(
         f"{machine()}{busy}\n{len(cases)} training photos, {len(judges)} validation photos, {passes} passes, "
         f"seed {seed}. Intervals: 95 %, over photos.\n"
     )
-    run = partial(_run, cases=cases, judges=judges, out=out)
+    run = partial(train_run, cases=cases, judges=judges, out=out)
     if what == "networks":
         _print_networks({FIRST: run(full)} | {name: run(replace(full, network=name, start=None)) for name in NETWORKS})
     elif what == "sizes":
@@ -119,15 +119,23 @@ def main(
         _print_ingredients({name: run(replace(full, **changes)) for name, changes in INGREDIENTS.items()}, phantoms)
 
 
-def _run(options: TrainOptions, cases: list[Case], judges: list[Case], out: Path) -> Result:
-    """Train one run, continue it, or read its result if it is finished."""
+def train_run(
+    options: TrainOptions, cases: list[Case], judges: list[Case], out: Path, validation: list[Case] | None = None
+) -> Result:
+    """Train one run, continue it, or read its result if it is finished.
+
+    `validation` chooses pass and threshold: every seventh of the `judges` if not given.
+    """
     identity = {"options": asdict(options), "photos": len(cases), "judges": len(judges)}
+    if validation is not None:
+        identity["sources"] = sorted({case.source for case in (*cases, *validation, *judges)})
+        identity["seen"] = sorted({case.source for case in cases})
     # The name of the folder is a checksum of the settings, so that two tables share equal runs.
     folder = out / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
     done = folder / "result.json"
     if not done.exists():
         with progress(quiet=False, keep_messages=True) as on_event:
-            outcome = train(cases, judges[::CHOOSING], options, folder, on_event)
+            outcome = train(cases, judges[::CHOOSING] if validation is None else validation, options, folder, on_event)
         with (folder / "log.csv").open() as log:
             seconds = sum(float(row["seconds"]) for row in csv.DictReader(log))
         segmenter = Segmenter(outcome.model)
