@@ -10,10 +10,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from napari.utils.history import update_open_history
 from PIL import Image
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
 from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
+from superqt import QCollapsible
 
 from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
@@ -489,6 +491,44 @@ def test_layers_are_removed_after_the_event_that_opens_another_folder(opened, tm
     settle(opened)
     assert opened.project.folder.parent == other
     assert not layers & set(empty_viewer.layers)
+
+
+def test_a_recent_folder_opens_from_the_menu(opened, folder, tmp_path, settle):
+    (tmp_path / "without project").mkdir()
+    update_open_history(str(tmp_path / "without project" / "file"))
+    opened.close_project()
+    settle(opened)
+    opened.menu.aboutToShow.emit()
+    entry = opened.menu.recent.actions()[0]
+    assert (entry.text(), entry.toolTip()) == ("photos", str(folder))
+    entry.trigger()
+    settle(opened)
+    assert opened.project.folder.parent == folder
+
+
+def test_no_button_moves_when_tools_and_messages_appear(qtbot, make_napari_viewer, folder, settle):
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_window
+    window.resize(1366, 740)
+    _, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    widget.tabs.setCurrentIndex(1)
+    panel = widget.panels[1]
+    panel.open_folder(folder)
+    settle(panel)
+    buttons = [panel.accept_button, panel.skip_button, panel.next_button, panel.hide_button, panel.tools.undo_button]
+
+    def places():
+        QApplication.processEvents()
+        return [button.mapTo(window, QPoint()) for button in buttons]
+
+    before = places()
+    for section in panel.tools.findChildren(QCollapsible):
+        section.expand(animate=False)
+    panel.say("A long message. " * 20)
+    assert places() == before
+    panel.close_project()
+    settle(panel)
+    widget.session.close()
 
 
 def test_a_damaged_project_offers_its_backup(qtbot, opened, folder, settle):

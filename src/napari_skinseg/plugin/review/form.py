@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtGui import QKeyEvent
 from qtpy.QtWidgets import (
     QComboBox,
@@ -42,7 +42,10 @@ _MESSAGE_HEIGHT = 76  # px; a question with a row of answers
 
 
 class ReviewForm(QWidget):
-    """From top to bottom: folder, progress, photo list, decisions on the current photo, its tools, the keys."""
+    """From top to bottom: folder, decisions on the current photo, its tools, photo list, messages, keys.
+
+    Only the photo list grows and shrinks with the window and with the tools, so that no button moves under the mouse.
+    """
 
     def __init__(self, session: Session) -> None:
         super().__init__()
@@ -187,6 +190,16 @@ class ReviewForm(QWidget):
         parts = [f"{counts[status]:,} {status}" for status in ("accepted", "corrected", "skipped", "issue")]
         self.say(f"All {counts['all']:,} photos are reviewed: {', '.join(parts)}. The masks are in {folder / 'masks'}.")
 
+    def changeEvent(self, event: QEvent) -> None:
+        """Draw the icons in the colours of the new theme."""
+        super().changeEvent(event)
+        if event.type() == QEvent.Type.StyleChange:
+            self._draw_icons()
+
+    def _draw_icons(self) -> None:
+        for button, name in self._icons.items():
+            button.setIcon(icon(name, button.palette().buttonText().color()))
+
     def _key_button(self, text: str, action: str, tooltip: str) -> QPushButton:
         return _button(text, f"{tooltip} ({self.keys[action].text})")
 
@@ -200,17 +213,17 @@ class ReviewForm(QWidget):
         self.accept_button.setStyleSheet("QPushButton { font-weight: bold; }")
         for button in (*self.display_modes.values(), self.prediction_outline):
             button.setCheckable(True)
-        icons: dict[QPushButton, IconName] = {
+        self._icons: dict[QPushButton, IconName] = {
             **{button: mode for mode, button in self.display_modes.items()},
             self.hide_button: "hide",
             self.prediction_outline: "prediction_outline",
             self.prediction_button: "prediction_mask",
         }
-        for button, name in icons.items():
+        for button in self._icons:
             button.setAccessibleName(button.text())
             button.setToolTip(f"{button.text()}: {button.toolTip()}")
             button.setText("")
-            button.setIcon(icon(name, self.palette().windowText().color()))
+        self._draw_icons()
         self.display_modes["outline"].setChecked(True)
         self.name.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
         self.name.setMinimumWidth(40)
@@ -265,12 +278,12 @@ class ReviewForm(QWidget):
         layout.setSpacing(4)
         layout.setContentsMargins(6, 6, 6, 4)
         layout.addLayout(_row((self.open_button, 4), (self.predict_button, 4), (self.more, 3)))
-        layout.addLayout(_row((self.counts, 1), (self.filter, 1)))
-        layout.addWidget(self.table, 1)
         layout.addLayout(_row((self.name, 1), (self.saved, 0)))
         layout.addLayout(decisions)
         layout.addLayout(display)
         layout.addWidget(self.tools)
+        layout.addLayout(_row((self.counts, 1), (self.filter, 1)))
+        layout.addWidget(self.table, 1)
         layout.addWidget(self._message_area())
         layout.addLayout(_row((self.keys_label, 1)))
 

@@ -1,6 +1,7 @@
 """The menu of the *More* button in the Review tab. It holds the entries; the panel does the work."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from qtpy.QtCore import Signal
 from qtpy.QtGui import QAction, QActionGroup
@@ -20,9 +21,10 @@ ORDERS: dict[Order, str] = {
 
 
 class ReviewMenu(QMenu):
-    """Model, order, blind sample, moved photos, scale, export, close.
+    """Recent folders, model, order, blind sample, moved photos, scale, export, close.
 
     Attributes:
+        recent: submenu that `show_recent` fills.
         models, orders: submenus; `show_models` fills `models`.
         order: the chosen order of review.
     """
@@ -33,9 +35,14 @@ class ReviewMenu(QMenu):
     order_chosen = Signal(str)
     """The chosen order; also emitted when the person chooses the present order again."""
 
+    folder_chosen = Signal(object)
+    """The recent folder (`Path`) to open."""
+
     def __init__(self, parent: QWidget) -> None:
         super().__init__(parent)
         self.setToolTipsVisible(True)
+        self.recent = self.addMenu("Recent folders")
+        self.recent.setToolTipsVisible(True)
         self.order: Order = "least certain"
         self.models = self.addMenu("Model")
         self.orders = self.addMenu("Order")
@@ -73,6 +80,15 @@ class ReviewMenu(QMenu):
         self.order = order
         for action, name in zip(self.orders.actions(), ORDERS, strict=True):
             action.setChecked(name == order)
+
+    def show_recent(self, folders: Sequence[Path]) -> None:
+        """List the recent folders, the last one first."""
+        self.recent.clear()
+        self.recent.setEnabled(bool(folders))
+        for folder in folders:
+            action = self.recent.addAction(folder.name.replace("&", "&&"))
+            action.setToolTip(str(folder))
+            action.triggered.connect(lambda _=False, folder=folder: self.folder_chosen.emit(folder))
 
     def show_models(self, models: Sequence[StoredModel], chosen: str) -> None:
         """List the models of this computer; a model with a problem cannot be chosen."""

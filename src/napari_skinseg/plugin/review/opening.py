@@ -6,12 +6,16 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from napari.settings import get_settings
+from napari.utils.history import update_open_history
+
 from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.files import make_output_folder
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.project.project import (
+    SUBFOLDER,
     Order,
     Owner,
     Photo,
@@ -154,6 +158,18 @@ def read_contents(project: Project, order: Order) -> ProjectContents:
     """The photos of a project in an order of review."""
     queue = project.queue(order)
     return ProjectContents(project.photos(), queue, project.resume(queue), project.unreadable())
+
+
+def recent_folders() -> list[Path]:
+    """The folders with a project among those that were opened last in napari, the last one first."""
+    folders = map(Path, get_settings().application.open_history)
+    return [folder for folder in folders if Project.exists(project_folder(folder))]
+
+
+def remember_folder(project: Project) -> None:
+    """Add the folder of photos of a project to those that were opened last in napari."""
+    folder = project.folder.parent if project.folder.name == SUBFOLDER else project.folder
+    update_open_history(str(folder / "*"))  # napari remembers the folder of a file
 
 
 def may_take_over(owner: Owner | None, now: Callable[[], datetime] = datetime.now) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from napari.layers import Labels
+from napari.utils.history import get_open_history
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog
@@ -32,6 +33,8 @@ from .opening import (
     may_take_over,
     open_folder,
     read_contents,
+    recent_folders,
+    remember_folder,
 )
 from .photo_list import FILTERS, PhotoList
 from .shutdown import ProjectCloser, close_project_at_exit
@@ -336,6 +339,7 @@ class ReviewPanel(ReviewForm):
     def _on_opened(self, opened: OpenedProject) -> None:
         self.project, self._read_only = opened.project, opened.read_only
         self._session.project = opened.project.folder
+        remember_folder(opened.project)
         self.show_running("Searching for photos: %v of %m")
         messages = list(opened.messages)
         if opened.is_new:
@@ -396,7 +400,8 @@ class ReviewPanel(ReviewForm):
     # Dialogs
 
     def _choose_folder(self) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project")
+        recent = get_open_history()[0]
+        folder = QFileDialog.getExistingDirectory(self, "A folder of photos, or a project", recent)
         if folder:
             self.open_folder(Path(folder))
 
@@ -459,6 +464,7 @@ class ReviewPanel(ReviewForm):
         menu = self.menu
         menu.aboutToShow.connect(self._prepare_menu)
         menu.models.aboutToShow.connect(lambda: menu.show_models(store.list_models(), self.model))
+        menu.folder_chosen.connect(self.open_folder)
         menu.model_chosen.connect(self.use_model)
         menu.order_chosen.connect(lambda _: self.reload_list(keep_order=False))
         menu.keep_zoom.toggled.connect(self._keep_zoom)
@@ -472,6 +478,7 @@ class ReviewPanel(ReviewForm):
 
     def _prepare_menu(self) -> None:
         photos, photo = self.photos.list, self.navigator.current.photo
+        self.menu.show_recent(recent_folders())
         self.menu.show_state(
             is_open=self.project is not None and photos is not None,
             has_scale=photo is not None and photo.mm_per_px is not None,
