@@ -1,6 +1,7 @@
 """Workers: run a function in a thread; its reports and its outcome arrive on the GUI thread."""
 
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -137,6 +138,24 @@ class LatestJob:
         self._is_running = False
         self._on_end(outcome)
         self._run_waiting()
+
+
+class RemainingTime:
+    """Estimates the remaining time of a run from the time of the steps so far, after one of `parts` equal parts."""
+
+    def __init__(self, parts: int, now: Callable[[], float] = time.monotonic) -> None:
+        self._parts, self._now = parts, now
+        self._first: tuple[float, int] | None = None
+
+    def describe(self, done: int, total: int) -> str:
+        """Return a text such as "about 4 min left"; empty while there is no estimate."""
+        if self._first is None:
+            self._first = self._now(), done  # a resumed run does not start at 0
+        start_time, first = self._first
+        if done - first < max(3, total / self._parts):
+            return ""
+        left = (self._now() - start_time) / (done - first) * (total - done)
+        return f"about {max(10, round(left, -1)):.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"
 
 
 class _Call:

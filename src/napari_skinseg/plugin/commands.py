@@ -15,6 +15,11 @@ def segment_all() -> None:
     _open_tab("Segment").panels[0].segment_all()
 
 
+def segment_folder() -> None:
+    """Segment the photos of a folder into files."""
+    _open_tab("Segment").panels[0].segment_folder()
+
+
 def refine() -> None:
     """Switch Refine on for the chosen photo."""
     _open_tab("Segment").panels[0].refine.switch(True)
@@ -33,6 +38,16 @@ def review() -> None:
 def fine_tune() -> None:
     """Open the Fine-tune tab."""
     _open_tab("Fine-tune")
+
+
+def tour() -> None:
+    """Start the tour."""
+    _open_tab("Segment").tour.start()
+
+
+def about() -> None:
+    """Show versions, device, model and licence."""
+    _open_tab("Segment").show_about()
 
 
 def _open_tab(title: str) -> SkinSegWidget:

@@ -7,8 +7,18 @@ from typing import Any
 
 from docstring_parser import parse
 from magicgui.widgets import create_widget
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFrame, QLabel, QProgressBar, QPushButton, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtCore import QEvent, Qt
+from qtpy.QtWidgets import (
+    QFrame,
+    QLabel,
+    QLayout,
+    QProgressBar,
+    QPushButton,
+    QScrollArea,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 PROBLEM = "QLabel { color: #d96a00; font-weight: bold; }"
 """Orange, readable in the dark and the light theme; red and green show how good a result is."""
@@ -40,6 +50,40 @@ class Message(WrappingText):
         self.setText(text)
         self.setStyleSheet(PROBLEM if is_problem else "")
         self.setVisible(bool(text))
+
+
+class MessageArea(QScrollArea):
+    """Holds all that appears and disappears, in a space of fixed height, so that no button moves under the mouse.
+
+    Args:
+        parts: layouts and widgets, from top to bottom.
+        lines: height in lines of text.
+    """
+
+    def __init__(self, *parts: QWidget | QLayout, lines: int) -> None:
+        super().__init__()
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setSpacing(2)
+        layout.setContentsMargins(0, 0, 0, 0)
+        for part in parts:
+            if isinstance(part, QLayout):
+                layout.addLayout(part)
+            else:
+                layout.addWidget(part)
+        layout.addStretch(1)
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+        self._lines = lines
+
+    def event(self, event: QEvent) -> bool:
+        """Keep the height when the theme or the size of the text changes."""
+        if event.type() in (QEvent.Type.Polish, QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.setFixedHeight(self._lines * self.fontMetrics().lineSpacing())
+        return bool(super().event(event))
 
 
 class RunForm(QWidget):

@@ -3,7 +3,7 @@
 import itertools
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ KEY = "napari_skinseg"
 
 Facts about a mask: where the mask comes from, with the keys that the command line records; "image_id", the unique id of
 the photo's Image layer in this napari session; "written", the provenance of each mask that the plugin wrote, by plane
-and checksum; "measured" and "saved", the checksums of the mask in the features table and of the mask in the last file.
+and checksum; "measured", the checksum of the mask in the features table; "saved", by plane the checksum of the mask in
+the last file.
 Facts about a photo whose scale was read off a ruler: "mm_per_px", "scale_line" and "scale_mm".
 """
 
@@ -80,6 +81,24 @@ def photo_from_layer(layer: Layer | None, point: Sequence[float]) -> LayerPhoto:
     Raises:
         BadInput: the layer is no photo.
     """
+    data, leading = _photo_data(layer)
+    assert layer is not None
+    return _photo_at(layer, data, _plane_at(layer, leading, point))
+
+
+def photos_in_layer(layer: Layer) -> Iterator[LayerPhoto]:
+    """Yield the photos of all planes of a stack, or the one photo of `layer`.
+
+    Raises:
+        BadInput: the layer is no photo.
+    """
+    data, leading = _photo_data(layer)
+    for plane in np.ndindex(leading):
+        yield _photo_at(layer, data, plane)
+
+
+def _photo_data(layer: Layer | None) -> tuple[Any, tuple[int, ...]]:
+    """Return the pixels of a photo's layer in full resolution, and the lengths of its leading axes."""
     if layer is None:
         raise BadInput("There is no photo; open one with File > Open, or a sample with File > Open Sample.")
     if not isinstance(layer, Image):
@@ -91,10 +110,12 @@ def photo_from_layer(layer: Layer | None, point: Sequence[float]) -> LayerPhoto:
     leading = layer.ndim - 2
     if leading and not layer.rgb:
         raise BadInput(_why_no_photo(layer.name, data.shape))
-    plane = _plane_at(layer, data.shape[:leading], point)
-    height, width = data.shape[leading : leading + 2]
-    pixels = data[plane] if plane else data
-    return LayerPhoto(layer, layer.name, plane, (int(height), int(width)), pixels)
+    return data, tuple(data.shape[:leading])
+
+
+def _photo_at(layer: Layer, data: Any, plane: tuple[int, ...]) -> LayerPhoto:
+    height, width = data.shape[len(plane) : len(plane) + 2]
+    return LayerPhoto(layer, layer.name, plane, (int(height), int(width)), data[plane] if plane else data)
 
 
 def is_photo(layer: Layer) -> bool:
@@ -151,7 +172,7 @@ def free_mask_path(photo: LayerPhoto) -> Path:
     """Return a path for the mask of `photo`, beside the photo's file if it has one, that no file has yet."""
     source = photo.layer.source.path
     folder = Path(source).parent if source and Path(source).exists() else Path.home()
-    stem = re.sub(r'[\\/:*?"<>|]', "_", photo.name)
+    stem = "_".join([re.sub(r'[\\/:*?"<>|]', "_", photo.name), *map(str, photo.plane)])
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
     paths = (folder / f"{name}_segmentation.png" for name in names)
     return next(path for path in paths if not path.exists())
@@ -159,14 +180,15 @@ def free_mask_path(photo: LayerPhoto) -> Path:
 
 def covering_photos(layers: LayerList, layer: Layer) -> list[Layer]:
     """Return the visible photos above `layer` that hide a part of it."""
-    (top, left), (bottom, right) = layer.extent.world[:, -2:]
-    found = []
-    for other in layers[layers.index(layer) + 1 :]:
-        if is_photo(other) and other.visible:
-            (other_top, other_left), (other_bottom, other_right) = other.extent.world[:, -2:]
-            if max(top, other_top) < min(bottom, other_bottom) and max(left, other_left) < min(right, other_right):
-                found.append(other)
-    return found
+    return [other for other in layers[layers.index(layer) + 1 :] if covers(other, layer)]
+
+
+def covers(upper: Layer, lower: Layer) -> bool:
+    """Return whether `upper` is a visible photo and in the place of a part of `lower`, another photo."""
+    if upper is lower or not (is_photo(upper) and is_photo(lower) and upper.visible):
+        return False
+    first, second = upper.extent.world[:, -2:], lower.extent.world[:, -2:]
+    return bool(np.all(np.maximum(first[0], second[0]) < np.minimum(first[1], second[1])))
 
 
 def bring_to_view(layers: LayerList, layer: Layer) -> list[str]:

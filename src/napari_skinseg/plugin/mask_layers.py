@@ -59,6 +59,18 @@ def is_photo_open(layers: Iterable[Layer], photo: LayerPhoto) -> bool:
     return any(layer is photo.layer for layer in layers) and _mask_shape(photo)[-2:] == photo.shape
 
 
+def is_unsaved(mask_layer: Labels, photo: LayerPhoto) -> bool:
+    """Return whether a user changed the mask of `photo` since the plugin wrote it, and did not save it."""
+    saved = mask_layer.metadata[KEY].get("saved", {}).get(_plane_name(photo))
+    return is_edited(mask_layer, photo) and saved != layer_checksum(mask_layer, photo)
+
+
+def mark_saved(mask_layer: Labels, photo: LayerPhoto, checksum: int) -> None:
+    """Remember that a file holds the mask of `photo` with this checksum."""
+    saved = {**mask_layer.metadata[KEY].get("saved", {}), _plane_name(photo): checksum}
+    update_facts(mask_layer, saved=saved)
+
+
 def layer_checksum(mask_layer: Labels, photo: LayerPhoto) -> int:
     """Return `mask_checksum` of the mask of `photo`."""
     return mask_checksum(mask_layer.data[photo.plane])

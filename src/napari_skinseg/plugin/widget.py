@@ -1,16 +1,17 @@
 """The dock widget, with one tab per action."""
 
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import QFrame, QLabel, QScrollArea, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_skinseg.plugin.finetune.panel import FineTunePanel
+from napari_skinseg.plugin.manifest.writers import offer_masks_first
 from napari_skinseg.plugin.review.panel import ReviewPanel
 from napari_skinseg.plugin.segment.panel import SegmentPanel
 
+from .about import show_about
+from .forms import WrappingText
 from .session import Session
-
-PANELS = (SegmentPanel, ReviewPanel, FineTunePanel)
-"""The tabs in order: QWidgets made from a `Session`, with a `title`."""
+from .tour import Tour
 
 
 class SkinSegWidget(QWidget):
@@ -18,9 +19,10 @@ class SkinSegWidget(QWidget):
 
     def __init__(self, napari_viewer: "napari.viewer.Viewer") -> None:  # type: ignore[name-defined]  # noqa: F821
         super().__init__()
+        offer_masks_first()
         self.session = Session(napari_viewer)
         self.tabs = QTabWidget()
-        self.panels = [panel(self.session) for panel in PANELS]
+        self.panels = SegmentPanel(self.session), ReviewPanel(self.session), FineTunePanel(self.session)
         for panel in self.panels:
             scroll = QScrollArea()
             scroll.setWidget(panel)
@@ -30,13 +32,31 @@ class SkinSegWidget(QWidget):
             scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
             scroll.setMinimumWidth(panel.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
             self.tabs.addTab(scroll, panel.title)
-        note = QLabel("Research tool, not a medical device.")
+        self.tour = Tour(self.session, self.tabs, self.panels)
+        self.tour_button, self.about_button = QPushButton("To&ur"), QPushButton("A&bout")
+        self.tour_button.setToolTip("Learn the tabs in five steps, with generated photos. (Alt+U)")
+        self.about_button.setToolTip("Versions, device, model and licence; copies a bug report. (Alt+B)")
+        self.tour_button.clicked.connect(self.tour.start)
+        self.about_button.clicked.connect(self.show_about)
+        note = WrappingText()
+        note.setText("Research tool, not a medical device.")
+        footer = QHBoxLayout()
+        footer.addWidget(note, 1)
+        footer.addWidget(self.tour_button)
+        footer.addWidget(self.about_button)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.tour)
         layout.addWidget(self.tabs, 1)
-        layout.addWidget(note)
+        layout.addLayout(footer)
         # Not a method of this widget: the methods of a destroyed widget are not called.
         self.destroyed.connect(self.session.close)
+
+    def show_about(self) -> None:
+        """Show versions, device, model and licence."""
+        segment = self.panels[0]
+        device = segment.device.toolTip() or segment.device.text()
+        show_about(self, segment.model.currentData(), device, self.session.viewer.layers)
 
     def sizeHint(self) -> QSize:
         """Return a size that is wide enough for every line of text."""

@@ -18,9 +18,8 @@ from napari_skinseg.finetuning.verdict import ComparedPhoto
 from napari_skinseg.models import store
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.pixels.metrics import dice
-from napari_skinseg.plugin.background import Background
+from napari_skinseg.plugin.background import Background, RemainingTime
 from napari_skinseg.plugin.finetune.comparison_strip import BASE, CANDIDATE, YOURS, ComparisonStrip
-from napari_skinseg.plugin.finetune.worker import RemainingTime
 from napari_skinseg.training.checkpoint import CHECKPOINT
 
 SHAPE = (96, 128)
@@ -364,7 +363,7 @@ def test_the_options_are_those_of_the_dataclass(tab):
 
 def test_the_remaining_time_is_shown_after_the_first_pass():
     now = iter([0.0, 10.0, 100.0])
-    remaining = RemainingTime(FineTuneOptions(passes=10, folds=4), lambda: next(now))
+    remaining = RemainingTime(50, lambda: next(now))
     assert remaining.describe(200, 1000) == ""  # begins in the middle: it was taken up again
     assert remaining.describe(210, 1000) == ""
     assert remaining.describe(300, 1000) == "about 70 s left"

@@ -2,10 +2,12 @@
 
 import json
 
+import napari
 import numpy as np
 import pytest
 from napari.components import ViewerModel
 from PIL import Image
+from qtpy.QtWidgets import QFileDialog
 
 from napari_skinseg.plugin.layers import photo_from_layer
 from napari_skinseg.plugin.manifest.writers import write_mask_layer
@@ -72,6 +74,49 @@ def test_a_missing_suffix_is_added(model, tmp_path):
     assert written == [str(tmp_path / "arm.png")]
     assert write_mask_layer(str(tmp_path / "leg.v2"), MASK, {}) == [str(tmp_path / "leg.v2.png")]
     assert {path.name for path in tmp_path.glob("*.png")} == {"arm.png", "leg.v2.png"}
+
+
+def test_an_added_suffix_never_replaces_a_file(model, tmp_path):
+    (tmp_path / "arm.png").write_bytes(b"precious")
+    attributes = predicted(model).as_layer_data_tuple()[1]
+    assert write_mask_layer(str(tmp_path / "arm"), MASK, attributes) == [str(tmp_path / "arm-2.png")]
+    assert (tmp_path / "arm.png").read_bytes() == b"precious"
+
+
+def test_a_failed_save_leaves_the_old_file_and_no_other(model, tmp_path, monkeypatch):
+    path = tmp_path / "arm.png"
+    path.write_bytes(b"precious")
+    monkeypatch.setattr(Image.Image, "save", lambda self, file, **options: (_ for _ in ()).throw(OSError("full")))
+    with pytest.raises(OSError, match="could not be written"):
+        predicted(model).save(str(path), plugin="napari-skinseg")
+    assert path.read_bytes() == b"precious"
+    assert [file.name for file in tmp_path.iterdir() if file.is_file()] == ["arm.png"]
+
+
+@pytest.mark.parametrize("several", [3, 300])
+def test_several_labels_of_another_layer_are_kept(model, tmp_path, several):
+    cells = np.arange(several).repeat(10).reshape(-1, 10)
+    layer = model.add_labels(cells, name="cells")
+    layer.save(str(tmp_path / "cells.png"), plugin="napari-skinseg")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "cells.png")), cells)
+    assert not (tmp_path / "cells.json").exists()
+
+
+def test_the_save_dialog_of_napari_offers_the_mask_file_first(viewer, panel, tmp_path, monkeypatch):
+    """A PNG that napari's own type cannot write, and a name without suffix, both with the type that comes first."""
+    layer = predicted(viewer)
+    viewer.layers.selection = {layer}
+    qt_viewer = napari.current_viewer().window._qt_viewer
+    for typed in ("x.png", "y"):
+        monkeypatch.setattr(
+            QFileDialog,
+            "getSaveFileName",
+            lambda *arguments, filter, typed=typed, **options: (str(tmp_path / typed), filter.split(";;")[0]),  # noqa: A006
+        )
+        qt_viewer._save_layers_dialog(selected=True)
+    for name in ("x.png", "y.png"):
+        np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / name)) == 255, MASK)
+    assert {file.suffix for file in tmp_path.glob("[xy].*")} == {".png", ".json"}
 
 
 def test_a_stack_of_masks_is_refused_and_nothing_is_written(model, tmp_path):

@@ -1,6 +1,11 @@
 """Closing the window with unsaved changes of a mask."""
 
+import time
+from pathlib import Path
+
+import numpy as np
 import pytest
+from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication, QMessageBox
 
 from napari_skinseg.pixels.mask import read_mask
@@ -66,3 +71,31 @@ def test_a_failed_save_keeps_the_window_open(edited, monkeypatch, tmp_path):
     monkeypatch.setattr(QMessageBox, "critical", lambda parent, title, text: shown.append(text))
     assert not close(viewer, monkeypatch, asked, SAVE)
     assert "could not be written" in shown[0]
+
+
+def test_hidden_planes_of_a_stack_are_asked_about_and_saved(viewer, panel, settled, spot, tmp_path, monkeypatch):
+    stack = np.stack([spot(60, column, 30, (120, 160))[0] for column in (50, 80, 110)])
+    viewer.add_image(stack, rgb=True, name="visits")
+    for plane in (0, 2):
+        viewer.dims.set_current_step(0, plane)
+        panel.segment_selected()
+        settled(panel)
+        viewer.layers["visits_segmentation"].paint((plane, 10, 10), 1)
+    mask = viewer.layers["visits_segmentation"]
+    viewer.dims.set_current_step(0, 1)
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    ticks = []
+    timer = QTimer(interval=1)
+    timer.timeout.connect(lambda: ticks.append(time.perf_counter()))
+    timer.start()
+    monkeypatch.setattr(QMessageBox, "question", lambda parent, title, text, buttons: SAVE)
+    assert panel._close_guard._confirm()
+    for plane in (0, 2):
+        assert (read_mask(tmp_path / f"visits_{plane}_segmentation.png") == (mask.data[plane] == 1)).all()
+    assert len(list(tmp_path.glob("*.png"))) == 2
+    assert ticks, "the window is alive while masks are measured and saved"
+    monkeypatch.setattr(QMessageBox, "question", lambda *arguments: CANCEL)
+    assert panel._close_guard._confirm(), "saved masks are not asked about"
+    mask.paint((0, 20, 20), 1)
+    assert not panel._close_guard._confirm()
+    mask.undo()

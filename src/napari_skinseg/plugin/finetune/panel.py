@@ -16,13 +16,13 @@ from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.runs import discard, list_fine_tuned, revert
 from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
-from napari_skinseg.plugin.background import Job, LatestJob, Outcome
+from napari_skinseg.plugin.background import Job, LatestJob, Outcome, RemainingTime
 from napari_skinseg.plugin.close_guard import CloseGuard
 from napari_skinseg.plugin.session import Session, preferred_model, report_failure
 from napari_skinseg.project.project import SUBFOLDER
 
 from .form import FineTuneForm
-from .worker import RemainingTime, SourceState, Unfinished, adopt_and_discard, find_project, read_source, run
+from .worker import SourceState, Unfinished, adopt_and_discard, find_project, read_source, run
 
 
 class FineTunePanel(FineTuneForm):
@@ -34,7 +34,7 @@ class FineTunePanel(FineTuneForm):
         super().__init__(session.training)
         self._session, self._background = session, session.training
         self._run: Job | None = None
-        self._remaining, self._discard_run = RemainingTime(FineTuneOptions()), False
+        self._remaining, self._discard_run = RemainingTime(1), False
         self._last_event: Event | None = None
         self._outcome: FineTuneOutcome | None = None  # of a complete run whose candidate waits for a decision
         self._evidence: Evidence | None = None
@@ -82,7 +82,8 @@ class FineTunePanel(FineTuneForm):
         except BadInput as error:
             self.say(report_failure(error, "Fine-tuning"), is_problem=True)
             return
-        self._remaining, self._discard_run, self._last_event = RemainingTime(options), False, None
+        self._remaining = RemainingTime(options.passes * (options.folds + 1))
+        self._discard_run, self._last_event = False, None
         self._forget_outcome()
         self.say("")
         self.ask("")

@@ -2,8 +2,7 @@
 
 import gc
 import json
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -102,24 +101,6 @@ def adopt_and_discard(outcome: FineTuneOutcome) -> StoredModel:
     model = adopt(outcome.candidate)
     discard(outcome.folder)
     return model
-
-
-class RemainingTime:
-    """Estimates the remaining time of a run from the time of the batches so far, after the batches of one pass."""
-
-    def __init__(self, options: FineTuneOptions, now: Callable[[], float] = time.monotonic) -> None:
-        self._parts, self._now = options.passes * (options.folds + 1), now
-        self._first: tuple[float, int] | None = None
-
-    def describe(self, done: int, total: int) -> str:
-        """Return a text such as "about 4 min left"; empty while there is no estimate."""
-        if self._first is None:
-            self._first = self._now(), done  # a resumed run does not start at 0
-        start_time, first = self._first
-        if done - first < max(3, total / self._parts):
-            return ""
-        left = (self._now() - start_time) / (done - first) * (total - done)
-        return f"about {max(10, round(left, -1)):.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"
 
 
 @contextmanager

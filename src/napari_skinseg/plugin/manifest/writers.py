@@ -1,8 +1,10 @@
 """Save a Labels layer as a mask file: a PNG of 0 and 255, with a JSON record beside it.
 
-napari's own writer of labels cannot write PNG: it leaves a broken file.
+napari's own writer of labels cannot write PNG: it leaves a broken file, also in place of a mask that was there. So this
+plugin's file type is offered first, see `offer_masks_first`.
 """
 
+import itertools
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,13 @@ from typing import Any
 import napari
 import numpy as np
 from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import show_info
+from npe2 import PluginManager
 from numpy.typing import NDArray
+from PIL import Image as PillowImage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import write_json
+from napari_skinseg.files import atomic, write_json
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.pixels.mask import write_mask
 from napari_skinseg.plugin.layers import KEY, photo_from_layer
@@ -24,7 +29,10 @@ _SESSION_FACTS = ("image_id", "written", "measured", "saved")
 
 
 def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write one Labels layer; every label except 0 is lesion. A path without ".png" gets this suffix.
+    """Write one Labels layer. A path without ".png" gets this suffix; an existing file that has it is not replaced.
+
+    In a mask of this plugin and in a layer with one label, every label except 0 is lesion. Another layer with several
+    labels keeps them: a gray PNG of the labels, without a JSON record.
 
     Returns:
         The path of the PNG.
@@ -36,6 +44,11 @@ def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[s
     name = attributes.get("name", "The mask")
     if attributes.get("multiscale") or np.ndim(data) != 2:
         raise OSError(f"{name} is not the mask of one photo [height, width]; save one plane at a time.")
+    if Path(path).suffix.lower() != ".png":
+        path = _free_path(path)
+        show_info(f"{name} is saved as {path}.")
+    if KEY not in attributes.get("metadata", {}) and np.unique(data).size > 2:
+        return [_write_labels(path, np.asarray(data), name)]
     mask = np.asarray(data) != 0
     known = attributes.get("metadata", {}).get(KEY, {})
     measurements = _table_row(mask, known, attributes.get("features"))
@@ -47,7 +60,7 @@ def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[s
         raise OSError(str(error)) from error
     for layer in _layers_of_photo(known):
         if isinstance(layer, Labels):
-            update_facts(layer, saved=mask_checksum(mask))
+            update_facts(layer, saved={**layer.metadata[KEY].get("saved", {}), "": mask_checksum(mask)})
     return [path]
 
 
@@ -77,9 +90,37 @@ def write_mask_and_record(
     return path
 
 
+def offer_masks_first() -> None:
+    """Make the mask file the first type of labels in napari's save dialog, and the type of a name without suffix.
+
+    The manifest cannot say this: of writers for the same layers, napari takes its own first.
+    """
+    writers = PluginManager.instance()._contrib._writers
+    writers.sort(key=lambda entry: entry[-1].command != "napari-skinseg.write_mask")
+
+
 def sidecar_of(path: str | Path) -> Path:
     """Return the path of the JSON record of a mask file."""
     return Path(path).with_suffix(".json")
+
+
+def _free_path(path: str) -> str:
+    """Return `path` with ".png", or with a number and ".png" if that file exists: nobody agreed to replace it."""
+    names = itertools.chain([path], (f"{path}-{number}" for number in itertools.count(2)))
+    return next(f"{name}.png" for name in names if not Path(f"{name}.png").exists())
+
+
+def _write_labels(path: str, labels: NDArray[Any], name: str) -> str:
+    """Write labels `[H, W]` as a gray PNG of 8 or 16 bits."""
+    if labels.min() < 0 or labels.max() > 65535:
+        raise OSError(f"{name} has labels below 0 or above 65535, which a PNG cannot hold; save it as TIFF.")
+    try:
+        with atomic(path) as temporary:
+            kind = np.uint8 if labels.max() < 256 else np.uint16
+            PillowImage.fromarray(labels.astype(kind)).save(temporary, format="PNG")
+    except BadInput as error:
+        raise OSError(str(error)) from error
+    return path
 
 
 def _record(mask: NDArray[np.bool_], known: dict[str, Any], measurements: dict[str, Any]) -> dict[str, Any]:

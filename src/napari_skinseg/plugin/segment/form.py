@@ -13,10 +13,12 @@ from qtpy.QtWidgets import (
     QPushButton,
     QSizePolicy,
     QVBoxLayout,
+    QWidget,
 )
+from superqt import QCollapsible
 
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
-from napari_skinseg.plugin.forms import RunForm, WrappingText
+from napari_skinseg.plugin.forms import MessageArea, RunForm, WrappingText
 
 from .options import MaskOptions
 from .result_card import ResultCard
@@ -36,10 +38,13 @@ class SegmentForm(RunForm):
         self.options = MaskOptions()
         self.keep_probability = QCheckBox("Show probability")
         self.keep_probability.setToolTip("Also add a layer with the probability of lesion for each pixel.")
-        self.segment_button = _button("Segment", "Outline the lesion in the chosen photo.")
+        self.segment_button = _button("&Segment", "Outline the lesion in the chosen photo. (Alt+S)")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.all_button = _button("Segment all open images", "Outline the lesion in every open photo.")
-        self.save_button = _button("Save mask…", "Save the mask of the chosen photo as a PNG file.")
+        self.all_button = _button("Segment &all open", "Outline the lesion in every open photo. (Alt+A)")
+        self.folder_button = _button(
+            "Segment fol&der…", "Outline the lesions in all photos of a folder, and write masks and a table. (Alt+D)"
+        )
+        self.save_button = _button("Save &mask…", "Save the mask of the chosen photo as a PNG file. (Alt+M)")
         self.card = ResultCard()
         self.refine = refine
         self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer restores your changes.")
@@ -51,43 +56,50 @@ class SegmentForm(RunForm):
     def show_running(self, running: bool) -> None:
         """Enable either the buttons that start a run, or Cancel."""
         super().show_running(running)
-        for start in (self.segment_button, self.all_button, self.card.uncertain_button):
+        for start in (self.segment_button, self.all_button, self.folder_button, self.card.uncertain_button):
             start.setEnabled(not running)
 
     def _lay_out(self) -> None:
-        choices = QFormLayout()
-        choices.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
-        choices.addRow("Image", self.photo.native)
-        choices.addRow("Model", self.model)
-        choices.addRow(self.device)
+        choice = QFormLayout()
+        choice.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        choice.addRow("&Image", self.photo.native)
         for box in (self.photo.native, self.model):
             # A long file name must not widen the dock.
             box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
             box.setMinimumContentsLength(12)
             box.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        extras = QHBoxLayout()
-        extras.addWidget(self.options.tta)
-        extras.addWidget(self.keep_probability)
-        buttons = QHBoxLayout()
-        buttons.addWidget(self.segment_button, 2)
-        buttons.addWidget(self.cancel_button, 1)
+        start = QHBoxLayout()
+        start.addWidget(self.segment_button, 2)
+        start.addWidget(self.cancel_button, 1)
+        many = QHBoxLayout()
+        many.addWidget(self.all_button)
+        many.addWidget(self.folder_button)
         self.question_layout.addWidget(self.replace_button)
+        messages = MessageArea(self.progress, self.message, self.refine.message, self.question, lines=5)
         layout = QVBoxLayout(self)
-        layout.addLayout(choices)
-        layout.addWidget(self.options)
-        layout.addLayout(extras)
-        layout.addLayout(buttons)
-        for widget in (
-            self.all_button,
-            self.refine,
-            self.save_button,
-            self.card,
-            self.progress,
-            self.message,
-            self.question,
-        ):
+        layout.addLayout(choice)
+        layout.addLayout(start)
+        for widget in (self.refine, self.save_button, messages, self.card, self.options, self._fold()):
             layout.addWidget(widget)
+        layout.addLayout(many)
         layout.addStretch(1)
+
+    def _fold(self) -> QCollapsible:
+        """Return the folded part: check boxes, model and device."""
+        model = QFormLayout()
+        model.setContentsMargins(0, 0, 0, 0)
+        model.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
+        model.addRow("Mod&el", self.model)
+        content = QWidget()
+        layout = QVBoxLayout(content)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.options.switches)
+        layout.addWidget(self.keep_probability)
+        layout.addLayout(model)
+        layout.addWidget(self.device)
+        fold = QCollapsible("&Options", expandedIcon="▾", collapsedIcon="▸")
+        fold.addWidget(content)
+        return fold
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

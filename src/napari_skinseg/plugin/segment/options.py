@@ -23,7 +23,11 @@ _OFF: dict[str, Any] = {"keep": "all", "min_area": 0.0, "fill_holes": False, "sm
 
 
 class MaskOptions(QWidget):
-    """Takes defaults and tooltips from the dataclasses, as the command line does."""
+    """Takes defaults and tooltips from the dataclasses, as the command line does.
+
+    Attributes:
+        switches: the check boxes, which the form shows apart from the threshold.
+    """
 
     changed = Signal()
     """The user changed an option that can be applied without running the network."""
@@ -55,6 +59,7 @@ class MaskOptions(QWidget):
         for switch in self.clean_up.values():
             switch.toggled.connect(self.changed)
         self.always_outline.toggled.connect(self.changed)
+        self.switches = QWidget()
         self._lay_out()
         self.set_model_threshold(self._model_threshold)
 
@@ -93,13 +98,15 @@ class MaskOptions(QWidget):
 
     def _lay_out(self) -> None:
         row = QHBoxLayout()
-        row.addWidget(QLabel("Threshold"))
+        label = QLabel("&Threshold")
+        label.setBuddy(self.threshold)
+        row.addWidget(label)
         row.addWidget(self.threshold, 1)
         row.addWidget(self.reset)
-        grid = QGridLayout()
-        for index, switch in enumerate((*self.clean_up.values(), self.second_look, self.always_outline)):
+        grid = QGridLayout(self.switches)
+        grid.setContentsMargins(0, 0, 0, 0)
+        for index, switch in enumerate((*self.clean_up.values(), self.second_look, self.always_outline, self.tta)):
             grid.addWidget(switch, index // 2, index % 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
-        layout.addLayout(grid)

@@ -1,13 +1,13 @@
 """The Segment tab: outlines the lesion in photos that are open in the viewer."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from napari.layers import Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt, QTimer
+from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
 from qtpy.QtWidgets import QFileDialog, QMessageBox
 
@@ -15,7 +15,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models import store
-from napari_skinseg.plugin.background import Job, LatestJob, Outcome, Report
+from napari_skinseg.plugin.background import Job, LatestJob, Outcome, RemainingTime, Report
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import KeyBindings, preferred_keys
 from napari_skinseg.plugin.layers import (
@@ -23,10 +23,12 @@ from napari_skinseg.plugin.layers import (
     LayerPhoto,
     bring_to_view,
     covering_photos,
+    covers,
     find_photo_layer,
     free_mask_path,
     is_photo,
     photo_from_layer,
+    photos_in_layer,
 )
 from napari_skinseg.plugin.manifest.writers import write_mask_and_record
 from napari_skinseg.plugin.mask_layers import (
@@ -35,16 +37,18 @@ from napari_skinseg.plugin.mask_layers import (
     find_mask,
     is_edited,
     is_photo_open,
+    is_unsaved,
     layer_checksum,
+    mark_saved,
     show_as_outline,
     show_mask,
     show_probability,
-    update_facts,
     written_provenance,
 )
 from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, report_failure
 from napari_skinseg.segmentation.confidence import MaskDecision, describe_confidence
 
+from .folder import segment_folder
 from .form import SegmentForm
 from .mask_monitor import MaskMonitor
 from .unsaved_masks import UnsavedMasksGuard
@@ -69,6 +73,8 @@ class SegmentPanel(SegmentForm):
         self._replaceable: dict[str, int] = {}
         self._last_edit: MaskEdit | None = None
         self._last_photo = ""  # the key of the chosen photo
+        self._remaining = RemainingTime(1)
+        self._load_problem = ""  # the message that the model could not be loaded
         self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
         self._monitor = MaskMonitor(session, self, self._show_card)
         self._close_guard = UnsavedMasksGuard(
@@ -106,6 +112,23 @@ class SegmentPanel(SegmentForm):
             self.say(" ".join(problems), is_problem=True)
         else:
             self.segment_selected()
+
+    def segment_folder(self) -> None:
+        """Let the user choose a folder, and segment its photos in the background."""
+        folder = QFileDialog.getExistingDirectory(self, "Segment folder")
+        if not folder or self._run is not None:
+            return
+        self._remaining = RemainingTime(10)
+        self._begin()
+        options, model, device = self.options.value(), self.model.currentText(), preferred_device()
+        self._run = self._session.background.start(
+            f"segmenting {Path(folder).name}",
+            lambda report, cancel: segment_folder(
+                Path(folder), options, self._session.segmenters, model, device, report, cancel
+            ),
+            self._on_folder_end,
+            self._on_folder_report,
+        )
 
     def cancel(self) -> None:
         """Stop the run; finished masks stay."""
@@ -199,8 +222,10 @@ class SegmentPanel(SegmentForm):
 
     # Saving
 
-    def _save(self, photo: LayerPhoto, mask: Labels, path: Path) -> Job:
-        """Save the mask of `photo` in a worker."""
+    def _save(
+        self, photo: LayerPhoto, mask: Labels, path: Path, then: Callable[[Outcome], None] = lambda outcome: None
+    ) -> None:
+        """Measure and save the mask of `photo` in a worker, and call `then`."""
         lesion, checksum = mask.data[photo.plane] != 0, layer_checksum(mask, photo)
         known, mm_per_px = dict(mask.metadata[KEY]), photo.mm_per_px
         measured = self._monitor.measurements(mask, photo)
@@ -213,39 +238,40 @@ class SegmentPanel(SegmentForm):
             if outcome.error is not None:
                 self._fail(outcome.error, f"Saving {mask.name}")
             elif outcome.state == "done":
-                update_facts(mask, saved=checksum)
+                mark_saved(mask, photo, checksum)
                 self.say(f"{mask.name} is saved as {outcome.result}.")
+            then(outcome)
 
-        return self._session.background.start(f"saving {mask.name}", work, on_end)
+        self._session.background.start(f"saving {mask.name}", work, on_end)
 
     def _unsaved_masks(self) -> list[tuple[LayerPhoto, Labels]]:
-        """Return the photos whose masks the user changed since they were saved."""
+        """Return the photos, planes of stacks too, whose masks the user changed since they were saved."""
         unsaved: list[tuple[LayerPhoto, Labels]] = []
         if self._session.is_closed:
             return unsaved
         for layer in self.photo.choices:
             try:
-                photo = photo_from_layer(layer, self._viewer.dims.point)
+                masks = ((photo, find_mask(self._viewer.layers, photo)) for photo in photos_in_layer(layer))
+                unsaved += [(photo, mask) for photo, mask in masks if mask is not None and is_unsaved(mask, photo)]
             except BadInput:
                 continue
-            mask = find_mask(self._viewer.layers, photo)
-            if mask is None or not is_edited(mask, photo):
-                continue
-            if mask.metadata[KEY].get("saved") != layer_checksum(mask, photo):
-                unsaved.append((photo, mask))
         return unsaved
 
     def _save_all(self) -> str:
-        """Save all unsaved masks now; return an error message, or an empty text."""
+        """Save all unsaved masks; wait for the workers, while the window stays alive; return an error message."""
         for photo, mask in self._unsaved_masks():
-            try:
-                lesion = mask.data[photo.plane] != 0
-                measurements = self._monitor.measurements(mask, photo)
-                measurements = measurements or measure(photo.read(), lesion, photo.mm_per_px)
-                write_mask_and_record(free_mask_path(photo), lesion, mask.metadata[KEY], measurements)
-                update_facts(mask, saved=layer_checksum(mask, photo))
-            except BadInput as error:
-                return str(error)
+            waiting = QEventLoop()
+            errors: list[str] = []
+
+            def on_end(outcome: Outcome, waiting: QEventLoop = waiting, errors: list[str] = errors) -> None:
+                if outcome.error is not None:
+                    errors.append(report_failure(outcome.error, "Saving"))
+                waiting.quit()
+
+            self._save(photo, mask, free_mask_path(photo), on_end)
+            waiting.exec()
+            if errors:
+                return errors[0]
         return ""
 
     # A run
@@ -253,9 +279,7 @@ class SegmentPanel(SegmentForm):
     def _start(self, photos: Sequence[LayerPhoto], problems: Sequence[str]) -> None:
         if self._run is not None or not self._confirm_replacing(photos):
             return
-        self._problems, self._options_changed_during_run = list(problems), False
-        self.ask("")
-        self.show_running(True)
+        self._begin(problems)
         options, model, device = self.options.value(), self.model.currentText(), preferred_device()
         self._run = self._session.background.start(
             f"segmenting {photos[0].name}" if len(photos) == 1 else f"segmenting {len(photos)} photos",
@@ -265,6 +289,25 @@ class SegmentPanel(SegmentForm):
             self._on_end,
             self._on_report,
         )
+
+    def _begin(self, problems: Sequence[str] = ()) -> None:
+        self._problems, self._options_changed_during_run = list(problems), False
+        self.say("")
+        self.ask("")
+        self.show_running(True)
+
+    def _on_folder_report(self, event: Event) -> None:
+        left = self._remaining.describe(event.done, event.total) if event.total else ""
+        self.show_progress(event.done, event.total, " · ".join(text for text in ("%v of %m", left) if text))
+        self.say(event.message)
+
+    def _on_folder_end(self, outcome: Outcome) -> None:
+        self._run = None
+        self.show_running(False)
+        if outcome.error is not None:
+            self._fail(outcome.error, "Segmenting the folder")
+        else:
+            self.say(outcome.result or "Cancelled; finished masks stay.")
 
     def _on_report(self, item: Any) -> None:
         if isinstance(item, Event):
@@ -427,6 +470,7 @@ class SegmentPanel(SegmentForm):
         self.refine.use_model("" if spec is None else self.model.currentText())
         self.segment_button.setEnabled(spec is not None and self._run is None)
         self.all_button.setEnabled(spec is not None and self._run is None)
+        self.folder_button.setEnabled(spec is not None and self._run is None)
         if spec is None:
             self.device.setText("There is no model on this computer; add one: napari-skinseg models add FILE.")
             return
@@ -441,9 +485,13 @@ class SegmentPanel(SegmentForm):
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
-                self._fail(outcome.error, f"Loading {model}")
+                self._load_problem = report_failure(outcome.error, f"Loading {model}")
+                self.say(self._load_problem, is_problem=True)
+                self.device.setText("The model could not be loaded.")
             elif model == self.model.currentText():
                 self._show_device(outcome.result)
+                if self.message.text() == self._load_problem:
+                    self.say("")
 
         self.device.setText("Loading the model…")
         self._session.background.start(
@@ -453,10 +501,12 @@ class SegmentPanel(SegmentForm):
     def _show_device(self, reason: str) -> None:
         """Show where the model runs; the tooltip shows `reason`, which has the technical details."""
         if reason.startswith("CPU"):
-            self.device.setText("Runs on the processor (CPU). A graphics card (GPU) would be faster.")
+            self.device.setText(
+                "Runs on the processor. A graphics card would be faster: the documentation page GPU says how."
+            )
         else:
-            self.device.setText(f"Runs on the graphics card (GPU): {reason}.")
-        self.device.setToolTip(f"{reason}. The documentation page GPU says how to use a graphics card.")
+            self.device.setText(f"Runs on the graphics card: {reason}.")
+        self.device.setToolTip(f"{reason}.")
 
     def _fail(self, error: Exception, what: str) -> None:
         self.say(report_failure(error, what), is_problem=True)
@@ -466,6 +516,7 @@ class SegmentPanel(SegmentForm):
     def _connect(self) -> None:
         self.segment_button.clicked.connect(self.segment_selected)
         self.all_button.clicked.connect(self.segment_all)
+        self.folder_button.clicked.connect(self.segment_folder)
         self.save_button.clicked.connect(self.save_mask)
         self.cancel_button.clicked.connect(self.cancel)
         self.replace_button.clicked.connect(self.replace_changes)
@@ -476,6 +527,8 @@ class SegmentPanel(SegmentForm):
         self._pause.timeout.connect(self.apply_options)
         self.photo.changed.connect(self._on_photo)
         self.photo.native.activated.connect(self._on_chosen)
+        for layer in self._viewer.layers:
+            layer.events.visible.connect(self._show_card)
         events = self._viewer.layers.events
         for change in (events.inserted, events.removed, events.reordered, events.renamed):
             change.connect(self._on_layers)
@@ -490,7 +543,13 @@ class SegmentPanel(SegmentForm):
         self.photo.reset_choices()
 
     def _on_inserted(self, event: Any) -> None:
-        show_as_outline(event.value)
+        layer, viewer = event.value, self._viewer
+        show_as_outline(layer)
+        layer.events.visible.connect(self._show_card)
+        covered = [other for other in viewer.layers if covers(layer, other)]
+        if any(not np.allclose(layer.extent.world[:, -2:], other.extent.world[:, -2:]) for other in covered):
+            # Later: while a layer is inserted, the viewer does not know its extent.
+            QTimer.singleShot(0, lambda: layer in viewer.layers and viewer.reset_view(layers=[layer]))
 
     def _on_removed(self, event: Any) -> None:
         self._results.remove_layer(event.value)
