@@ -8,7 +8,14 @@ from napari.components import ViewerModel
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.plugin.layers import is_photo, photo_from_layer
-from napari_skinseg.plugin.mask_layers import find_mask, is_edited, is_photo_open, show_mask, show_probability
+from napari_skinseg.plugin.mask_layers import (
+    find_mask,
+    is_edited,
+    is_photo_open,
+    outline_style,
+    show_mask,
+    show_probability,
+)
 
 PHOTO = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
 DISC = (np.ogrid[:60, :80][0] - 30) ** 2 + (np.ogrid[:60, :80][1] - 40) ** 2 < 200
@@ -102,6 +109,13 @@ def test_the_mask_is_a_layer_right_above_its_photo():
     np.testing.assert_array_equal(layer.data, DISC.astype(np.uint8))
     assert not np.shares_memory(layer.data, DISC)
     json.dumps(layer.metadata["napari_skinseg"], allow_nan=False)
+
+
+def test_the_mask_of_a_large_photo_is_filled_because_its_outline_would_block_the_window():
+    assert outline_style((3000, 4000))["opacity"] < 0.5
+    assert "contour" not in outline_style((3000, 4000))
+    assert outline_style((450, 600))["contour"] == 2
+    assert outline_style((1500, 2000))["contour"] == 4
 
 
 def test_an_edit_is_one_step_and_can_be_taken_back_only_while_it_is_the_last():

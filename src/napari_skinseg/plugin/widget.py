@@ -1,6 +1,6 @@
 """The dock widget, with one tab per action."""
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt
 from qtpy.QtWidgets import QFrame, QHBoxLayout, QPushButton, QScrollArea, QTabWidget, QVBoxLayout, QWidget
 
 from napari_skinseg.plugin.finetune.panel import FineTunePanel
@@ -24,14 +24,7 @@ class SkinSegWidget(QWidget):
         self.tabs = QTabWidget()
         self.panels = SegmentPanel(self.session), ReviewPanel(self.session), FineTunePanel(self.session)
         for panel in self.panels:
-            scroll = QScrollArea()
-            scroll.setWidget(panel)
-            scroll.setWidgetResizable(True)
-            scroll.setFrameShape(QFrame.Shape.NoFrame)
-            # No horizontal scroll bar: the dock cannot be narrower than its contents.
-            scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-            scroll.setMinimumWidth(panel.minimumSizeHint().width() + scroll.verticalScrollBar().sizeHint().width())
-            self.tabs.addTab(scroll, panel.title)
+            self.tabs.addTab(_VerticalScroll(panel), panel.title)
         self.tour = Tour(self.session, self.tabs, self.panels)
         self.tour_button, self.about_button = QPushButton("To&ur"), QPushButton("A&bout")
         self.tour_button.setToolTip("Learn the tabs in five steps, with generated photos. (Alt+U)")
@@ -61,3 +54,25 @@ class SkinSegWidget(QWidget):
     def sizeHint(self) -> QSize:
         """Return a size that is wide enough for every line of text."""
         return QSize(340, 640)
+
+
+class _VerticalScroll(QScrollArea):
+    """Scrolls up and down; never narrower than its content, whose width depends on the theme and the text size."""
+
+    def __init__(self, content: QWidget) -> None:
+        super().__init__()
+        self.setWidget(content)
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Return the width of the content and of the scroll bar."""
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(self.widget().minimumSizeHint().width() + bar, super().minimumSizeHint().height())
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Tell the dock when the content needs another width."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(watched, event))

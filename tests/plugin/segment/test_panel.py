@@ -523,3 +523,57 @@ def test_every_option_of_the_command_line_has_its_field(panel):
     switches = (*own, *panel.options.clean_up.values())
     for widget in (panel.options.threshold, *switches):
         assert widget.toolTip()
+
+
+def test_no_button_moves_when_messages_progress_and_questions_appear(qtbot, viewer, panel, settled):
+    """The buttons above the result: those that are pressed again and again."""
+    panel.window().show()
+    qtbot.waitUntil(panel.isVisible)
+    settled(panel)
+    buttons = (panel.segment_button, panel.refine.button, panel.save_button)
+
+    def places():
+        QApplication.processEvents()
+        return [(button.mapTo(panel, button.rect().topLeft()).y(), panel.card.y()) for button in buttons]
+
+    before = places()
+    panel.say("A long sentence that takes more than one line, such as the name of a layer and the reason. " * 3)
+    panel.ask("You changed arm by hand, so your mask stays.")
+    panel.show_running(True)
+    panel.refine.message.say("Refine works in the 2D view only; switch the viewer back to 2D.", is_problem=True)
+    assert places() == before
+    panel.show_running(False)
+
+
+def test_the_view_fits_a_second_photo_of_another_size(qtbot, viewer, panel, spot):
+    zoom = viewer.scene.camera.zoom
+    viewer.add_image(spot(60, 80, 30, (480, 640))[0], rgb=True, name="large")
+    qtbot.waitUntil(lambda: viewer.scene.camera.zoom < 0.5 * zoom)
+    np.testing.assert_allclose(viewer.scene.camera.center[-2:], (239.5, 319.5), atol=1)
+    viewer.scene.camera.zoom = 7.0
+    viewer.add_image(spot(60, 80, 30, (480, 640))[0], rgb=True, name="same size")
+    QApplication.processEvents()
+    assert viewer.scene.camera.zoom == 7.0, "the zoom is kept among photos of one size"
+
+
+def test_the_note_of_a_hidden_mask_follows_the_eye(qtbot, viewer, panel, settled):
+    segment(qtbot, panel, settled)
+    mask = viewer.layers["arm_segmentation"]
+    assert "hidden" not in panel.card.figures.text()
+    mask.visible = False
+    assert "hidden" in panel.card.figures.text()
+    mask.visible = True
+    assert "hidden" not in panel.card.figures.text()
+
+
+def test_the_message_of_a_failed_model_goes_when_the_model_loads(qtbot, viewer, panel, settled, models_here):
+    weights = models_here / "models" / "spot-finder" / "models" / "model.safetensors"
+    good = weights.read_bytes()
+    weights.write_bytes(b"not a model")
+    panel._load_model()
+    settled(panel)
+    assert "model.safetensors" in panel.message.text()
+    weights.write_bytes(good)
+    panel._load_model()
+    settled(panel)
+    assert not panel.message.text()

@@ -254,7 +254,7 @@ class CorrectTools(QWidget):
 def set_mask_style(labels: Labels, filled: bool) -> None:
     """Show `labels` filled and transparent, or as an outline."""
     style = outline_style(labels.data.shape)
-    contour, opacity = (0, FILLED_STYLE["opacity"]) if filled else (style["contour"], style["opacity"])
+    contour, opacity = (0, FILLED_STYLE["opacity"]) if filled else (style.get("contour", 0), style["opacity"])
     if labels.contour != contour:  # napari recomputes outlines even if the value is the same
         labels.contour = contour
     labels.opacity = opacity

@@ -125,7 +125,7 @@ class MaskDisplay:
             layer = self._layer = self._make_layer(comparison, labels)
         if not np.array_equal(layer.data, comparison):
             layer.data = comparison
-        layer.contour = 0 if differs else outline_style(comparison.shape)["contour"]
+        layer.contour = 0 if differs else outline_style(comparison.shape).get("contour", 0)
         layer.opacity = 0.5 if differs else 0.9
         layer.visible = labels.visible
 
