@@ -82,7 +82,7 @@ def layer_checksum(mask_layer: Labels, photo: LayerPhoto) -> int:
 
 def mask_checksum(mask: NDArray[Any]) -> int:
     """Return a number that changes when a mask `[H, W]`, lesion non-zero, changes."""
-    return zlib.crc32(np.packbits(mask if mask.dtype == np.uint8 else mask != 0))
+    return zlib.crc32(np.packbits(mask if mask.dtype == np.uint8 else mask != 0).tobytes())
 
 
 class MaskEdit:
