@@ -26,8 +26,13 @@ CHECKS = {
     "dependencies of the package": ["deptry", "src", "--optional-dependencies-dev-groups", "test,docs"],
     "dependencies of tests, benchmarks and scripts": ["deptry", "."],
 }
-TESTS = {"plugin": ["tests/plugin"], "other": ["--ignore=tests/plugin"]}
-"""Two processes of pytest: each keeps one core busy, and together they take half as long as one after the other."""
+SLOW = ["tests/models", "tests/finetuning", "tests/cli", "tests/batch"]
+TESTS = {
+    "plugin": ["tests/plugin"],
+    "slow": SLOW,
+    "other": [f"--ignore={folder}" for folder in ("tests/plugin", *SLOW)],
+}
+"""Processes of pytest, two at a time, the longest first: each keeps one core busy."""
 
 # One thread per process is faster than processes that compete for the cores, and gives the same numbers everywhere.
 ENVIRONMENT = {
@@ -68,7 +73,7 @@ def _check(name: str, command: list[str]) -> bool:
 
 
 def _test(name: str, arguments: list[str]) -> bool:
-    """Run one half of the tests; print each line when it is complete, with the name of the half before it."""
+    """Run one part of the tests; print each line when it is complete, with the name of the part before it."""
     with subprocess.Popen(
         [sys.executable, "-m", "pytest", "--durations=5", *arguments],
         cwd=ROOT,
