@@ -162,7 +162,9 @@ def test_kills_at_random_times_lose_or_damage_no_saved_mask(tmp_path, take_photo
         project.scan(tmp_path / "photos")
     confirmed, rng, repaired, reviewer = Confirmed(), random.Random(1), [], ReviewProcess()
     try:
-        for kill in range(KILLS):
+        for kill in range(5 * KILLS):
+            if kill >= KILLS and confirmed.strokes >= KILLS:
+                break  # on a slow computer, more kills are needed to hit as many strokes
             # Some reviewers are killed while they open and repair, and a second one before the check.
             reports = reviewer.kill_after(review, 2 * kill, rng.random() * rng.choice([0.1, 1.0]))
             running = [confirmed.enter(reports)]
@@ -178,7 +180,7 @@ def test_kills_at_random_times_lose_or_damage_no_saved_mask(tmp_path, take_photo
     finally:
         reviewer.close()
     assert confirmed.strokes >= KILLS, "too few strokes for a meaningful test"
-    print(f"\n{KILLS} kills and more, {confirmed.strokes} strokes confirmed, none lost or damaged; repairs:")
+    print(f"\n{kill} kills and more, {confirmed.strokes} strokes confirmed, none lost or damaged; repairs:")
     for what in sorted({sentence.split(":")[0] for sentence in repaired}):
         print(f"{sum(sentence.startswith(what) for sentence in repaired):6}", what)
 

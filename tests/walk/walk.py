@@ -137,14 +137,15 @@ def review(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     hands.key(Qt.Key.Key_P)
     stroke(hands, place_beside(hands.mask().data > 0))
     hands.until(lambda: hands.review.saved.text().startswith("Saved"), "the stroke is saved")
-    accepted = [decide(Qt.Key.Key_W)]
+    corrected = [decide(Qt.Key.Key_W)]
     hands.key(Qt.Key.Key_K)
     skin = place_beside(hands.mask().data > 0)
     hands.click(skin)
     assert hands.mask().data[skin] == 1
     hands.picture("review-refine")
     hands.key(Qt.Key.Key_K)
-    accepted += [decide(Qt.Key.Key_W), decide(Qt.Key.Key_W), decide(Qt.Key.Key_W)]
+    corrected.append(decide(Qt.Key.Key_W))
+    accepted = [decide(Qt.Key.Key_W), decide(Qt.Key.Key_W)]
     skipped = decide(Qt.Key.Key_Q)
     hands.key(Qt.Key.Key_U)
     note = hands.review.note
@@ -156,7 +157,8 @@ def review(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     with Project.open(folder / "photos" / "skinseg-review", read_only=True) as project:
         statuses = {photo.name: photo.status for photo in project.photos()}
         notes = [photo.note for photo in project.photos() if photo.note]
-    assert statuses == {**dict.fromkeys(accepted, "accepted"), skipped: "skipped", issue: "issue"}
+    expected = dict.fromkeys(corrected, "corrected") | dict.fromkeys(accepted, "accepted")
+    assert statuses == expected | {skipped: "skipped", issue: "issue"}, statuses
     assert notes == ["blurred"]
 
 
