@@ -163,3 +163,9 @@ def test_a_guarded_model_runs_without_torch(tmp_path, photos):
     assert segmenter.engine["engine"] == "onnxruntime"
     assert found.guarded
     np.testing.assert_allclose(found.probability, Segmenter("lesion-unet", "cpu").segment(photos[0]).probability)
+
+
+def test_the_command_segment_does_not_import_what_only_measuring_and_plots_need():
+    code = "import sys, napari_skinseg.cli.segment; print(*sorted(sys.modules))"
+    loaded = set(subprocess.check_output([sys.executable, "-c", code], text=True).split())
+    assert not {"scipy.spatial", "skimage.measure", "matplotlib", "pandas", "torch", "monai", "onnxruntime"} & loaded

@@ -5,13 +5,11 @@ a table. Pixel centres have whole coordinates; angles are in degrees, counter-cl
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
-from scipy.spatial import ConvexHull
-from scipy.spatial.distance import pdist, squareform
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.mask import Window, signed_distance
@@ -27,6 +25,9 @@ from .border_and_skin import (  # fmt: skip
     skin_tone,
 )
 from .crop import Crop, colour_difference, crop_around, sample_pixels, to_lab
+
+if TYPE_CHECKING:
+    from scipy.spatial import ConvexHull
 
 __all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "three_digits"]
 
@@ -207,6 +208,9 @@ def _geometry(piece: NDArray[np.bool_]) -> dict[str, float]:
     which is not the minimum Feret diameter. Circularity after Cox 1927, limited to 1, because the estimate exceeds 1 by
     up to 1 % on discs.
     """
+    # Imported here, because `segment` imports this module and does not always measure.
+    from scipy.spatial import ConvexHull
+    from scipy.spatial.distance import pdist, squareform
     from skimage.measure import perimeter_crofton, regionprops
 
     padded = np.pad(piece, 1)
@@ -250,7 +254,7 @@ def _edge_midpoints(padded: NDArray[np.bool_]) -> NDArray[np.float64]:
     return np.concatenate(points).astype(float)
 
 
-def _hull_mask(hull: ConvexHull, shape: tuple[int, int]) -> NDArray[np.bool_]:
+def _hull_mask(hull: "ConvexHull", shape: tuple[int, int]) -> NDArray[np.bool_]:
     """Return the pixels whose centre is in the hull: in each row, those between the bounds that the edges set."""
     row_part, column_part, offset = hull.equations.T
     rows = np.arange(shape[0])[:, None]

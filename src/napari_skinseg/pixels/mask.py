@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 from scipy import ndimage
-from skimage.measure import find_contours
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic
@@ -63,6 +62,8 @@ def trace_contours(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     if box is None:
         return []
     corner = [side.start - 1 for side in box]
+    from skimage.measure import find_contours
+
     lines = find_contours(np.pad(mask[box].astype(np.float32), 1), 0.5)
     return sorted((line + corner for line in lines), key=len, reverse=True)
 
