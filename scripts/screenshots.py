@@ -1,5 +1,8 @@
 """Make the pictures of docs/images from the real widget, with generated photos; `make screenshots` runs this.
 
+    xvfb-run -a python scripts/screenshots.py [overlays] [segment-tab refine] [review-tab] [finetune-tab]
+
+
 Needs a screen, which may be a virtual one. Look at each picture before you commit it.
 """
 
@@ -28,15 +31,18 @@ IMAGES = ROOT / "docs" / "images"
 SIZE = (1366, 768)
 
 
-def main(folder: Path) -> None:
-    """Make all pictures; `folder` takes the photos and the project."""
-    make_overlays()
-    hands = Hands("dark", SIZE, IMAGES)
-    make_segment_tab(hands)
-    make_refine(hands)
-    make_review_tab(hands, folder / "photos")
-    make_finetune_tab(hands, folder / "corrected")
-    hands.close()
+def main(names: list[str]) -> None:
+    """Make the pictures with these names, or all."""
+    with tempfile.TemporaryDirectory() as text:
+        folder = Path(text)
+        use_own_folders(folder / "home")
+        if "overlays" in names or not names:
+            make_overlays()
+        hands = Hands("dark", SIZE, IMAGES)
+        for name, make in PICTURES.items():
+            if name in names or not names:
+                make(hands, folder / name)
+        hands.close()
     print("Problems:", hands.problems or "none")
 
 
@@ -50,7 +56,7 @@ def make_overlays() -> None:
     Image.fromarray(row).save(IMAGES / "overlays.jpg", quality=90)
 
 
-def make_segment_tab(hands: Hands) -> None:
+def make_segment_tab(hands: Hands, folder: Path) -> None:
     """A photo, outlined."""
     hands.viewer.add_image(phantom(16, (450, 600), ("hair",)).image, rgb=True, name="lesion_hair")
     hands.press("Segment")
@@ -58,7 +64,7 @@ def make_segment_tab(hands: Hands) -> None:
     hands.picture("segment-tab")
 
 
-def make_refine(hands: Hands) -> None:
+def make_refine(hands: Hands, folder: Path) -> None:
     """A wrong mask, and the same mask after a click on lesion and a click on skin, side by side."""
     mask = hands.mask()
     rows, columns = np.indices(mask.data.shape)
@@ -85,7 +91,7 @@ def make_refine(hands: Hands) -> None:
 
 def make_review_tab(hands: Hands, photos: Path) -> None:
     """A folder in which some photos are reviewed."""
-    photos.mkdir(parents=True)
+    photos.mkdir()
     for number, seed in enumerate((3, 5, 7, 8, 11, 12, 16, 18)):
         Image.fromarray(phantom(seed, (450, 600), ("hair",) * (number % 2)).image).save(
             photos / f"IMG_{210 + number}.jpg"
@@ -124,7 +130,12 @@ def make_finetune_tab(hands: Hands, folder: Path) -> None:
     hands.picture("finetune-tab")
 
 
+PICTURES = {
+    "segment-tab": make_segment_tab,
+    "refine": make_refine,
+    "review-tab": make_review_tab,
+    "finetune-tab": make_finetune_tab,
+}
+
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        use_own_folders(Path(folder) / "home")
-        main(Path(folder))
+    main(sys.argv[1:])

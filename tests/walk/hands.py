@@ -167,7 +167,7 @@ class Hands:
         layer = next(one for one in self.viewer.layers if one.visible)
         world = np.array(layer.data_to_world(place))[-2:]
         camera, size = self.viewer.scene.camera, self.canvas().size()
-        row, column = (world - np.array(camera.center)[-2:]) * camera.zoom / self.canvas().devicePixelRatioF()
+        row, column = (world - np.array(camera.center)[-2:]) * camera.zoom
         return QPoint(round(column + size.width() / 2), round(row + size.height() / 2))
 
     def bring_into_view(self, widget: QWidget) -> None:

@@ -27,7 +27,7 @@ OFFSETS = tuple(np.round(np.arange(-0.12, 0.1201, 0.01), 2).tolist())
 TRIMMED = 0.2
 """Share of the cases left out at each end of a mean: a lesion that was not found says nothing about the border."""
 COST_OF_CHANGE = 0.001
-"""Gain in mean Dice that each changed parameter must bring: equal borders are told apart by their simplicity."""
+"""Gain in mean Dice that each changed parameter must bring: of equal borders the simplest is chosen."""
 
 Map = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """A part of a photo around the lesion: probability from 0 to 255 and the person's mask, both `[h, w]`."""
