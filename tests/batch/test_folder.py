@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_skinseg.batch.folder import BatchOptions, segment_files
+from napari_skinseg.batch.folder import BatchOptions, find_photos, segment_files
 from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.errors import BadInput
 from napari_skinseg.measurement.measure import COLUMNS, NOTE
@@ -50,6 +50,27 @@ def test_photos_of_the_same_name_in_two_folders_get_two_masks(segmenter, photos,
     assert masks == ["north/a_segmentation.png", "north/b_segmentation.png", "south/a_segmentation.png"]
 
 
+def test_the_names_are_those_below_the_named_folder(segmenter, photos, tmp_path):
+    folder = tmp_path / "photos"
+    assert list(find_photos([folder]).values()) == ["north/a.png", "north/b.png", "south/a.png"]
+    assert list(find_photos([folder / "north"]).values()) == ["a.png", "b.png"]
+    with pytest.raises(BadInput, match=r"south.a\.png and .*north.a\.png have the same name"):
+        find_photos([folder / "north", folder / "south"])
+
+
+def test_a_resumed_run_writes_the_same_table_as_an_uninterrupted_one(segmenter, photos, out, tmp_path):
+    options = BatchOptions(measure=True)
+    segment_files([tmp_path / "photos"], out, segmenter, options)
+    expected = {name: (out / name).read_bytes() for name in ("measurements.csv", "segmentations.json")}
+    resumed = tmp_path / "resumed"
+    cancel = threading.Event()
+    first = BatchOptions(measure=True, batch_size=1)
+    segment_files([tmp_path / "photos"], resumed, segmenter, first, lambda event: cancel.set(), cancel)
+    assert len(list(resumed.rglob("*.png"))) < 3
+    segment_files([tmp_path / "photos"], resumed, segmenter, options)
+    assert {name: (resumed / name).read_bytes() for name in expected} == expected
+
+
 def test_results_equal_those_of_single_photos(segmenter, photos, out):
     photo = min(photos)
     outcome = segment_files(sorted(photos), out, segmenter)
@@ -70,9 +91,9 @@ def test_a_damaged_photo_is_named_and_the_others_are_segmented(segmenter, photos
 
 
 def test_the_second_of_two_photos_with_the_same_mask_file_fails(segmenter, photos, out, tmp_path):
-    first = tmp_path / "photos" / "north" / "a.png"
-    second = first.with_suffix(".bmp")
-    Image.fromarray(read_image(tmp_path / "photos" / "south" / "a.png")).save(second)
+    second = tmp_path / "photos" / "north" / "a.png"
+    first = second.with_suffix(".bmp")
+    Image.fromarray(read_image(second)).save(first)
     outcome = segment_files([first, second], out, segmenter)
     assert [result.photo for result in outcome.done] == [first]
     assert str(second) in outcome.failed[0][1]

@@ -31,7 +31,7 @@ segmenter = Segmenter(model, "cpu")
 print("ready", flush=True)
 options = BatchOptions(measure=True, batch_size=2, overwrite=True)
 while True:
-    segment_files(find_images(photos), out, segmenter, options)
+    segment_files(find_images(photos), out, segmenter, options, lambda event: print(event.done, flush=True))
 """
 
 
@@ -56,7 +56,9 @@ def test_a_kill_leaves_no_mask_that_counts_as_made_by_a_person(folder, spot_find
             command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
         )
         assert process.stdout.readline() == "ready\n"
-        time.sleep(pause.uniform(0.05, 1.0))
+        for _ in range(pause.randrange(20)):
+            process.stdout.readline()
+        time.sleep(pause.uniform(0, 0.05))
         process.kill()
         process.communicate()
         masks_seen += len(list(out.rglob("*_segmentation.png")))

@@ -105,3 +105,17 @@ def test_an_output_folder_that_cannot_be_created_is_named(run, photos, spot_find
     assert code == 2
     assert str(tmp_path / "taken") in messages
     assert (tmp_path / "taken").read_text() == "a file"
+
+
+def test_parts_are_merged_and_bad_parts_give_one_sentence(run, photos, spot_finder, tmp_path):
+    out = tmp_path / "out"
+    command = ("segment", tmp_path / "photos", "--model", spot_finder, "--out", out)
+    assert run(*command, "--part", "1/2")[0] == 0
+    code, _, messages = run("segment", "--merge", out)
+    assert code == 2
+    assert "2 did not end" in messages
+    assert run(*command, "--part", "2/2")[0] == 0
+    code, text, _ = run("segment", "--merge", out)
+    assert (code, text) == (0, f"3 masks in {out}\n")
+    assert "There is no part 5 of 4" in run(*command, "--part", "5/4")[2]
+    assert "without PATHS" in run(*command, "--merge", out)[2]

@@ -5,8 +5,8 @@
     <out>/measurements.csv                        one row per photo, if `BatchOptions.measure`
     <out>/segmentations.json                      source of each mask: model, weights, options, confidence
 
-The sub-folders are those of the photos below their common folder, so that photos of the same name in two folders do not
-share a mask. If a photo fails, its name is reported and the others continue. Threads read photos before the network
+The sub-folders are those of the folder that the user named, or of the common folder of photos that were named one by
+one. If a photo fails, its name is reported and the others continue. Threads read photos before the network
 needs them, and write masks after it.
 """
 
@@ -26,13 +26,14 @@ from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event
 from napari_skinseg.files import Cell, atomic, make_output_folder
 from napari_skinseg.measurement.measure import COLUMNS, measure
-from napari_skinseg.pixels.image import read_image
+from napari_skinseg.pixels.image import find_images, read_image
 from napari_skinseg.pixels.mask import draw_overlay, read_mask, write_mask
 from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
-from .records import MASK_SUFFIX, TABLE, FolderRecords, Row
+from .parts import Part
+from .records import MASK_SUFFIX, FolderRecords, Row
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -48,6 +49,8 @@ class BatchOptions:
         mm_per_px: Millimetres per pixel, if known and the same for all photos; without this value, sizes are in pixels.
         overwrite: Replace existing masks; otherwise they are kept, and measured without a change.
         batch_size: Photos per batch of the network.
+        part: Segment only one part of the photos, such as 3/40, for a job array of a cluster. The parts may run at the
+            same time on several computers, with the same paths and the same output folder; merge them at the end.
         segment: How each mask is made.
     """
 
@@ -56,6 +59,7 @@ class BatchOptions:
     mm_per_px: float | None = None
     overwrite: bool = False
     batch_size: int = 8
+    part: str | None = None
     segment: SegmentOptions = field(default_factory=SegmentOptions)
 
     def validate(self) -> None:
@@ -64,6 +68,8 @@ class BatchOptions:
             raise BadInput(f"The batch size is {self.batch_size}; it is a number of photos, at least 1.")
         if self.mm_per_px is not None and not 0 < self.mm_per_px < 10:
             raise BadInput(f"The scale is {self.mm_per_px} mm per pixel; give millimetres per pixel, such as 0.02.")
+        if self.part is not None:
+            Part.parse(self.part)
         self.segment.validate()
 
 
@@ -72,7 +78,7 @@ class PhotoResult:
     """Result of one photo.
 
     Attributes:
-        name: path of the photo below the common folder of all photos, with forward slashes.
+        name: path of the photo below the folder that the user named, with forward slashes.
         photo: path of the photo.
         mask: path of the mask.
         overlay: path of the overlay, or None.
@@ -126,7 +132,7 @@ _Result = tuple[PhotoResult, int]
 
 
 def segment_files(
-    photos: Sequence[Path],
+    paths: Sequence[Path],
     out: Path,
     segmenter: Segmenter,
     options: BatchOptions | None = None,
@@ -136,7 +142,7 @@ def segment_files(
     """Segment photos and write masks, overlays and one table below `out`; the module describes the files.
 
     Args:
-        photos: paths, see `pixels.image.find_images`.
+        paths: photos, and folders, which are searched with their subfolders.
         out: output folder; created if it does not exist.
         segmenter: the model on its device.
         options: see `BatchOptions`.
@@ -145,12 +151,14 @@ def segment_files(
         cancel: checked before each photo; photos that were segmented before are written and are in the table.
 
     Raises:
-        BadInput: an option is out of range, `out` cannot be written, or another run writes into it; then no photo is
-            segmented.
+        BadInput: a path does not exist, an option is out of range, `out` cannot be written, or another run writes into
+            it; then no photo is segmented.
     """
     options = options or BatchOptions()
     options.validate()
-    with FolderRecords(make_output_folder(out)) as records:
+    part = Part.parse(options.part) if options.part else None
+    photos = {photo: name for photo, name in find_photos(paths).items() if part is None or part.contains(name)}
+    with FolderRecords(make_output_folder(out), part) as records:
         return _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
 
 
@@ -159,7 +167,7 @@ class _Batch:
 
     def __init__(
         self,
-        photos: Sequence[Path],
+        photos: Mapping[Path, str],
         records: FolderRecords,
         segmenter: Segmenter,
         options: BatchOptions,
@@ -194,20 +202,18 @@ class _Batch:
             cancelled=self.cancelled,
         )
 
-    def _plan(self, photos: Sequence[Path]) -> Iterator[_Job]:
+    def _plan(self, photos: Mapping[Path, str]) -> Iterator[_Job]:
         """Yield one job per photo. If two photos would have the same mask file, the second fails."""
-        root = _common_folder(photos)
         taken: dict[str, Path] = {}
-        for order, photo in enumerate(photos):
-            name = _absolute(photo).relative_to(root) if root else Path(photo.name)
-            stem = self.records.folder / name.parent / photo.stem
+        for order, (photo, name) in enumerate(photos.items()):
+            stem = self.records.folder / Path(name).with_suffix("")
             # On Windows and macOS the masks of A.jpg and a.png are the same file, too.
             first = taken.setdefault(str(stem).casefold(), photo)
             if first is not photo:
                 self._fail(photo, f"{photo} differs from {first} only in suffix or letter case; rename one of them.")
                 continue
             mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_SUFFIX, "_overlay.png"))
-            yield _Job(order, name.as_posix(), photo, mask, picture)
+            yield _Job(order, name, photo, mask, picture)
 
     def _segment(self, jobs: list[_Job]) -> Iterator[_Segmented]:
         """Yield photos and their segmentations; the network runs in the calling thread, threads read the photos.
@@ -249,7 +255,8 @@ class _Batch:
         job, rgb, result = segmented
         options = self.options.segment
         make_output_folder(job.mask.parent)
-        photo, pixels = self._result(job, rgb, result.mask, result.confidence, result.withheld, kept=False)
+        confidence = round(result.confidence, 4)
+        photo, pixels = self._result(job, rgb, result.mask, confidence, result.withheld, kept=False)
         record = {
             "photo": str(_absolute(job.photo)),
             "model": self.segmenter.spec.name,
@@ -259,7 +266,7 @@ class _Batch:
             "tta": options.tta,
             "clean_up": asdict(options.clean_up),
             "always_outline": options.always_outline,
-            "confidence": round(result.confidence, 4),
+            "confidence": confidence,
             "withheld": result.withheld,
             **({"guarded": True} if result.guarded else {}),
             "mask_sha256": "",  # known once the file is written
@@ -314,7 +321,7 @@ class _Batch:
 
     def _write_reports(self) -> Path | None:
         """Write the table and the records; if this fails, the masks and the outcome stay valid."""
-        table = self.records.folder / TABLE if self.options.measure else None
+        table = self.records.table if self.options.measure else None
         rows = {result.name: _row(result) for _, result in self.done} if table else {}
         try:
             self.records.write(rows, table=table is not None)
@@ -326,9 +333,38 @@ class _Batch:
 
 def _row(result: PhotoResult) -> Row:
     """Return the row of the table; a value that was not measured is None, never 0."""
-    values: list[Cell] = [result.confidence, result.empty, result.kept]
+    # The mask of a model that an earlier run wrote is in the table as if this run had written it.
+    values: list[Cell] = [result.confidence, result.empty, result.kept and result.confidence is None]
     values += [result.measures.get(name) for name in COLUMNS]
     return [result.name, *(value.item() if isinstance(value, np.generic) else value for value in values), ""]
+
+
+def find_photos(paths: Sequence[Path]) -> dict[Path, str]:
+    """Return the photos among `paths`, sorted, and the name of each: its path below the folder that was named.
+
+    The names of photos that were named one by one are their paths below their common folder.
+
+    Raises:
+        BadInput: a path does not exist, there is no photo, or photos in two of the folders have the same name.
+    """
+    names: dict[Path, str] = {}
+    owners: dict[str, Path] = {}
+    files = [path for path in paths if not path.is_dir()]
+    root = _common_folder(files) if files else None
+    for photo in find_images(files) if files else ():
+        names[photo] = _absolute(photo).relative_to(root).as_posix() if root else photo.name
+    for folder in (path for path in paths if path.is_dir()):
+        for photo in find_images(folder):
+            name = photo.relative_to(folder).as_posix()
+            if owners.setdefault(name, folder) != folder:
+                raise BadInput(
+                    f"{photo} and {owners[name] / name} have the same name, and would have the same mask; give the "
+                    "folder that contains both folders, or segment each folder with a separate --out."
+                )
+            names.setdefault(photo, name)
+    if not names:
+        raise BadInput("No photo was named; give photos or folders of photos.")
+    return dict(sorted(names.items()))
 
 
 def _common_folder(photos: Sequence[Path]) -> Path | None:

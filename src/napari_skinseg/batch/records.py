@@ -1,4 +1,7 @@
-"""The records and the table of all runs into one folder. One run at a time writes them.
+"""The records and the table of all runs into one folder. One run at a time writes them, or several parts of one run.
+
+A part (see `parts`) has a file of its own for its records and one for its table. `merge_parts`, or the next run without
+parts, puts the content of these files into the common ones.
 
 A record is appended to a journal, and flushed to disk, before its mask gets its name. So a process that is killed at
 any instant leaves no mask without a record, and no later step mistakes a mask of the model for a mask of a person.
@@ -12,11 +15,13 @@ from pathlib import Path, PurePosixPath
 from threading import Lock as ThreadLock
 from typing import Any, Self
 
-from napari_skinseg.datasets.records import JOURNAL, RECORDS, read_journal, read_records, sha256
+from napari_skinseg.datasets.records import JOURNAL, RECORDS, read_finished, read_journal, read_records, sha256
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import Cell, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, NOTE
 from napari_skinseg.project.lock import Lock, ProjectInUse
+
+from .parts import Part, find_parts
 
 TABLE = "measurements.csv"
 TABLE_COLUMNS = ("photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE)
@@ -25,6 +30,7 @@ TABLE_COLUMNS = ("photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE)
 MASK_SUFFIX = "_segmentation.png"
 
 _LOCK = "segmentations.lock"
+_FILES = (RECORDS, JOURNAL, TABLE)
 
 Record = dict[str, Any]
 Row = Sequence[Cell]
@@ -33,33 +39,81 @@ Row = Sequence[Cell]
 class FolderRecords:
     """The records and table rows in an output folder, open for one run: use it in a `with` statement.
 
+    Args:
+        folder: the output folder.
+        part: the part of the run that writes, or None for a whole run, which also takes over the files of all parts.
+
     Raises:
-        BadInput: another run writes into the folder.
+        BadInput: another run writes into the folder, or it holds files of parts of another count.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._lock = Lock(folder, file_name=_LOCK)
+    def __init__(self, folder: Path, part: Part | None = None) -> None:
+        self.folder, self.part = folder, part
+        self._journal, self._table, self._finished = (
+            folder / (part.file_name(name) if part else name) for name in (JOURNAL, TABLE, RECORDS)
+        )
+        self._lock = Lock(folder, file_name=part.file_name(_LOCK) if part else _LOCK)
         self._thread_lock = ThreadLock()
 
+    @property
+    def table(self) -> Path:
+        """The path of the table that this run writes."""
+        return self._table
+
     def __enter__(self) -> Self:
+        self._refuse_other_parts()
+        self._acquire(self._lock)
         try:
-            self._lock.acquire()
+            others = [self.folder / _LOCK] if self.part else find_parts(self.folder, _LOCK).values()
+            for path in others:  # after the own lock is held, so that of two runs at most one continues
+                if path.exists():
+                    lock = Lock(self.folder, file_name=path.name)
+                    self._acquire(lock)
+                    lock.release()
+            self._read()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def _acquire(self, lock: Lock) -> None:
+        try:
+            lock.acquire()
         except ProjectInUse as error:
             owner = error.owner
             process = f"process {owner.pid} on {owner.host}" if owner else "another process"
             raise BadInput(
                 f"{self.folder} is in use: {process} writes masks into it; wait until that run ends or choose another "
-                f"folder. If no run is active, delete {self._lock.path}."
+                f"folder. If no run is active, delete {lock.path}."
             ) from error
-        self._records = read_records(self.folder)
-        journal = read_journal(self.folder)
+
+    def _refuse_other_parts(self) -> None:
+        counts = {part.count for name in (RECORDS, JOURNAL) for part in find_parts(self.folder, name)}
+        if self.part and (other := counts - {self.part.count}):
+            raise BadInput(
+                f"{self.folder} holds a run in {other.pop()} parts, so part {self.part} cannot be written there; "
+                f"merge those parts first (napari-skinseg segment --merge {self.folder}), or choose another folder."
+            )
+
+    def _read(self) -> None:
+        """Read the files of this run and, without a part, those of all parts."""
+        self._all_records = read_records(self.folder)
+        parts = {} if self.part else {name: [*find_parts(self.folder, name).values()] for name in _FILES}
+        self._taken_over = [path for paths in parts.values() for path in paths]
+        finished, journals, tables = (
+            [own, *parts.get(name, [])]
+            for name, own in zip(_FILES, (self._finished, self._journal, self._table), strict=True)
+        )
+        journal = [line for path in journals for line in read_journal(path)]
+        names = {name for path in finished for name in read_finished(path)} | {line["mask"] for line in journal}
+        self._records = {name: self._all_records[name] for name in names}
         self._unconfirmed = {entry["mask"] for entry in journal}
-        self._rows: dict[str, Row] = self._read_table()
+        self._rows: dict[str, Row] = {}
+        for path in tables:
+            self._rows |= self._read_table(path)
         killed_rows = {entry["row"][0]: entry["row"] for entry in journal if entry.get("row")}
         self._rows |= killed_rows
-        self._has_new_rows = bool(killed_rows)
-        return self
+        self._has_new_rows = bool(killed_rows or parts.get(TABLE))
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
@@ -67,7 +121,7 @@ class FolderRecords:
     def find(self, mask: Path) -> Record:
         """The record of a mask file that nobody changed since a model made it; else an empty record."""
         digest = sha256(mask)
-        records = self._records.get(self._name(mask), [])
+        records = self._all_records.get(self._name(mask), [])
         return next((record for record in records if record.get("mask_sha256") == digest), {})
 
     def add(self, mask: Path, record: Record, row: Row | None) -> None:
@@ -76,7 +130,7 @@ class FolderRecords:
         line = json.dumps({"mask": name, "record": record, "row": row}, ensure_ascii=False).encode() + b"\n"
         with self._thread_lock:
             try:
-                with (self.folder / JOURNAL).open("ab") as file:
+                with self._journal.open("ab") as file:
                     if file.tell() and not self._ends_with_newline():
                         file.write(b"\n")
                     file.write(line)
@@ -84,37 +138,42 @@ class FolderRecords:
                     os.fsync(file.fileno())
             except OSError as error:
                 raise BadInput(
-                    f"{self.folder / JOURNAL} could not be written ({error.strerror or error}); choose another folder."
+                    f"{self._journal} could not be written ({error.strerror or error}); choose another folder."
                 ) from error
-            self._records.setdefault(name, []).append(record)
+            records = self._all_records.setdefault(name, [])
+            records.append(record)
+            self._records[name] = records
             self._unconfirmed.add(name)
 
     def confirm(self, mask: Path) -> None:
         """Note that the mask of the last record was written."""
         name = self._name(mask)
         with self._thread_lock:
-            self._records[name] = self._records[name][-1:]
+            del self._records[name][:-1]
             self._unconfirmed.discard(name)
 
-    def write(self, rows: Mapping[str, Row], table: bool) -> None:
+    def write(self, rows: Mapping[str, Row], table: bool) -> int:
         """Write segmentations.json and, if `table` is set, measurements.csv; then remove the journal.
 
         Args:
             rows: photo -> row of the table, of this run; earlier runs add the rows of other photos that have a mask.
             table: whether this run measured.
 
+        Returns:
+            The number of masks with a record.
+
         Raises:
             BadInput: a file cannot be written; the journal is kept.
         """
         if table or self._has_new_rows:
             earlier = {name: row for name, row in self._rows.items() if name not in rows and self._has_mask(name)}
-            all_rows = list(rows.values())
-            if earlier:
-                all_rows = sorted([*earlier.values(), *all_rows], key=lambda row: PurePosixPath(str(row[0])))
-            write_csv(self.folder / TABLE, TABLE_COLUMNS, all_rows)
+            all_rows = sorted([*earlier.values(), *rows.values()], key=lambda row: PurePosixPath(str(row[0])))
+            write_csv(self._table, TABLE_COLUMNS, all_rows)
         records = {name: record for name in sorted(self._records) if (record := self._current(name))}
-        write_json(self.folder / RECORDS, {"masks": records})
-        (self.folder / JOURNAL).unlink(missing_ok=True)
+        write_json(self._finished, {"masks": records})
+        for path in (self._journal, *self._taken_over):
+            path.unlink(missing_ok=True)
+        return len(records)
 
     def _current(self, name: str) -> Record | None:
         """The record of the mask that is in the folder; None if a killed run recorded a mask and did not write it."""
@@ -132,17 +191,42 @@ class FolderRecords:
         return path.with_name(path.stem + MASK_SUFFIX).is_file()
 
     def _ends_with_newline(self) -> bool:
-        with (self.folder / JOURNAL).open("rb") as file:
+        with self._journal.open("rb") as file:
             file.seek(-1, os.SEEK_END)
             return file.read(1) == b"\n"
 
-    def _read_table(self) -> dict[str, Row]:
+    @staticmethod
+    def _read_table(path: Path) -> dict[str, Row]:
         """Photo -> row of the table of earlier runs; empty if there is none, or its columns differ."""
         try:
-            with (self.folder / TABLE).open(newline="", encoding="utf-8") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 columns, *rows = csv.reader(file)
         except (OSError, ValueError, csv.Error):
             return {}
         if tuple(columns) != TABLE_COLUMNS:
             return {}
         return {row[0]: row for row in rows if len(row) == len(TABLE_COLUMNS)}
+
+
+def merge_parts(folder: Path) -> int:
+    """Put the records and tables of all parts in `folder` into the common files, and return the number of masks.
+
+    Raises:
+        BadInput: there are no parts, a part is missing, was stopped or still runs, or a file cannot be written.
+    """
+    parts = find_parts(folder, RECORDS) | find_parts(folder, JOURNAL)
+    if not parts:
+        raise BadInput(f"{folder} holds no part of a run; give the folder that the parts wrote to with --out.")
+    counts = sorted({part.count for part in parts})
+    if len(counts) > 1:
+        raise BadInput(f"{folder} holds parts of different runs, in {counts[0]} and in {counts[1]} parts.")
+    finished = set(find_parts(folder, RECORDS)) - set(find_parts(folder, JOURNAL))
+    missing = [number for number in range(1, counts[0] + 1) if Part(number, counts[0]) not in finished]
+    if missing:
+        numbers = ", ".join(map(str, missing[:10])) + (f" and {len(missing) - 10} more" if len(missing) > 10 else "")
+        raise BadInput(
+            f"{folder} cannot be merged: of {counts[0]} parts, {numbers} did not end; run "
+            f"napari-skinseg segment … --part {missing[0]}/{counts[0]} again."
+        )
+    with FolderRecords(folder) as records:
+        return records.write({}, table=False)

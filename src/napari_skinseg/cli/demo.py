@@ -15,7 +15,6 @@ from napari_skinseg.batch.folder import BatchOptions, PhotoResult
 from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.measurement.measure import NOTE, three_digits
 from napari_skinseg.phantoms.phantom import phantom
-from napari_skinseg.pixels.image import find_images
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
 
@@ -52,7 +51,7 @@ def demo(
         view: Open the first result in napari afterwards, if there is a screen.
     """
     truths = {} if images else write_samples(make_output_folder(out / "photos"))
-    photos = find_images(images) if images else sorted(truths)
+    photos = [images] if images else sorted(truths)
     options = BatchOptions(overlay=True, measure=True, overwrite=True)
     outcome, segmenter = run_segment(photos, out, using, options, output)
     agreement = {

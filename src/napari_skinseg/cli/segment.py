@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from napari_skinseg.batch.folder import BatchOptions, BatchOutcome, segment_files
+from napari_skinseg.batch.records import merge_parts
+from napari_skinseg.errors import BadInput
 from napari_skinseg.files import make_output_folder
 from napari_skinseg.pixels.cleaning import CleanUp
-from napari_skinseg.pixels.image import find_images
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -20,10 +21,11 @@ remove_prefix(BatchOptions, SegmentOptions, CleanUp)
 
 
 def segment(
-    paths: list[Path],
+    paths: list[Path] | None = None,
     /,
     *,
     out: Path = Path("segmentations"),
+    merge: Path | None = None,
     using: ModelChoice = ModelChoice(),
     options: BatchOptions = BatchOptions(),
     output: Output = Output(),
@@ -31,11 +33,20 @@ def segment(
     """Segment the lesion in each photo and write a mask, <photo>_segmentation.png, in the size of the photo.
 
     Args:
-        paths: Photos, or folders of photos with all sub-folders.
+        paths: Photos, or folders of photos with all sub-folders. The masks get the same sub-folders in --out.
         out: Folder for the masks.
+        merge: Output folder of a run in parts (--part): put the records and tables of all parts together, and segment
+            nothing.
     """
     options.validate()
-    outcome, segmenter = run_segment(find_images(paths), out, using, options, output)
+    if merge is not None:
+        if paths or options.part:
+            raise BadInput("--merge segments nothing; use it without PATHS and --part.")
+        print(f"{merge_parts(merge)} masks in {merge}")
+        return DONE
+    if not paths:
+        raise BadInput("PATHS are missing; give photos or folders of photos.")
+    outcome, segmenter = run_segment(paths, out, using, options, output)
     if output.json:
         print_json(to_json(outcome, segmenter))
     elif not output.quiet:
@@ -44,15 +55,15 @@ def segment(
 
 
 def run_segment(
-    photos: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output
+    paths: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output
 ) -> tuple[BatchOutcome, Segmenter]:
-    """Segment `photos` with progress and Ctrl+C, and print a sentence for each photo that failed."""
+    """Segment photos with progress and Ctrl+C, and print a sentence for each photo that failed."""
     make_output_folder(out)
     with interruptible() as cancel:
         segmenter = Segmenter(using.model, using.device, say, using.precision)
         say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
         with progress(output.quiet) as on_event:
-            outcome = segment_files(photos, out, segmenter, options, on_event, cancel)
+            outcome = segment_files(paths, out, segmenter, options, on_event, cancel)
     for _, sentence in outcome.failed:
         say(sentence)
     return outcome, segmenter

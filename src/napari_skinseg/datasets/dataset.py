@@ -18,7 +18,7 @@ from pathlib import Path
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.image import IMAGE_SUFFIXES
 
-from .records import JOURNAL, RECORDS, find_model_masks
+from .records import find_model_masks, has_records
 
 _MASK_NAME = re.compile(r"^(?P<id>.+?)[_-](segmentation|mask|gt|groundtruth)$", re.IGNORECASE)
 _MASK_FOLDER = re.compile(r"(^|[\W_])masks?($|[\W_])|segmentation|ground_?-?truth|^(gt|labels?)$", re.IGNORECASE)
@@ -169,7 +169,7 @@ def _photos_and_masks(root: Path) -> tuple[dict[str, list[Path]], dict[str, list
             for name in subfolders
             if not name.startswith((".", "__MACOSX")) and not (folder / name / EXPORT_MARK).exists()
         )
-        if RECORDS in names or JOURNAL in names:
+        if has_records(names):
             model_masks.update(find_model_masks(folder))
         holds_masks = _holds_masks(folder.relative_to(root))
         for name in sorted(names):

@@ -2,14 +2,16 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-RECORDS = "segmentations.json"
+_STEM = "segmentations"
+
+RECORDS = f"{_STEM}.json"
 """Record of each mask that a model made; the keys are mask paths relative to the folder of the file."""
 
-JOURNAL = "segmentations.jsonl"
+JOURNAL = f"{_STEM}.jsonl"
 """Records of a run that has not ended, a JSON object per line: `mask`, `record`, and `row` of the table or null."""
 
 
@@ -24,23 +26,40 @@ def find_model_masks(folder: Path) -> Iterator[Path]:
             yield mask
 
 
+def has_records(names: Iterable[str]) -> bool:
+    """Return whether a file of records is among the file names of a folder."""
+    return any(name.startswith(_STEM) and name.endswith((".json", ".jsonl")) for name in names)
+
+
 def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """Mask -> its records, oldest first, from both files in `folder`; a damaged file or line is ignored."""
+    """Mask -> its records, from all files of records in `folder`; a damaged file or line is ignored.
+
+    The parts of a large run have files of their own, `segmentations.part-3-of-40.json` and `.jsonl`. The records of a
+    journal follow those of the other files.
+    """
     found: dict[str, list[dict[str, Any]]] = {}
-    try:
-        masks = json.loads((folder / RECORDS).read_text(encoding="utf-8"))["masks"]
-        found = {name: [record] for name, record in masks.items() if isinstance(record, dict)}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    for line in read_journal(folder):
-        found.setdefault(line["mask"], []).append(line["record"])
+    for path in _files(folder, ".json"):
+        for name, record in read_finished(path).items():
+            found.setdefault(name, []).append(record)
+    for path in _files(folder, ".jsonl"):
+        for line in read_journal(path):
+            found.setdefault(line["mask"], []).append(line["record"])
     return found
 
 
-def read_journal(folder: Path) -> list[dict[str, Any]]:
-    """The complete lines of the journal; a kill can cut the last line."""
+def read_finished(path: Path) -> dict[str, dict[str, Any]]:
+    """Mask -> its record, from the file of a run that ended; empty if the file is missing or damaged."""
     try:
-        lines = (folder / JOURNAL).read_bytes().splitlines()
+        masks = json.loads(path.read_text(encoding="utf-8"))["masks"]
+        return {name: record for name, record in masks.items() if isinstance(record, dict)}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return {}
+
+
+def read_journal(path: Path) -> list[dict[str, Any]]:
+    """The complete lines of a journal; a kill can cut the last line."""
+    try:
+        lines = path.read_bytes().splitlines()
     except OSError:
         return []
     found = []
@@ -52,6 +71,10 @@ def read_journal(folder: Path) -> list[dict[str, Any]]:
         except (ValueError, KeyError, TypeError):
             continue
     return found
+
+
+def _files(folder: Path, suffix: str) -> list[Path]:
+    return [folder / f"{_STEM}{suffix}", *sorted(folder.glob(f"{_STEM}.part-*{suffix}"))]
 
 
 def sha256(path: Path) -> str:
