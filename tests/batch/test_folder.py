@@ -97,7 +97,7 @@ def test_the_second_of_two_photos_with_the_same_mask_file_fails(segmenter, photo
     outcome = segment_files([first, second], out, segmenter)
     assert [result.photo for result in outcome.done] == [first]
     assert str(second) in outcome.failed[0][1]
-    assert dice(read_mask(out / "a_segmentation.png"), photos[first]) > 0.9
+    assert dice(read_mask(out / "a_segmentation.png"), photos[second]) > 0.9
 
 
 def test_the_table_has_one_row_per_photo_and_blanks_for_unknown_values(segmenter, photos, out):
