@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import dask
@@ -45,6 +47,32 @@ def answer(button):
 
     QTimer.singleShot(0, press_it)
     return asked
+
+
+FIRST_MASK = """
+import sys, time, napari
+from napari_skinseg.phantoms.phantom import phantom
+viewer = napari.Viewer(show=False)
+viewer.add_image(phantom(0, (225, 300)).image, rgb=True, name="arm")
+_, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+panel = widget.panels[0]
+panel.model.setCurrentText("lesion-unet")
+panel.segment_button.click()
+end = time.monotonic() + 120
+while "arm_segmentation" not in viewer.layers and time.monotonic() < end:
+    napari.qt.get_qapp().processEvents()
+    time.sleep(0.01)
+assert viewer.layers["arm_segmentation"].data.any()
+print(sorted({"torch", "monai"} & set(sys.modules)), panel.device.text())
+widget.session.close()
+viewer.close()
+"""
+
+
+def test_the_first_mask_in_napari_needs_neither_torch_nor_monai(models_here):
+    shutil.rmtree(models_here / "models")
+    output = subprocess.check_output([sys.executable, "-c", FIRST_MASK], text=True)
+    assert output.splitlines()[-1] .startswith("[] Runs on the processor (ONNX Runtime).")
 
 
 def test_one_press_gives_an_outline_of_the_lesion(qtbot, viewer, panel, settled, truth):

@@ -501,8 +501,9 @@ class SegmentPanel(SegmentForm):
     def _show_device(self, reason: str) -> None:
         """Show where the model runs; the tooltip shows `reason`, which has the technical details."""
         if reason.startswith("CPU"):
+            engine = "ONNX Runtime" if "ONNX Runtime" in reason else "PyTorch"
             self.device.setText(
-                "Runs on the processor. A graphics card would be faster: the documentation page GPU says how."
+                f"Runs on the processor ({engine}). A graphics card would be faster: the documentation page GPU says how."
             )
         else:
             self.device.setText(f"Runs on the graphics card: {reason}.")
