@@ -26,11 +26,13 @@ class StallWatcher:
 
     Attributes:
         longest: seconds between two beats.
+        busiest: most seconds that the GUI thread computed between two beats; other programs do not change it.
         where: how often the thread saw each place, as "innermost frame < innermost frame of napari_skinseg".
     """
 
     def __init__(self, late: float = 0.05) -> None:
-        self.longest, self.where = 0.0, Counter[str]()
+        self.longest, self.busiest, self.where = 0.0, 0.0, Counter[str]()
+        self._computed = time.thread_time()
         self._late, self._last, self._is_on = late, time.perf_counter(), True
         self._main = threading.main_thread().ident
         self._timer = QTimer(interval=5)
@@ -46,8 +48,9 @@ class StallWatcher:
         self._thread.join()
 
     def _beat(self) -> None:
-        now = time.perf_counter()
+        now, computed = time.perf_counter(), time.thread_time()
         self.longest, self._last = max(self.longest, now - self._last), now
+        self.busiest, self._computed = max(self.busiest, computed - self._computed), computed
 
     def _watch(self) -> None:
         while self._is_on:
@@ -62,7 +65,8 @@ def watch(what: str) -> Iterator[StallWatcher]:
     watcher = StallWatcher()
     yield watcher
     watcher.stop()
-    print(f"{what}: longest stall {1000 * watcher.longest:.0f} ms", flush=True)
+    longest, busiest = 1000 * watcher.longest, 1000 * watcher.busiest
+    print(f"{what}: longest stall {longest:.0f} ms, of which computing {busiest:.0f} ms", flush=True)
     for place, count in watcher.where.most_common(4):
         print(f"    {10 * count:5d} ms  {place}", flush=True)
 

@@ -79,7 +79,14 @@ def test_manifest_is_valid_and_its_commands_exist():
     manifest.validate_imports()
     titles = [command.title for command in manifest.contributions.commands]
     assert len(set(titles)) == len(titles)
-    assert [item.command for item in manifest.contributions.menus["napari/layers/segment"]] == ["napari-skinseg.open"]
+    menus = manifest.contributions.menus
+    assert [item.submenu for item in menus["napari/layers/segment"]] == ["napari-skinseg.menu"]
+    actions = {item.command for item in menus["napari-skinseg.menu"]}
+    assert actions == {
+        command.id
+        for command in manifest.contributions.commands
+        if command.python_name.startswith(("napari_skinseg.plugin.commands:", "napari_skinseg.plugin.widget:"))
+    }
 
 
 def test_napari_finds_the_installed_plugin():

@@ -46,7 +46,7 @@ def test_about_shows_versions_and_copies_a_report_without_names(qtbot, viewer, w
 
 def test_every_kind_of_layer_is_reported(viewer):
     viewer.add_points(np.zeros((4, 2)))
-    viewer.add_shapes([np.array([[0, 0], [0, 9], [9, 9]])])
+    viewer.add_shapes([np.array([[0, 0], [0, 9], [9, 9]])], shape_type="polygon")
     viewer.add_image([np.zeros((64, 64)), np.zeros((32, 32))], multiscale=True)
     assert "points (4, 2) float" in bug_report([], viewer.layers)
     assert "shapes 1" in bug_report([], viewer.layers)

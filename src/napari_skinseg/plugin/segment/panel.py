@@ -52,7 +52,7 @@ from .folder import segment_folder
 from .form import SegmentForm
 from .mask_monitor import MaskMonitor
 from .unsaved_masks import UnsavedMasksGuard
-from .worker import Failure, Result, ResultStore, change_options, segment_photos
+from .worker import Failure, Result, ResultStore, change_options, prepare_first_mask, segment_photos
 
 
 class SegmentPanel(SegmentForm):
@@ -493,10 +493,13 @@ class SegmentPanel(SegmentForm):
                 if self.message.text() == self._load_problem:
                     self.say("")
 
+        def work(report: Report, cancel: CancelToken) -> str:
+            device_line = self._session.segmenters.get(model, device).device_line
+            prepare_first_mask()
+            return device_line
+
         self.device.setText("Loading the model…")
-        self._session.background.start(
-            f"loading {model}", lambda report, cancel: self._session.segmenters.get(model, device).device_line, on_end
-        )
+        self._session.background.start(f"loading {model}", work, on_end)
 
     def _show_device(self, reason: str) -> None:
         """Show where the model runs; the tooltip shows `reason`, which has the technical details."""

@@ -1,8 +1,10 @@
 """The work of the Segment tab that runs in a worker, without Qt: photos and options in, results out."""
 
+import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any
 
@@ -11,6 +13,7 @@ from numpy.typing import NDArray
 
 from napari_skinseg.errors import Cancelled
 from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
+from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.background import Report
@@ -91,6 +94,15 @@ def change_options(result: Result, threshold: float, clean_up: CleanUp, always_o
     presence = result.provenance["presence"]
     found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline, presence=presence)
     return _result(result.photo, result.spec, result.probability, found, options, result.provenance)
+
+
+@cache
+def prepare_first_mask() -> None:
+    """Import what the first mask needs, half a second of work, so that the window does not wait for it later."""
+    importlib.import_module("pandas")  # for the features table of napari's Labels layer
+    lesion = np.zeros((32, 32), bool)
+    lesion[8:24, 8:24] = True
+    measure(np.full((32, 32, 3), (225, 180, 165), np.uint8), lesion, None)
 
 
 class ResultStore:
