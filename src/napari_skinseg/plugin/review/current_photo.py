@@ -101,7 +101,9 @@ class CurrentPhoto(QObject):
             self._ignores_events = False
         self.loaded, self.shown_checksum = loaded, mask_checksum(mask)
         if not keep_zoom:
-            self._viewer.reset_view(layers=[self.image])
+            # Without a list of layers it takes half the time, but it fits the hidden layers, too.
+            is_alone = all(map(is_review_layer, self._viewer.layers))
+            self._viewer.reset_view(**({} if is_alone else {"layers": [self.image]}))
 
     def update_photo(self, photo: Photo) -> None:
         """Replace the record of the photo, if `photo` is the current one."""

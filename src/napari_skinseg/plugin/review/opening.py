@@ -14,6 +14,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.files import make_output_folder
 from napari_skinseg.plugin.background import Report
+from napari_skinseg.plugin.first_layer import prepare_first_layer
 from napari_skinseg.project.project import (
     SUBFOLDER,
     Order,
@@ -135,6 +136,7 @@ def open_folder(
         open_projects.remove(project)
         project.close()
         raise
+    prepare_first_layer()
     report(OpenedProject(project, contents, is_new, options.read_only, project.repairs))
     if options.read_only:
         return None

@@ -1,0 +1,20 @@
+"""Load in a worker what napari loads with the first layer of a session."""
+
+import numpy as np
+import pint
+from napari.layers import Image, Labels
+
+
+def prepare_first_layer() -> None:
+    """Load units of length (pint), tables (pandas) and filters (SciPy); call this in a worker.
+
+    Without it, the first layer stops the window for one to two seconds.
+    """
+    registry = pint.get_application_registry()
+    if isinstance(registry.get(), pint.LazyRegistry):
+        units = pint.UnitRegistry()
+        # Not if a layer was added meanwhile: units of two registries cannot be compared.
+        if isinstance(registry.get(), pint.LazyRegistry):
+            pint.set_application_registry(units)
+    Image(np.zeros((32, 32, 3), np.uint8), rgb=True)
+    Labels(np.zeros((32, 32), np.uint8)).contour = 1
