@@ -1,8 +1,11 @@
 """Load in a worker what napari loads with the first layer of a session."""
 
+from typing import Any
+
 import numpy as np
 import pint
 from napari.layers import Image, Labels
+from pint.registry import LazyRegistry
 
 
 def prepare_first_layer() -> None:
@@ -11,10 +14,10 @@ def prepare_first_layer() -> None:
     Without it, the first layer stops the window for one to two seconds.
     """
     registry = pint.get_application_registry()
-    if isinstance(registry.get(), pint.LazyRegistry):
-        units = pint.UnitRegistry()
+    if isinstance(registry.get(), LazyRegistry):
+        units: Any = pint.UnitRegistry()
         # Not if a layer was added meanwhile: units of two registries cannot be compared.
-        if isinstance(registry.get(), pint.LazyRegistry):
+        if isinstance(registry.get(), LazyRegistry):
             pint.set_application_registry(units)
     Image(np.zeros((32, 32, 3), np.uint8), rgb=True)
     Labels(np.zeros((32, 32), np.uint8)).contour = 1
