@@ -61,9 +61,9 @@ def test_always_adopts_a_model_that_is_not_better(clinic, capsys):
 )
 def test_bad_input_gives_one_sentence_and_exit_code_2(clinic, capsys, arguments, sentence):
     assert main(["finetune", str(clinic), *arguments]) == 2
-    told = capsys.readouterr().err
-    assert sentence in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert sentence in printed
+    assert "Traceback" not in printed
 
 
 def test_a_folder_without_masks_is_named(clinic, capsys):

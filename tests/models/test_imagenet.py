@@ -17,7 +17,7 @@ def test_the_encoder_gets_imagenet_weights_and_zero_click_channels():
     with torch.inference_mode():
         features, silent = network.encoder(photo), network.encoder(other)
     assert all(torch.equal(a, b) for a, b in zip(features, silent, strict=True))
-    # The first filters are edges, by which ImageNet weights are told from random ones: neighbours are alike.
+    # The first filters of ImageNet weights are edges: neighbouring values are similar. In random weights they are not.
     stem = network.encoder._conv_stem.weight.detach()[:, :3].mean(dim=1).flatten(1)
     assert stem.std() > 0.1
     assert network.encoder._blocks[6][0]._project_conv.weight.shape == (320, 1152, 1, 1)

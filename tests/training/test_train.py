@@ -40,7 +40,7 @@ def cases(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(cases, tmp_path_factory):
-    """A whole run: its outcome, its folder and the events it told."""
+    """A whole run: its outcome, its folder and its events."""
     out = tmp_path_factory.mktemp("run")
     events: list[Event] = []
     return train(cases[:8], cases[8:], OPTIONS, out, events.append), out, events
@@ -263,7 +263,7 @@ def test_two_processes_train_one_model(cases, tmp_path):
     ]  # fmt: skip
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("validation Dice") == 1  # one process speaks
+    assert done.stdout.count("validation Dice") == 1  # only one process prints
     with (tmp_path / "log.csv").open(newline="") as file:
         assert [row["pass"] for row in csv.DictReader(file)] == ["1", "2"]
     assert "12 to train" in read_spec(tmp_path / "together").provenance["photos"]
