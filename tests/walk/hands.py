@@ -92,12 +92,13 @@ class Hands:
         return self.widget.panels[self.widget.tabs.currentIndex()]
 
     def button(self, text: str) -> QAbstractButton:
-        """The visible button of the widget whose text, or name for screen readers, begins so."""
-        found = [
-            button
+        """The visible button of the widget whose text, or name for screen readers, begins so; the shortest text."""
+        names = {
+            button: plain(button.text()) or button.accessibleName()
             for button in self.widget.findChildren(QAbstractButton)
-            if button.isVisible() and (plain(button.text()) or button.accessibleName()).startswith(text)
-        ]
+            if button.isVisible()
+        }
+        found = sorted((button for button in names if names[button].startswith(text)), key=lambda one: len(names[one]))
         assert found, f"no visible button {text!r}"
         return found[0]
 
