@@ -1,10 +1,11 @@
-"""Speed and memory of segmentation, compared with a plain U-Net in the same run: prints one Markdown table.
+"""Speed and memory of segmentation, compared with a plain U-Net in the same run: prints two Markdown tables.
 
     python benchmarks/segment.py [--model NAME_OR_FOLDER] [--quick]
 
 The peer is the plain U-Net of many tutorials (Ronneberger et al. 2015; channels 64 to 1024, two 3 x 3 convolutions per
 level, 31 M parameters) at 512 x 512 in float32; its mask is enlarged to the size of the photo. Its weights are random,
-which does not change its speed. All photos are phantoms, so that the benchmark needs no data.
+which does not change its speed. The second table compares the programs that can run our network on a CPU. All photos
+are phantoms, so that the benchmark needs no data.
 """
 
 import json
@@ -64,6 +65,34 @@ def main(*, model: str | None = None, quick: bool = False) -> None:
     for name, mine, other, unit, more_is_better in rows:
         ratio = mine / other if more_is_better else other / mine
         print(f"| {name} | {_number(mine)} {unit} | {_number(other)} {unit} | {ratio:.1f}x |")
+    engines(model=model, times=many)
+
+
+@app.command
+def engines(*, model: str | None = None, times: int = 30) -> None:
+    """Print only the table of the programs that run the network on a CPU; the rounds alternate between them."""
+    from napari_skinseg import Segmenter
+
+    photo = phantom(1, SMALL, ("hair", "dark_field")).image
+    ours = Segmenter(model, "cpu")
+    loaded = ours.model
+    segmenters = [ours, Segmenter(loaded, "cpu"), Segmenter(loaded, "cpu", precision="bfloat16")]
+    runs: list[Run] = [lambda rgb, one=one: one.segment(rgb).mask for one in segmenters]  # type: ignore[misc]
+    runs.append(_peer())
+    names = [
+        " ".join((one.engine["engine"], one.engine["engine_version"], one.engine["precision"])) for one in segmenters
+    ]
+    seconds: list[list[float]] = [[] for _ in runs]
+    for number in range(times + 1):
+        for run, taken in zip(runs, seconds, strict=True):
+            if run is not runs[-1] or number <= max(2, times // 6):
+                taken.append(_timed(lambda run=run: run(photo)))  # type: ignore[misc]
+    medians = [statistics.median(taken[1:]) for taken in seconds]
+    print(
+        f"\n{machine()}{load_warning()}\n\n| 600x450 array to mask, CPU | median | plain U-Net / this |\n|---|--:|--:|"
+    )
+    for name, median in zip([*names, "plain U-Net, torch float32, 512x512"], medians, strict=True):
+        print(f"| {name} | {_number(1000 * median)} ms | {medians[-1] / median:.0f}x |")
 
 
 @app.command(show=False)

@@ -72,7 +72,7 @@ viewer.close()
 def test_the_first_mask_in_napari_needs_neither_torch_nor_monai(models_here):
     shutil.rmtree(models_here / "models")
     output = subprocess.check_output([sys.executable, "-c", FIRST_MASK], text=True)
-    assert output.splitlines()[-1] .startswith("[] Runs on the processor (ONNX Runtime).")
+    assert output.splitlines()[-1].startswith("[] Runs on the processor (ONNX Runtime).")
 
 
 def test_one_press_gives_an_outline_of_the_lesion(qtbot, viewer, panel, settled, truth):

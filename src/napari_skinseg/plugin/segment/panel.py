@@ -505,9 +505,8 @@ class SegmentPanel(SegmentForm):
         """Show where the model runs; the tooltip shows `reason`, which has the technical details."""
         if reason.startswith("CPU"):
             engine = "ONNX Runtime" if "ONNX Runtime" in reason else "PyTorch"
-            self.device.setText(
-                f"Runs on the processor ({engine}). A graphics card would be faster: the documentation page GPU says how."
-            )
+            faster = "A graphics card would be faster: the documentation page GPU says how."
+            self.device.setText(f"Runs on the processor ({engine}). {faster}")
         else:
             self.device.setText(f"Runs on the graphics card: {reason}.")
         self.device.setToolTip(f"{reason}.")
