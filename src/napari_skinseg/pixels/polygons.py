@@ -27,11 +27,6 @@ class Polygon:
     corners: NDArray[np.float64]
     is_hole: bool = False
 
-    @property
-    def area(self) -> float:
-        """Area in pixels, by the shoelace formula."""
-        return abs(_signed_area(self.corners))
-
 
 def mask_to_polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
     """Return the pieces and holes of a mask `[H, W]` as polygons with few corners, the longest outline first.
@@ -43,18 +38,16 @@ def mask_to_polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
     polygons = []
     for contour in trace_contours(mask):
         corners = approximate_polygon(contour, tolerance)[:-1]
-        if len(corners) >= 3:
+        if len(corners) >= 3 and abs(_signed_area(corners)) > 4 * tolerance**2:
             # `find_contours` runs counter-clockwise around pieces, and clockwise around holes.
-            polygon = Polygon(corners, is_hole=_signed_area(contour) > 0)
-            if polygon.area > 4 * tolerance**2:
-                polygons.append(polygon)
+            polygons.append(Polygon(corners, is_hole=_signed_area(contour) > 0))
     return polygons
 
 
 def polygons_to_mask(
     polygons: Sequence[Polygon], shape: tuple[int, int], window: Window | None = None
 ) -> NDArray[np.bool_]:
-    """Return the pixels whose centres are in the polygons; smaller polygons override larger ones.
+    """Return the pixels whose centres are in the polygons; later polygons override earlier ones.
 
     Args:
         polygons: pieces and holes.
@@ -63,7 +56,7 @@ def polygons_to_mask(
     """
     rows, columns = window or (slice(0, shape[0]), slice(0, shape[1]))
     mask = np.zeros((rows.stop - rows.start, columns.stop - columns.start), dtype=bool)
-    for polygon in sorted(polygons, key=lambda polygon: polygon.area, reverse=True):
+    for polygon in polygons:
         mask[_fill(polygon.corners - (rows.start, columns.start), mask.shape)] = not polygon.is_hole
     return mask
 
@@ -104,5 +97,6 @@ def _fill(corners: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bo
 
 
 def _signed_area(corners: NDArray[np.float64]) -> float:
+    """Return the area by the shoelace formula; its sign says in which direction the corners run."""
     rows, columns = corners.T
     return float(np.dot(rows, np.roll(columns, -1)) - np.dot(columns, np.roll(rows, -1))) / 2

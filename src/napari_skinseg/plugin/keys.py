@@ -41,6 +41,7 @@ KEYS = (
     Key("model", "J", "model’s mask"),
     Key("refine", "K", "refine"),
     Key("box", "Shift-K", "box"),
+    Key("edit_outline", "Shift-O", "outline"),
     Key("smaller", ",", ""),
     Key("larger", ".", "brush"),
 )

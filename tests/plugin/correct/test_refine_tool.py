@@ -2,7 +2,6 @@
 
 import gc
 import time
-from collections.abc import Iterator
 from unittest.mock import patch
 
 import numpy as np
@@ -10,8 +9,7 @@ import pytest
 from napari.layers import Labels
 from napari.utils.key_bindings import coerce_keybinding
 from PIL import Image as PillowImage
-from qtpy.QtCore import QEvent, QPoint, Qt
-from qtpy.QtGui import QMouseEvent
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.models.click_channels import Click
@@ -22,122 +20,11 @@ from napari_skinseg.project.project import Project
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 SHAPE = (120, 160)
-LEFT, RIGHT, NO_BUTTON = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton, Qt.MouseButton.NoButton
+LEFT, RIGHT = Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
 NONE = Qt.KeyboardModifier.NoModifier
 SKIN, CORNER, MIDDLE = (20, 20), (100, 140), (60, 80)
 """Places of a photo of a spot in the middle: two on bare ground, one in the spot."""
-
-
-class Window:
-    """The widget in a window on the screen, and the hands of a person."""
-
-    def __init__(self, qtbot, viewer):
-        self.qtbot, self.viewer = qtbot, viewer
-        _, self.widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
-        self.segment, self.review = self.widget.panels[:2]
-        self.rest()
-
-    @property
-    def main(self):
-        return self.viewer.window._qt_window
-
-    @property
-    def canvas(self):
-        return self.viewer.window._qt_viewer.canvas.native
-
-    @property
-    def tool(self):
-        return self.review.tools.refine if self.review.isVisible() else self.segment.refine
-
-    @property
-    def mask(self) -> Labels:
-        (mask,) = (layer for layer in self.viewer.layers if layer.name.endswith("_segmentation"))
-        return mask
-
-    @property
-    def dots(self):
-        """(row, column, is green) of each dot that is seen."""
-        (layer,) = (layer for layer in self.viewer.layers if layer.name == "· clicks")
-        return [
-            (*map(round, place[-2:]), colour[1] > colour[0])
-            for place, colour in zip(layer.data, layer.face_color, strict=True)
-        ]
-
-    def rest(self):
-        """Until nothing is done and nothing is about to be."""
-
-        def is_at_rest():
-            navigator, busy = self.review.navigator, self.widget.session.background.is_busy
-            later = (
-                navigator.autosave._timer.isActive()
-                or navigator._soon.isActive()
-                or self.segment._pause.isActive()
-                or not self.segment._monitor.is_idle
-            )
-            return not busy and not later and not navigator._is_leaving
-
-        for _ in range(3):
-            QApplication.processEvents()
-            self.qtbot.waitUntil(is_at_rest, timeout=120_000)
-
-    def on_screen(self, place, layer=None):
-        """Where a pixel of the photo is in the window."""
-        world = np.array((layer or self.viewer.layers[0]).data_to_world(place))[-2:]
-        camera, size = self.viewer.scene.camera, self.canvas.size()
-        row, column = (world - np.array(camera.center)[-2:]) * camera.zoom
-        return QPoint(round(column + size.width() / 2), round(row + size.height() / 2))
-
-    def click(self, place, button=LEFT, modifier=NONE, *, wait=True, by=(0, 0)):
-        start = self.on_screen(place)
-        end = start + QPoint(*by)
-        self.qtbot.mousePress(self.canvas, button, modifier, start)
-        if by != (0, 0):  # pytest-qt moves the mouse without its button
-            move = QMouseEvent(QEvent.Type.MouseMove, end, self.canvas.mapToGlobal(end), NO_BUTTON, button, modifier)
-            QApplication.sendEvent(self.canvas, move)
-            self.qtbot.wait(20)
-        self.qtbot.mouseRelease(self.canvas, button, modifier, end)
-        if wait:
-            self.rest()
-
-    def strike(self, key, modifier=NONE, *, wait=True):
-        self.qtbot.keyClick(self.main, key, modifier)
-        if wait:
-            self.rest()
-
-    def refine(self):
-        self.strike(Qt.Key.Key_K)
-        assert self.tool.is_on, self.tool.message.text()
-
-    def drag(self, start, end, *, wait=True):
-        """Drag with the left button from one place of the photo to another, over a place in between."""
-        first, last = self.on_screen(start), self.on_screen(end)
-        self.qtbot.mousePress(self.canvas, LEFT, NONE, first)
-        for point in ((first + last) / 2, last):
-            at = self.canvas.mapToGlobal(point)
-            QApplication.sendEvent(self.canvas, QMouseEvent(QEvent.Type.MouseMove, point, at, NO_BUTTON, LEFT, NONE))
-            self.qtbot.wait(20)
-        self.qtbot.mouseRelease(self.canvas, LEFT, NONE, last)
-        if wait:
-            self.rest()
-
-
-@pytest.fixture
-def window(make_napari_viewer, qtbot, spot) -> Iterator[Window]:
-    """A photo of a spot, outlined."""
-    viewer = make_napari_viewer(show=True)
-    viewer.window._qt_window.resize(1366, 768)
-    viewer.add_image(spot(*MIDDLE, 30, SHAPE)[0], rgb=True, name="arm")
-    window = Window(qtbot, viewer)
-    window.segment.segment_selected()
-    window.rest()
-    viewer.reset_view()
-    yield window
-    window.rest()
-    window.review.close_project()
-    window.rest()
-    window.widget.session.close()
-    QApplication.processEvents()
 
 
 def traces(window):

@@ -16,11 +16,6 @@ from napari_skinseg.plugin.layers import is_photo, mm_per_px, photo_from_layer, 
 from napari_skinseg.plugin.session import Session
 
 
-@pytest.fixture(autouse=True)
-def models_here():
-    """This tool needs no model, so none is trained for it."""
-
-
 @pytest.fixture
 def viewer():
     viewer = ViewerModel()
@@ -185,3 +180,28 @@ def test_without_a_photo_nothing_can_be_drawn(tool, viewer):
     assert not tool.draw_button.isEnabled()
     tool.start_line()
     assert len(viewer.layers) == 2
+
+
+def test_in_the_segment_tab_a_ruler_line_gives_sizes_in_millimetres_and_no_button_moves(qtbot, window):
+    panel = window.segment
+    buttons = (panel.segment_button, panel.refine.button, panel.save_button)
+    before = [button.pos() for button in buttons]
+    press(qtbot, panel.scale.button)
+    assert panel.scale.isVisible()
+    assert panel.scale.isWindow()
+    press(qtbot, panel.scale.draw_button)
+    window.drag((20, 30), (20, 130))
+    assert "100 px" in panel.scale.preview.text() or "99 px" in panel.scale.preview.text()
+    press(qtbot, panel.scale.set_button)
+    window.rest()
+    assert [button.pos() for button in buttons] == before
+    assert mm_per_px(window.viewer.layers["arm"]) == pytest.approx(0.1, rel=0.03)
+    assert "mm²" in panel.card.figures.text()
+    assert window.viewer.layers.selection.active is not None
+    press(qtbot, panel.scale.clear_button)
+    window.rest()
+    assert "mm²" not in panel.card.figures.text()
+    press(qtbot, panel.scale.draw_button)
+    window.widget.tabs.setCurrentIndex(1)
+    assert not panel.scale.isVisible()
+    assert "↔ ruler" not in window.viewer.layers

@@ -5,15 +5,15 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
-from napari.layers import Image, Labels, Points
+from napari.layers import Labels, Points
 from numpy.typing import NDArray
-from qtpy.QtCore import QTimer
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
 from napari_skinseg.segmentation.box import Box
 
 from .mask_edit import Tile, lesion_label, write_tiles
+from .tool_layer import ToolLayer
 
 Prompt = Click | Box
 """What the user tells the model."""
@@ -30,52 +30,20 @@ _DOTS = 24
 
 
 class PromptMarkers:
-    """Shows clicks, and boxes as dotted lines, in a Points layer on the photo.
-
-    The layer stays, without markers, when Refine is switched off, because napari takes up to a second to remove a layer
-    (it collects garbage). The layer is removed after its photo, and never hidden: napari 0.9.2 can crash after a hidden
-    layer was removed (segmentation fault in OpenGL, seen with Mesa).
-    """
+    """Shows clicks, and boxes as dotted lines, in a Points layer on the photo."""
 
     def __init__(self, viewer: Any) -> None:
-        self._viewer = viewer
-        self.layer: Points | None = None
-        self._photo_layer: Image | None = None
+        self.on_photo = ToolLayer(viewer, _make_points)
         self._prompts: list[Prompt] = []
-        viewer.layers.events.removed.connect(self._on_removed)
-
-    @property
-    def is_in_viewer(self) -> bool:
-        """Whether the layer exists and is in the viewer; a user may remove it."""
-        return self.layer is not None and self.layer in self._viewer.layers
-
-    def place_on(self, photo: LayerPhoto, mask: Labels) -> None:
-        """Place the layer on `photo`, right above its `mask`, without markers."""
-        if self.is_in_viewer and self._photo_layer is photo.layer:
-            self.show(photo, [], [])
-            return
-        self.remove()
-        self._photo_layer = photo.layer
-        self.layer = Points(
-            ndim=photo.layer.ndim,
-            name="· clicks",
-            size=max(photo.shape) / 20,  # always too large, so that the upper limit applies
-            canvas_size_limits=(1, _SCREEN_SIZE),
-            border_color="white",
-            border_width=0.12,
-            **placement(photo.layer),
-        )
-        self.layer.editable = False
-        self._viewer.layers.insert(self._viewer.layers.index(mask) + 1, self.layer)
 
     def show(self, photo: LayerPhoto, answered: Sequence[Prompt], pending: Sequence[Prompt]) -> None:
         """Show the prompts on `photo`; `pending` ones, which the model has not answered yet, are paler."""
-        layer, prompts = self.layer, [*answered, *pending]
+        layer, prompts = self.on_photo.layer, [*answered, *pending]
         if layer is None:
             return
         markers = [_markers_of(prompt) for prompt in prompts]
         with layer.events.blocker_all():  # else napari redraws after each line; a new colour redraws in any case
-            if prompts != self._prompts:
+            if prompts != self._prompts or len(layer.data) == 0:
                 self._prompts = prompts
                 places = np.concatenate([np.zeros((0, 2)), *(marker.places for marker in markers)])
                 planes = np.tile(np.array(photo.plane, float), (len(places), 1))
@@ -93,15 +61,18 @@ class PromptMarkers:
         if not prompts:
             layer.refresh()
 
-    def remove(self) -> None:
-        """Remove the layer."""
-        layer, self.layer, self._photo_layer, self._prompts = self.layer, None, None, []
-        if layer is not None and layer in self._viewer.layers:
-            self._viewer.layers.remove(layer)
 
-    def _on_removed(self, event: Any) -> None:
-        if event.value is self._photo_layer:
-            QTimer.singleShot(0, self.remove)  # later, because napari is still removing the photo
+def _make_points(photo: LayerPhoto) -> Points:
+    points = Points(
+        ndim=photo.layer.ndim,
+        name="· clicks",
+        canvas_size_limits=(1, _SCREEN_SIZE),
+        border_color="white",
+        border_width=0.12,
+        **placement(photo.layer),
+    )
+    points.editable = False
+    return points
 
 
 @dataclass(frozen=True)
@@ -164,7 +135,8 @@ class RefineSession:
         self._writing: Prompt | None = None
         labels.events.paint.connect(self._on_paint)
         labels.events.visible.connect(self._on_visible)
-        markers.place_on(photo, labels)
+        markers.on_photo.place_on(photo, labels)
+        self.show()
 
     @property
     def answered(self) -> list[Prompt]:

@@ -22,6 +22,7 @@ from napari_skinseg.plugin.session import Session, preferred_device, report_fail
 from napari_skinseg.segmentation.box import Box
 
 from .mask_edit import Tile, changed_tiles, lesion_label
+from .outline_tool import OutlineTool
 from .refine_session import Prompt, PromptMarkers, RefineSession
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ class RefineTool(QWidget):
         get_target: returns the photo to click on and its mask layer, which it makes if there is none; raises `BadInput`
             if there is no photo, or the model must not help with this photo.
         get_options: returns how to make a mask from the model's probability; None for the model's own options.
+        get_mask: the same as `get_target` for the Outline tool beside, which needs no model.
     """
 
     changed = Signal()
@@ -57,6 +59,7 @@ class RefineTool(QWidget):
         session: Session,
         get_target: Callable[[], tuple[LayerPhoto, Labels]],
         get_options: Callable[[], "SegmentOptions | None"] = lambda: None,
+        get_mask: Callable[[], tuple[LayerPhoto, Labels]] | None = None,
     ) -> None:
         super().__init__()
         self._session, self._viewer = session, session.viewer
@@ -72,6 +75,7 @@ class RefineTool(QWidget):
         self.button, self.box_button = QPushButton("Refine"), QPushButton("Box")
         self.state, self.message = QLabel(), Message()
         self._say = self.message.say
+        self.outline = OutlineTool(session, get_mask or get_target, self._say)
         self._leave_check = QTimer(self, singleShot=True, interval=0)
         self._leave_check.timeout.connect(self._switch_off_if_left)
         self._lay_out()
@@ -118,6 +122,7 @@ class RefineTool(QWidget):
 
     def restart(self) -> None:
         """Start without clicks on the present target, which may be another mask; Refine stays on or off."""
+        self.outline.switch(False)
         self._stop_clicks()
         if self.is_on:
             self._start_clicks()
@@ -146,7 +151,7 @@ class RefineTool(QWidget):
         super().hideEvent(event)
         if not event.spontaneous():
             self.switch(False)
-            self._markers.remove()
+            self._markers.on_photo.remove()
 
     # On and off
 
@@ -222,7 +227,7 @@ class RefineTool(QWidget):
         refinement = self._refinement
         if refinement is not None:
             labels, layers = refinement.labels, self._viewer.layers
-            layers_exist = labels in layers and refinement.photo.layer in layers and self._markers.is_in_viewer
+            layers_exist = labels in layers and refinement.photo.layer in layers and self._markers.on_photo.is_in_viewer
             if not layers_exist or layers.selection.active != labels or labels.mode != "pan_zoom":
                 self.switch(False)
             elif lesion_label(labels) != refinement.label:
@@ -424,6 +429,7 @@ class RefineTool(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.button, 2)
         row.addWidget(self.box_button, 1)
+        row.addWidget(self.outline, 1)
         row.addWidget(self.state, 3)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)

@@ -4,7 +4,8 @@ import math
 
 import numpy as np
 from napari.layers import Image, Layer, Shapes
-from qtpy.QtCore import QTimer, Signal
+from qtpy.QtCore import QEvent, QObject, QPoint, Qt, QTimer, Signal
+from qtpy.QtGui import QCloseEvent
 from qtpy.QtWidgets import QDoubleSpinBox, QFrame, QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidget
 
 from napari_skinseg.errors import BadInput
@@ -18,7 +19,12 @@ _YELLOW = "#ffe600"
 
 
 class ScaleTool(QWidget):
-    """Stores the scale in the metadata of the image layer, where every measurement reads it."""
+    """Stores the scale in the metadata of the image layer, where every measurement reads it.
+
+    Attributes:
+        button: shows the tool in a small window of its own, so that no button of a tab moves.
+        image: the photo; None if there is none.
+    """
 
     scale_set = Signal(float, object, float)
     """Millimetres per pixel; the line ((row, column), (row, column)) in pixels; the uncertainty as a fraction."""
@@ -28,7 +34,7 @@ class ScaleTool(QWidget):
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._viewer = session.viewer
-        self._image: Image | None = None
+        self.image: Image | None = None
         self._ruler: Shapes | None = None
         self._previous_active: Layer | None = None
         self.state = WrappingText()
@@ -48,7 +54,12 @@ class ScaleTool(QWidget):
         self.warning.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }")
         self.set_button = QPushButton("Set")
         self.cancel_button = QPushButton("Cancel")
+        self.button = QPushButton("Scale…")
+        self.button.setToolTip("Show or set how many millimetres a pixel is, with a ruler in the photo.")
+        self.setWindowTitle("Scale in millimetres")
         self._lay_out()
+        self.button.clicked.connect(self.open)
+        self.button.installEventFilter(self)
         self.draw_button.clicked.connect(self.start_line)
         self.clear_button.clicked.connect(self.clear)
         self.set_button.clicked.connect(self.set_scale)
@@ -69,15 +80,36 @@ class ScaleTool(QWidget):
         (row, column), (other_row, other_column) = np.asarray(self._ruler.data[-1], float)[:2].tolist()
         return RulerLine(((row, column), (other_row, other_column)), self.distance.value())
 
+    def open(self) -> None:
+        """Show the tool beside its button, above the window of napari."""
+        if self.parentWidget() is None:
+            self.setParent(self.button.window(), Qt.WindowType.Tool)
+        self._show()
+        self.adjustSize()
+        self.move(self.button.mapToGlobal(QPoint(-self.width() - 8, 0)))
+        self.show()
+        self.raise_()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Close the window when the tab with the button is left."""
+        if event.type() == QEvent.Type.Hide and not event.spontaneous():
+            self.close()
+        return False
+
+    def closeEvent(self, event: QCloseEvent) -> None:
+        """Remove an unfinished line."""
+        super().closeEvent(event)
+        self.cancel()
+
     def set_layer(self, image: Image | None) -> None:
         """Work on the photo `image` from now on; an unfinished line is removed."""
-        self._image = image
+        self.image = image
         self._remove_ruler()
         self._show()
 
     def start_line(self) -> None:
         """Let the user draw a line, in a layer on the photo that exists until the scale is set."""
-        image = self._image
+        image = self.image
         if image is None or self._ruler is not None:
             return
         self._previous_active = self._viewer.layers.selection.active
@@ -97,9 +129,9 @@ class ScaleTool(QWidget):
     def set_scale(self) -> None:
         """Store the scale that the line gives, and remove the line's layer."""
         line = self.line
-        if self._image is None or line is None:
+        if self.image is None or line is None:
             return
-        store_scale(self._image, line.mm_per_px, line.ends, line.mm)
+        store_scale(self.image, line.mm_per_px, line.ends, line.mm)
         self._remove_ruler()
         self._show()
         self.scale_set.emit(line.mm_per_px, line.ends, line.uncertainty)
@@ -111,8 +143,8 @@ class ScaleTool(QWidget):
 
     def clear(self) -> None:
         """Remove the scale that was measured on a ruler."""
-        if self._image is not None:
-            store_scale(self._image, None)
+        if self.image is not None:
+            store_scale(self.image, None)
             self._show()
             self.scale_cleared.emit()
 
@@ -150,7 +182,7 @@ class ScaleTool(QWidget):
 
     def _show(self) -> None:
         """Show the scale, or the scale that the unfinished line gives."""
-        image, is_drawing = self._image, self._ruler is not None
+        image, is_drawing = self.image, self._ruler is not None
         self._form.setVisible(is_drawing)
         self.draw_button.setVisible(not is_drawing)
         self.draw_button.setEnabled(image is not None and image.ndim == 2)

@@ -21,7 +21,6 @@ from qtpy.QtWidgets import (
     QWidget,
     QWidgetAction,
 )
-from superqt import QCollapsible
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels import cleaning
@@ -49,7 +48,7 @@ class CorrectTools(QWidget):
         self._is_running = self._is_filled = False
         self._image: Image | None = None
         self._is_blind = False
-        self.refine = RefineTool(session, self._refine_target)
+        self.refine = RefineTool(session, self._refine_target, get_mask=self._target)
         self.fill_button = _button("Fill holes", "Fill the holes in the lesion.")
         self.smooth_button = _button("Smooth", "Smooth the border; press again for more.")
         self.largest_button = _button(
@@ -85,6 +84,7 @@ class CorrectTools(QWidget):
         Call this when the view already shows the photo, because the brush size depends on the zoom. If `is_blind`, the
         photo belongs to the blind sample and cannot be refined by the model.
         """
+        self.refine.outline.switch(False)
         self._labels, self._image, self._is_blind = labels, image, is_blind
         self.refine.restart()
         self.brush.set_layer(labels)
@@ -164,11 +164,14 @@ class CorrectTools(QWidget):
                 (self._labels.redo if redo else self._labels.undo)()
 
     def _refine_target(self) -> tuple[LayerPhoto, Labels]:
+        if self._is_blind:
+            raise BadInput("This photo belongs to the blind sample; draw the lesion by hand, without the model.")
+        return self._target()
+
+    def _target(self) -> tuple[LayerPhoto, Labels]:
         labels, image = self._labels, self._image
         if labels is None or image is None:
             raise BadInput("There is no photo to refine; choose one in the list.")
-        if self._is_blind:
-            raise BadInput("This photo belongs to the blind sample; draw the lesion by hand, without the model.")
         height, width = image.data.shape[:2]
         return LayerPhoto(image, image.name.lstrip("· "), (), (height, width), image.data), labels
 
@@ -232,15 +235,13 @@ class CorrectTools(QWidget):
         self.edit_button.setMenu(menu)
         self.edit_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         edit = QHBoxLayout()
-        for widget in (self.edit_button, self.undo_button, self.redo_button):
+        for widget in (self.edit_button, self.undo_button, self.redo_button, self.scale.button):
             widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
             edit.addWidget(widget)
         brush = QHBoxLayout()
         for widget in (QLabel("Brush"), self.smaller_button, self.brush_size, self.larger_button, self.same_on_screen):
             brush.addWidget(widget)
         brush.addStretch(1)
-        scale = QCollapsible("Scale in millimetres", expandedIcon="▾", collapsedIcon="▸")
-        scale.addWidget(self.scale)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(4)
@@ -248,7 +249,6 @@ class CorrectTools(QWidget):
         layout.addLayout(edit)
         layout.addLayout(brush)
         layout.addWidget(self.message)
-        layout.addWidget(scale)
 
 
 def set_mask_style(labels: Labels, filled: bool) -> None:

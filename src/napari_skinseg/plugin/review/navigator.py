@@ -60,6 +60,7 @@ class Navigator:
             "model": self.restore_prediction,
             "refine": form.tools.refine.toggle,
             "box": form.tools.refine.toggle_box,
+            "edit_outline": form.tools.refine.outline.toggle,
             "smaller": form.tools.brush_smaller,
             "larger": form.tools.brush_larger,
         }

@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 from superqt import QCollapsible
 
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
+from napari_skinseg.plugin.correct.scale_tool import ScaleTool
 from napari_skinseg.plugin.forms import MessageArea, RunForm, WrappingText
 
 from .options import MaskOptions
@@ -27,7 +28,7 @@ from .result_card import ResultCard
 class SegmentForm(RunForm):
     """The fields, buttons and messages, from top to bottom in the order of use."""
 
-    def __init__(self, photos: Callable[[Any], list[Layer]], refine: RefineTool) -> None:
+    def __init__(self, photos: Callable[[Any], list[Layer]], refine: RefineTool, scale: ScaleTool) -> None:
         super().__init__("Stop after the present photo; finished masks stay.")
         # This chooser of magicgui holds layer objects and shows their present names.
         self.photo = create_widget(annotation="napari.layers.Image", options={"choices": photos, "nullable": False})
@@ -46,7 +47,7 @@ class SegmentForm(RunForm):
         )
         self.save_button = _button("Save &mask…", "Save the mask of the chosen photo as a PNG file. (Alt+M)")
         self.card = ResultCard()
-        self.refine = refine
+        self.refine, self.scale = refine, scale
         self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer restores your changes.")
         self._lay_out()
         self.show_running(False)
@@ -74,12 +75,17 @@ class SegmentForm(RunForm):
         many = QHBoxLayout()
         many.addWidget(self.all_button)
         many.addWidget(self.folder_button)
+        results = QHBoxLayout()
+        results.addWidget(self.save_button, 2)
+        results.addWidget(self.scale.button, 1)
         self.question_layout.addWidget(self.replace_button)
         messages = MessageArea(self.progress, self.message, self.refine.message, self.question, lines=5)
         layout = QVBoxLayout(self)
         layout.addLayout(choice)
         layout.addLayout(start)
-        for widget in (self.refine, self.save_button, messages, self.card, self.options, self._fold()):
+        layout.addWidget(self.refine)
+        layout.addLayout(results)
+        for widget in (messages, self.card, self.options, self._fold()):
             layout.addWidget(widget)
         layout.addLayout(many)
         layout.addStretch(1)

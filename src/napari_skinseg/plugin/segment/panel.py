@@ -17,6 +17,7 @@ from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models import store
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome, RemainingTime, Report
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
+from napari_skinseg.plugin.correct.scale_tool import ScaleTool
 from napari_skinseg.plugin.keys import KeyBindings, preferred_keys
 from napari_skinseg.plugin.layers import (
     KEY,
@@ -63,7 +64,9 @@ class SegmentPanel(SegmentForm):
     def __init__(self, session: Session) -> None:
         viewer = session.viewer
         refine = RefineTool(session, self._refine_target, lambda: self.options.value())
-        super().__init__(lambda chooser: [layer for layer in viewer.layers if is_photo(layer)], refine)
+        super().__init__(
+            lambda chooser: [layer for layer in viewer.layers if is_photo(layer)], refine, ScaleTool(session)
+        )
         self._session, self._viewer = session, viewer
         self._results = ResultStore()
         self._run: Job | None = None
@@ -81,8 +84,10 @@ class SegmentPanel(SegmentForm):
             self, lambda: [mask.name for _, mask in self._unsaved_masks()], self._save_all
         )
         self._pause = QTimer(self, singleShot=True, interval=40)
-        keys = {action: key for action, key in preferred_keys().items() if action in ("refine", "box")}
-        self._keys = KeyBindings(keys, {"refine": refine.toggle, "box": refine.toggle_box})
+        keys = {action: key for action, key in preferred_keys().items() if action in ("refine", "box", "edit_outline")}
+        self._keys = KeyBindings(
+            keys, {"refine": refine.toggle, "box": refine.toggle_box, "edit_outline": refine.outline.toggle}
+        )
         self._connect()
         self.refresh_models()
 
@@ -525,6 +530,8 @@ class SegmentPanel(SegmentForm):
         self.replace_button.clicked.connect(self.replace_changes)
         self.card.uncertain_button.clicked.connect(self.show_uncertain_outline)
         self.model.currentIndexChanged.connect(self._use_model)
+        self.scale.scale_set.connect(lambda *scale: self._on_photo())  # measures again
+        self.scale.scale_cleared.connect(self._on_photo)
         # Dragging the slider sends a signal for each pixel; a short pause keeps the GUI thread free.
         self.options.changed.connect(self._pause.start)
         self._pause.timeout.connect(self.apply_options)
@@ -573,6 +580,9 @@ class SegmentPanel(SegmentForm):
     def _on_photo(self) -> None:
         self.ask("")
         photo = self._selected_or_none()
+        image = None if photo is None else photo.layer
+        if image is not self.scale.image:
+            self.scale.set_layer(image)
         mask = None if photo is None else find_mask(self._viewer.layers, photo)
         if photo is not None and photo.key != self._last_photo:
             # The slider shows how this photo's mask was made; a threshold chosen for another photo does not carry over.

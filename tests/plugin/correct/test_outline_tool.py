@@ -1,0 +1,110 @@
+"""The Outline tool in a real window: a drag of a corner changes the mask, and every way out keeps it."""
+
+import numpy as np
+import pytest
+from qtpy.QtCore import Qt
+
+LEFT = Qt.MouseButton.LeftButton
+CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
+
+
+def start(window):
+    window.strike(Qt.Key.Key_O, SHIFT)
+    tool = window.tool.outline
+    assert tool.isChecked(), window.tool.message.text()
+    window.qtbot.waitUntil(lambda: tool.is_ready, timeout=60_000)
+    return tool, window.viewer.layers["· outline"]
+
+
+def drag_corner(window, by=(-12, 0)):
+    """Drag the uppermost corner; return where it was."""
+    shapes = window.viewer.layers["· outline"]
+    corners = np.asarray(shapes.data[0])
+    corner = corners[corners[:, 0].argmin()]
+    window.drag(corner, corner + np.array(by))
+    window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
+    return corner
+
+
+def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_both(window):
+    mask = window.mask
+    before = mask.data.copy()
+    _, shapes = start(window)
+    assert 6 <= len(shapes.data[0]) <= 40
+    np.testing.assert_array_equal(mask.data, before)
+    first = np.array(shapes.data[0])
+    corner = drag_corner(window)
+    after = mask.data.copy()
+    changed = after != before
+    assert after[round(corner[0]) - 6, round(corner[1])] == 1
+    assert changed.any()
+    assert not changed[round(corner[0]) + 20 :].any(), "the rest of the outline keeps every pixel"
+    window.strike(Qt.Key.Key_Z, CTRL)
+    np.testing.assert_array_equal(mask.data, before)
+    np.testing.assert_allclose(shapes.data[0], first)
+    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    np.testing.assert_array_equal(mask.data, after)
+    assert not np.allclose(shapes.data[0], first)
+
+
+@pytest.mark.parametrize(
+    "leave",
+    [
+        lambda window: window.strike(Qt.Key.Key_O, SHIFT),
+        lambda window: setattr(window.viewer.layers.selection, "active", window.viewer.layers["arm"]),
+        lambda window: window.strike(Qt.Key.Key_K),
+        lambda window: window.widget.tabs.setCurrentIndex(1),
+        lambda window: window.viewer.layers.remove("· outline"),
+    ],
+    ids=["key", "layer", "refine", "tab", "removed"],
+)
+def test_every_way_to_leave_keeps_the_edited_mask(window, leave):
+    mask = window.mask
+    tool, _ = start(window)
+    drag_corner(window)
+    after = mask.data.copy()
+    leave(window)
+    window.rest()
+    assert not tool.isChecked()
+    np.testing.assert_array_equal(mask.data, after)
+    assert all(len(layer.data) == 0 for layer in window.viewer.layers if layer.name == "· outline")
+    window.widget.tabs.setCurrentIndex(0)
+
+
+def test_holes_and_pieces_are_polygons_of_their_own_and_other_labels_stay(window):
+    mask = window.mask
+    mask.data[50:70, 70:90] = 0
+    mask.data[10:30, 10:40] = 1
+    mask.data[100:115, 100:150] = 3
+    mask.refresh()
+    before = mask.data.copy()
+    _, shapes = start(window)
+    assert list(shapes.features["is_hole"]) == [False, True, False] or sorted(shapes.features["is_hole"]) == [
+        False,
+        False,
+        True,
+    ]
+    shapes.selected_data = {int(np.flatnonzero(shapes.features["is_hole"])[0])}
+    shapes.remove_selected()  # napari's Delete key
+    window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
+    assert mask.data[60, 80] == 1, "without its outline, the hole is filled"
+    np.testing.assert_array_equal(mask.data[before == 3], 3)
+    assert (mask.data[10:30, 10:40] == 1).all()
+
+
+def test_a_change_by_another_tool_is_shown_in_the_outline(window):
+    mask = window.mask
+    _, shapes = start(window)
+    number = len(shapes.data)
+    mask.brush_size = 12
+    mask.paint((100, 20), 1)
+    window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
+    window.rest()
+    assert len(shapes.data) == number + 1
+
+
+def test_without_a_photo_the_key_says_so(window):
+    window.viewer.layers.clear()
+    window.strike(Qt.Key.Key_O, SHIFT)
+    assert "There is no photo" in window.tool.message.text()
+    assert not window.tool.outline.isChecked()
