@@ -7,7 +7,7 @@ from skimage.measure import label, regionprops
 from skimage.morphology import convex_hull_image
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure, three_digits
+from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure, measure_labels, three_digits
 
 SHAPE = (450, 600)
 SKIN, LESION = (225, 185, 165), (120, 80, 60)
@@ -269,3 +269,20 @@ def test_a_photo_and_a_mask_of_different_sizes_raise():
 )
 def test_values_are_shown_with_at_most_three_digits(value, shown):
     assert three_digits(value) == shown
+
+
+def test_each_label_is_measured_and_other_lesions_are_no_skin():
+    rows, columns = np.ogrid[:200, :300]
+    labels = np.zeros((200, 300), np.uint8)
+    labels[(rows - 100) ** 2 + (columns - 90) ** 2 <= 40**2] = 1
+    labels[(rows - 100) ** 2 + (columns - 160) ** 2 <= 25**2] = 3
+    rgb = np.full((200, 300, 3), (225, 180, 165), np.uint8)
+    rgb[labels > 0] = (110, 60, 50)
+    found = measure_labels(rgb, labels, 0.1)
+    assert list(found) == [1, 3]
+    assert found[1]["area_px"] == np.count_nonzero(labels == 1)
+    assert found[3]["area_mm2"] == pytest.approx(0.01 * np.count_nonzero(labels == 3))
+    alone = measure(rgb, labels == 3)
+    assert found[3]["skin_ring_px"] < alone["skin_ring_px"]
+    assert found[3]["n_components"] == 1
+    assert measure_labels(rgb, np.zeros((200, 300), bool))[1]["flags"] == "no lesion in the mask"

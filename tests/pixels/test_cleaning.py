@@ -10,6 +10,7 @@ from hypothesis.extra import numpy as hnp
 from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
+from napari_skinseg.pixels import cleaning
 from napari_skinseg.pixels.cleaning import (
     CleanUp,
     binarise,
@@ -298,3 +299,15 @@ def test_a_small_lesion_on_a_large_photo_is_fast():
     grow(mask, 5)
     shrink(mask, 5)
     assert time.thread_time() - start < 0.5
+
+
+def test_pieces_get_labels_from_the_largest_to_the_smallest():
+    mask = np.zeros((40, 60), bool)
+    mask[2:5, 2:5] = True
+    mask[10:30, 10:30] = True
+    mask[30, 30] = True  # touches at a corner
+    mask[5:12, 40:50] = True
+    labels = cleaning.label_pieces(mask)
+    assert (labels[15, 15], labels[30, 30], labels[6, 45], labels[3, 3], labels[0, 0]) == (1, 1, 2, 3, 0)
+    np.testing.assert_array_equal(labels > 0, mask)
+    assert not cleaning.label_pieces(np.zeros((5, 5), bool)).any()

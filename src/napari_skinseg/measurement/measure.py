@@ -29,7 +29,7 @@ from .crop import Crop, colour_difference, crop_around, sample_pixels, to_lab
 if TYPE_CHECKING:
     from scipy.spatial import ConvexHull
 
-__all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "three_digits"]
+__all__ = ["COLUMNS", "EXPERIMENTAL_COLUMNS", "NOTE", "Value", "measure", "measure_labels", "three_digits"]
 
 NOTE = "Measurement only, not a diagnosis."
 
@@ -85,7 +85,12 @@ _ROUND = 0.95  # minor / major axis; above it the direction of the axes is unrel
 
 
 def measure(
-    rgb: NDArray[np.uint8], mask: NDArray[Any], mm_per_px: float | None = None, *, experimental: bool = False
+    rgb: NDArray[np.uint8],
+    mask: NDArray[Any],
+    mm_per_px: float | None = None,
+    *,
+    experimental: bool = False,
+    others: NDArray[np.bool_] | None = None,
 ) -> dict[str, Value]:
     """Measure the largest piece of a mask, with its holes filled.
 
@@ -96,6 +101,7 @@ def measure(
         mask: `[H, W]`, lesion = True or non-zero.
         mm_per_px: the scale, if it is known; without it every millimetre column is `None`.
         experimental: also measure the six colours, `EXPERIMENTAL_COLUMNS`.
+        others: bool `[H, W]`, other lesions in the photo; they are not skin.
 
     Returns:
         A value for each key of `COLUMNS` (and of `EXPERIMENTAL_COLUMNS`), in their order. For an empty mask every value
@@ -143,7 +149,8 @@ def measure(
         if shape["minor_axis"] > _ROUND * shape["major_axis"]:
             flags.append("nearly round: the direction of its axes is unreliable")
 
-    crop = crop_around(rgb, largest, box, lesion | largest, field, shape["equivalent_diameter"])
+    no_skin = lesion | largest if others is None else lesion | largest | others
+    crop = crop_around(rgb, largest, box, no_skin, field, shape["equivalent_diameter"])
     colour, colour_flags = _colour(crop, symmetric=not cut)
     found |= colour | skin_tone(crop)
     if shape["area"] >= _MIN_AREA:
@@ -154,6 +161,27 @@ def measure(
         found |= six_colours(crop)
     found["flags"] = "; ".join(flags + colour_flags)
     return found
+
+
+def measure_labels(
+    rgb: NDArray[np.uint8], labels: NDArray[Any], mm_per_px: float | None = None
+) -> dict[int, dict[str, Value]]:
+    """Measure each lesion of a photo.
+
+    Args:
+        rgb: the photo, uint8 `[H, W, 3]`.
+        labels: `[H, W]`, 0 is the background and every other number one lesion; a bool mask is one lesion.
+        mm_per_px: the scale, if it is known.
+
+    Returns:
+        What `measure` returns, by label in rising order; for an empty mask, that of label 1.
+    """
+    labels = np.asarray(labels)
+    numbers = np.unique(labels[labels != 0]).astype(int).tolist()
+    return {
+        label: measure(rgb, labels == label, mm_per_px, others=labels != 0 if len(numbers) > 1 else None)
+        for label in numbers or [1]
+    }
 
 
 def three_digits(value: Value) -> str:

@@ -100,6 +100,15 @@ def keep_pieces(mask: NDArray[np.bool_], places: Sequence[tuple[float, float]]) 
     return np.asarray(kept[labels])
 
 
+def label_pieces(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
+    """Return a label for each piece of the mask, 1 for the largest; the 255th and smaller pieces share label 255."""
+    labels, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    by_size = np.argsort(-_piece_sizes(labels)[1:], kind="stable")
+    ranks = np.zeros(count + 1, np.uint8)
+    ranks[1 + by_size] = np.minimum(np.arange(1, count + 1), 255)
+    return np.asarray(ranks[labels])
+
+
 def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the mask with every hole filled."""
     return clean_mask(mask, replace(_NO_CLEAN_UP, fill_holes=True))

@@ -147,6 +147,20 @@ def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
         image.save(temporary, format="PNG")
 
 
+def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:
+    """Write labels `[H, W]` as a gray PNG of these values, 8 or 16 bits; the file appears whole or not at all.
+
+    Raises:
+        BadInput: a label is below 0 or above 65535, or the file cannot be written; an earlier file is kept.
+    """
+    highest = int(labels.max(initial=0))
+    if labels.min(initial=0) < 0 or highest > 65535:
+        raise BadInput(f"{path} cannot hold labels below 0 or above 65535; save the layer as TIFF.")
+    image = Image.fromarray(labels.astype(np.uint8 if highest < 256 else np.uint16))
+    with atomic(path) as temporary:
+        image.save(temporary, format="PNG")
+
+
 def _to_bool(gray: NDArray[Any], name: str) -> NDArray[np.bool_]:
     if gray.dtype == bool:
         return gray

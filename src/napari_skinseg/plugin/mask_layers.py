@@ -14,18 +14,21 @@ from numpy.typing import NDArray
 from .layers import KEY, LayerPhoto, axes_in_world, placement
 
 LESION = 1
-"""The label of the lesion."""
+"""The label of the lesion; the largest one, if there are several."""
 
 _CYAN, _MAGENTA = (0.0, 0.9, 1.0, 1.0), (1.0, 0.0, 1.0, 1.0)
+_YELLOW, _GREEN = (1.0, 0.85, 0.0, 1.0), (0.4, 1.0, 0.3, 1.0)
 
 FILLED_STYLE = {
-    "colormap": DirectLabelColormap(color_dict={None: _MAGENTA, 0: "transparent", LESION: _CYAN}),
+    "colormap": DirectLabelColormap(
+        color_dict={None: _MAGENTA, 0: "transparent", LESION: _CYAN, 2: _YELLOW, 3: _GREEN}
+    ),
     "opacity": 0.4,
 }
 """How a new mask layer is shown. Readers and samples use it, because a reader cannot return a contour width.
 
-Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. Any other label is magenta, so
-that the user sees a stroke with the wrong label.
+Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. Labels
+2 and 3, further lesions, are yellow and green, and all others magenta.
 """
 
 
@@ -81,8 +84,10 @@ def layer_checksum(mask_layer: Labels, photo: LayerPhoto) -> int:
 
 
 def mask_checksum(mask: NDArray[Any]) -> int:
-    """Return a number that changes when a mask `[H, W]`, lesion non-zero, changes."""
-    return zlib.crc32(np.packbits(mask if mask.dtype == np.uint8 else mask != 0).tobytes())
+    """Return a number that changes when a mask `[H, W]`, bool or with one or several labels, changes."""
+    checksum = zlib.crc32(np.packbits(mask if mask.dtype == np.uint8 else mask != 0).tobytes())
+    has_several = mask.dtype != bool and mask.max(initial=0) > 1
+    return zlib.crc32(mask.astype(np.uint8).tobytes(), checksum) if has_several else checksum
 
 
 class MaskEdit:
@@ -107,11 +112,11 @@ class MaskEdit:
 def show_mask(
     layers: LayerList,
     photo: LayerPhoto,
-    mask: NDArray[np.bool_],
+    mask: NDArray[np.bool_] | NDArray[np.uint8],
     provenance: Mapping[str, Any],
     previous_edit: MaskEdit | None = None,
 ) -> tuple[Labels, MaskEdit | None]:
-    """Show `mask` bool `[H, W]` in the Labels layer of `photo`.
+    """Show `mask` `[H, W]` in the Labels layer of `photo`.
 
     If there is no such layer, this makes one, right above the photo and in the same place of the world. Else the layer
     changes in one undoable step, which is returned; None is returned for a new layer and for a mask without change.
@@ -119,7 +124,7 @@ def show_mask(
     Args:
         layers: the viewer's layer list, which holds the photo's layer.
         photo: the photo.
-        mask: bool `[H, W]`.
+        mask: bool `[H, W]`, or uint8 with a label for each lesion.
         provenance: plain JSON types to keep in the layer's metadata.
         previous_edit: an earlier edit to undo first, so that dragging a slider is one step of the undo history.
     """
@@ -149,9 +154,11 @@ def update_facts(mask_layer: Labels, **facts: Any) -> None:
     mask_layer.metadata = {**mask_layer.metadata, KEY: {**mask_layer.metadata[KEY], **facts}}
 
 
-def show_measurements(mask_layer: Labels, checksum: int, measurements: Mapping[str, Any]) -> None:
-    """Put the measurements of the mask with this `mask_checksum` into the features table, in a row for label 1."""
-    mask_layer.features = {"index": [LESION], **{name: [value] for name, value in measurements.items()}}
+def show_measurements(mask_layer: Labels, checksum: int, measurements: Mapping[int, Mapping[str, Any]]) -> None:
+    """Put the measurements of the mask with this `mask_checksum` into the features table, in a row for each label."""
+    columns = next(iter(measurements.values()))
+    values = {name: [of_label[name] for of_label in measurements.values()] for name in columns}
+    mask_layer.features = {"index": list(measurements), **values}
     update_facts(mask_layer, measured=checksum)
 
 
@@ -207,7 +214,7 @@ def outline_style(shape: Sequence[int]) -> dict[str, Any]:
     return {"colormap": FILLED_STYLE["colormap"], "contour": contour, "opacity": 0.9}
 
 
-def _new_mask_layer(photo: LayerPhoto, mask: NDArray[np.bool_]) -> Labels:
+def _new_mask_layer(photo: LayerPhoto, mask: NDArray[np.bool_] | NDArray[np.uint8]) -> Labels:
     """Return a layer with the mask; for a stack, an empty layer whose planes are written as undoable edits."""
     return Labels(
         np.zeros(_mask_shape(photo), np.uint8) if photo.plane else mask.astype(np.uint8),
@@ -218,7 +225,7 @@ def _new_mask_layer(photo: LayerPhoto, mask: NDArray[np.bool_]) -> Labels:
     )
 
 
-def _write(layer: Labels, photo: LayerPhoto, mask: NDArray[np.bool_]) -> bool:
+def _write(layer: Labels, photo: LayerPhoto, mask: NDArray[np.bool_] | NDArray[np.uint8]) -> bool:
     """Change `layer` to `mask` where it differs, as one step of its undo history; False if nothing differed."""
     new = mask.view(np.uint8)
     differs = layer.data[photo.plane] != new

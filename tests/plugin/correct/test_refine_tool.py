@@ -286,6 +286,26 @@ def test_a_new_mask_by_the_model_begins_without_dots(window):
     assert window.mask.data[CORNER] == 1
 
 
+# --- several lesions -------------------------------------------------------------------------------------------------
+
+
+def test_clicks_boxes_and_buttons_act_on_the_selected_label(window):
+    mask = window.mask
+    first = mask.data == 1
+    mask.selected_label = 2
+    window.refine()
+    window.click(SKIN)
+    assert mask.data[SKIN] == 2
+    np.testing.assert_array_equal(mask.data == 1, first)
+    mask.selected_label = 1
+    window.rest()
+    assert window.tool.is_on
+    assert window.dots == [], "the clicks on another lesion do not count"
+    window.click(CORNER)
+    assert mask.data[CORNER] == 1
+    assert mask.data[SKIN] == 2
+
+
 # --- box -------------------------------------------------------------------------------------------------------------
 
 

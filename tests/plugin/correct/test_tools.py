@@ -14,11 +14,6 @@ from napari_skinseg.plugin.correct.tools import CorrectTools
 from napari_skinseg.plugin.session import Session
 
 
-@pytest.fixture(autouse=True)
-def models_here():
-    """These tools need no model, so none is trained for them."""
-
-
 def disc(row=60, column=80, radius=30.0, shape=(240, 320)):
     y, x = np.ogrid[: shape[0], : shape[1]]
     return (y - row) ** 2 + (x - column) ** 2 <= radius**2
@@ -309,3 +304,20 @@ def test_writing_nothing_is_no_step(viewer):
     labels.events.paint.connect(lambda: told.append(1))
     write_tiles(labels, [])
     assert not told
+
+
+@pytest.mark.parametrize(("attribute", "part"), [("editable", "is locked"), ("visible", "is hidden")])
+def test_a_stroke_on_a_locked_or_hidden_mask_says_why_it_paints_nothing(qtbot, window, attribute, part):
+    mask = window.mask
+    mask.mode = "paint"
+    setattr(mask, attribute, False)
+    before = mask.data.copy()
+    window.click((20, 20), by=(15, 0))
+    np.testing.assert_array_equal(mask.data, before)
+    assert part in window.segment.message.text()
+    setattr(mask, attribute, True)
+    mask.mode = "paint"
+    window.segment.say("")
+    window.click((20, 20), by=(15, 0))
+    assert mask.data[20, 20] == 1
+    assert not window.segment.message.text()

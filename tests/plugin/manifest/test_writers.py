@@ -10,7 +10,7 @@ from PIL import Image
 from qtpy.QtWidgets import QFileDialog
 
 from napari_skinseg.plugin.layers import photo_from_layer
-from napari_skinseg.plugin.manifest.writers import write_mask_layer
+from napari_skinseg.plugin.manifest.writers import write_mask_and_record, write_mask_layer
 from napari_skinseg.plugin.mask_layers import mask_checksum, show_mask, show_measurements
 
 MASK = np.zeros((60, 80), bool)
@@ -26,7 +26,7 @@ def predicted(viewer):
     photo = viewer.add_image(np.random.default_rng(0).integers(0, 255, (60, 80, 3), np.uint8), rgb=True, name="arm")
     image = photo_from_layer(photo, viewer.dims.point)
     layer, _ = show_mask(viewer.layers, image, MASK, {"photo": "arm", "model": "some", "threshold": 0.5})
-    show_measurements(layer, mask_checksum(MASK), {"area_px": 600, "area_mm2": None, "flags": ""})
+    show_measurements(layer, mask_checksum(MASK), {1: {"area_px": 600, "area_mm2": None, "flags": ""}})
     return layer
 
 
@@ -136,3 +136,29 @@ def test_save_as_png_uses_the_writer_of_the_plugin(model, tmp_path):
     layer = predicted(model)
     assert layer.save(str(tmp_path / "arm_segmentation.png")) == [str(tmp_path / "arm_segmentation.png")]
     assert (tmp_path / "arm_segmentation.json").exists()
+
+
+def test_several_lesions_are_white_in_the_mask_and_have_a_record_each(model, tmp_path):
+    labels = MASK.astype(np.uint8)
+    labels[45:55, 5:15] = 2
+    layer = predicted(model)
+    layer.data = labels
+    show_measurements(layer, mask_checksum(labels), {1: {"area_px": 600}, 2: {"area_px": 100}})
+    layer.save(str(tmp_path / "arm_segmentation.png"), plugin="napari-skinseg")
+    with Image.open(tmp_path / "arm_segmentation.png") as saved:
+        np.testing.assert_array_equal(np.asarray(saved), np.where(labels, 255, 0))
+    facts = json.loads((tmp_path / "arm_segmentation.json").read_text())["napari_skinseg"]
+    assert {label: values["area_px"] for label, values in facts["lesions"].items()} == {"1": 600, "2": 100}
+    assert facts["measurements"] == facts["lesions"]["1"]
+    (again,) = model.open(tmp_path / "arm_segmentation.png", plugin="napari-skinseg")
+    np.testing.assert_array_equal(again.data, labels > 0)
+
+
+def test_labels_that_are_kept_apart_open_unchanged(model, tmp_path):
+    labels = MASK.astype(np.uint8)
+    labels[45:55, 5:15] = 2
+    path = tmp_path / "arm_segmentation.png"
+    measurements = {1: {"area_px": 600}, 2: {"area_px": 100}}
+    write_mask_and_record(path, labels, {"photo": "arm", "written": {"": {"0": {}}}}, measurements, keep_labels=True)
+    (again,) = model.open(path, plugin="napari-skinseg")
+    np.testing.assert_array_equal(again.data, labels)

@@ -605,3 +605,20 @@ def test_the_message_of_a_failed_model_goes_when_the_model_loads(qtbot, viewer, 
     panel._load_model()
     settled(panel)
     assert not panel.message.text()
+
+
+def test_all_lesions_get_a_label_and_a_row_of_measurements_each(viewer, panel, settled, spot, tmp_path, qtbot):
+    left, right = spot(60, 40, 24, (120, 160)), spot(60, 120, 16, (120, 160))
+    photo = viewer.layers["arm"]
+    photo.data = np.where(right[1][..., None], right[0], left[0])
+    panel.options.clean_up["keep"].setChecked(False)
+    panel.segment_selected()
+    settled(panel)
+    (mask,) = (layer for layer in viewer.layers if layer.name == "arm_segmentation")
+    assert (mask.data[60, 40], mask.data[60, 120]) == (1, 2)
+    assert list(mask.features["index"]) == [1, 2]
+    assert mask.features["area_px"][0] > mask.features["area_px"][1]
+    assert "2 lesions" in panel.card.figures.text()
+    mask.data_setitem((np.array([60]), np.array([120])), 1)
+    settled(panel)
+    assert "Changed by hand" in panel.card.verdict.text(), "another label is another mask"

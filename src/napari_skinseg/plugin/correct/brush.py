@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from napari.components import Camera
 from napari.layers import Labels
 
-from napari_skinseg.plugin.mask_layers import LESION
+from .mask_edit import lesion_label
 
 STEP = 1.25
 _SHARE = 0.05
@@ -85,7 +86,23 @@ class Brush:
         return max(1, min(self._layer.data.shape[-2:]) // 2)
 
 
+def explain_blocked_strokes(layer: Labels, say: Callable[..., None]) -> None:
+    """Say why a stroke on `layer` paints nothing; napari moves the photo instead, without a word.
+
+    Args:
+        layer: a mask.
+        say: shows a message; `is_problem=True` for a problem.
+    """
+
+    def explain(layer: Labels, event: Any) -> None:
+        if event.button == 1 and not (layer.editable and layer.visible):
+            reason = "locked; unlock it (the pencil in the layer list)" if layer.visible else "hidden; show it"
+            say(f"{layer.name} is {reason} to paint. Until then, a drag moves the photo.", is_problem=True)
+
+    layer.mouse_drag_callbacks.append(explain)
+
+
 def _lesion_diameter(layer: Labels) -> float:
     """Return the diameter of a disc with the lesion's area, in pixels; without a lesion, 2/5 of the diagonal."""
-    area = np.count_nonzero(np.asarray(layer.data) == LESION)
+    area = np.count_nonzero(np.asarray(layer.data) == lesion_label(layer))
     return math.sqrt(4 * area / math.pi) if area else 0.4 * math.hypot(*layer.data.shape[-2:])

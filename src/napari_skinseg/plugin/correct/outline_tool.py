@@ -50,6 +50,7 @@ class OutlineTool(QPushButton):
         self._polygons: list[Polygon] = []
         self._known: dict[int, list[Polygon]] = {}  # the polygons of each mask of this session, by checksum
         self._job_id: object | None = None
+        self._is_shown = False
         self._is_writing = False
         self._soon = QTimer(self, singleShot=True, interval=0)
         self._soon.timeout.connect(self.apply)
@@ -77,7 +78,7 @@ class OutlineTool(QPushButton):
         """Write what the user changed in the polygons into the mask, as one undoable step."""
         self._soon.stop()
         photo, labels, shapes = self._photo, self._labels, self._shapes.layer
-        if photo is None or labels is None or shapes is None or labels not in self._viewer.layers:
+        if not self._is_shown or photo is None or labels is None or shapes is None or labels not in self._viewer.layers:
             return
         before, after = self._polygons, _read_polygons(shapes)
         window = changed_window(before, after, photo.shape)
@@ -133,11 +134,12 @@ class OutlineTool(QPushButton):
             timer.stop()
         shapes, labels = self._shapes.layer, self._labels
         self._photo = self._labels = self._job_id = None
-        if labels is not None and shapes is not None:
+        if self._is_shown and labels is not None and shapes is not None:
+            self._is_shown = False
             for event in self._mask_events(labels):
                 event.disconnect(self._on_mask)
             for event in self._leave_events():
-                event.disconnect(self._leave_check.start)
+                event.disconnect(self._check_soon)
             shapes.events.data.disconnect(self._on_shapes)
             if self._shapes.is_in_viewer:
                 _set_polygons(shapes, [], ())
@@ -154,15 +156,20 @@ class OutlineTool(QPushButton):
             event.connect(self._on_mask)
         self._viewer.layers.selection.active = shapes
         for event in self._leave_events():
-            event.connect(self._leave_check.start)
+            event.connect(self._check_soon)
         shapes.events.data.connect(self._on_shapes)
         shapes.mode = "direct"
+        self._is_shown = True
 
     def _mask_events(self, labels: Labels) -> tuple[Any, ...]:
         return labels.events.paint, labels.events.set_data
 
     def _leave_events(self) -> tuple[Any, ...]:
         return self._viewer.layers.selection.events.active, self._viewer.layers.events.removed
+
+    def _check_soon(self) -> None:
+        # Later, because the active layer changes for a moment while napari inserts a layer.
+        self._leave_check.start()
 
     def _switch_off_if_left(self) -> None:
         """Switch off if the user chose another layer, or removed one."""
@@ -192,7 +199,7 @@ class OutlineTool(QPushButton):
             elif self._checksum() != checksum:
                 self._trace()
             else:
-                if not self._known:
+                if not self._is_shown:
                     self._begin(photo, labels)
                 self._show(outcome.result)
                 if not outcome.result:

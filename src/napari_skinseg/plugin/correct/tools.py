@@ -30,8 +30,8 @@ from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.mask_layers import FILLED_STYLE, outline_style
 from napari_skinseg.plugin.session import Session, report_failure
 
-from .brush import Brush
-from .mask_edit import Tile, changed_tiles, write_tiles
+from .brush import Brush, explain_blocked_strokes
+from .mask_edit import Tile, changed_tiles, lesion_label, write_tiles
 from .refine_tool import RefineTool
 from .scale_tool import ScaleTool
 
@@ -39,12 +39,13 @@ Change = Callable[[NDArray[np.bool_]], NDArray[np.bool_]]
 
 
 class CorrectTools(QWidget):
-    """Changes the lesion label of the layer given to `set_layer`; each change is one undoable step."""
+    """Changes the selected lesion of the layer given to `set_layer`; each change is one undoable step."""
 
     def __init__(self, session: Session) -> None:
         super().__init__()
         self._session, self._viewer = session, session.viewer
         self._labels: Labels | None = None
+        self._explained: Labels | None = None  # the mask whose blocked strokes are explained
         self._is_running = self._is_filled = False
         self._image: Image | None = None
         self._is_blind = False
@@ -89,6 +90,9 @@ class CorrectTools(QWidget):
         self.refine.restart()
         self.brush.set_layer(labels)
         self.scale.set_layer(image)
+        if labels is not None and labels is not self._explained:
+            self._explained = labels
+            explain_blocked_strokes(labels, self.say)
         if labels is not None:
             self.show_filled(self._is_filled)
         self.say("")
@@ -122,12 +126,12 @@ class CorrectTools(QWidget):
         elif not labels.editable:
             self.say(f"{labels.name} is locked; unlock it to change it.", is_problem=True)
         else:
-            before = np.array(labels.data)
+            before, label = np.array(labels.data), lesion_label(labels)
             self._is_running = True
             self._enable()
             self._session.background.start(
                 what.lower(),
-                lambda report, cancel: changed_tiles(before, change),
+                lambda report, cancel: changed_tiles(before, change, label),
                 partial(self._on_computed, what, labels, before),
             )
 

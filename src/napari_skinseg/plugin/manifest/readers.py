@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from napari_skinseg.pixels.image import read_pixels
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.plugin.layers import KEY
 from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksum
@@ -24,16 +26,26 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | 
 
 
 def read_mask_layer(path: str) -> list[LayerData]:
-    """Return one Labels layer of 0 and 1, with the provenance from the JSON record beside the file.
+    """Return one Labels layer, with the provenance from the JSON record beside the file.
 
     Raises:
         BadInput: the file is damaged or holds no mask.
     """
-    mask = read_mask(path)
     provenance = _provenance(path)
+    mask = _read_labels(path, provenance)
     facts = {**provenance, "written": {"": {str(mask_checksum(mask)): provenance}}}
     options = {"name": Path(path).stem, "metadata": {KEY: facts}, **FILLED_STYLE}
-    return [(mask.astype(np.uint8) * np.uint8(LESION), options, "labels")]
+    return [(mask, options, "labels")]
+
+
+def _read_labels(path: str, provenance: dict[str, Any]) -> NDArray[np.uint8]:
+    """Return the labels of the file if its record lists several lesions and the file keeps them apart, else 0 and 1."""
+    lesions = provenance.get("lesions")
+    if isinstance(lesions, dict):
+        pixels = read_pixels(path)
+        if pixels.ndim == 2 and {str(value) for value in np.unique(pixels[pixels != 0])} <= set(lesions):
+            return pixels.astype(np.uint8)
+    return read_mask(path).astype(np.uint8) * np.uint8(LESION)
 
 
 def _provenance(path: str) -> dict[str, Any]:

@@ -15,14 +15,13 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.notifications import show_info
 from npe2 import PluginManager
 from numpy.typing import NDArray
-from PIL import Image as PillowImage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import atomic, write_json
-from napari_skinseg.measurement.measure import measure
-from napari_skinseg.pixels.mask import write_mask
+from napari_skinseg.files import write_json
+from napari_skinseg.measurement.measure import Value, measure_labels
+from napari_skinseg.pixels.mask import write_labels, write_mask
 from napari_skinseg.plugin.layers import KEY, photo_from_layer
-from napari_skinseg.plugin.mask_layers import LESION, mask_checksum, update_facts
+from napari_skinseg.plugin.mask_layers import mask_checksum, update_facts
 
 _SESSION_FACTS = ("image_id", "written", "measured", "saved")
 """Facts that have a meaning only while napari runs."""
@@ -31,8 +30,8 @@ _SESSION_FACTS = ("image_id", "written", "measured", "saved")
 def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """Write one Labels layer. A path without ".png" gets this suffix; an existing file that has it is not replaced.
 
-    In a mask of this plugin and in a layer with one label, every label except 0 is lesion. Another layer with several
-    labels keeps them: a gray PNG of the labels, without a JSON record.
+    In a mask of this plugin and in a layer with one label, every label except 0 is lesion, 255 in the file. Another
+    layer with several labels keeps them: a gray PNG of the labels, without a JSON record.
 
     Returns:
         The path of the PNG.
@@ -47,25 +46,30 @@ def write_mask_layer(path: str, data: Any, attributes: dict[str, Any]) -> list[s
     if Path(path).suffix.lower() != ".png":
         path = _free_path(path)
         show_info(f"{name} is saved as {path}.")
-    if KEY not in attributes.get("metadata", {}) and np.unique(data).size > 2:
-        return [_write_labels(path, np.asarray(data), name)]
-    mask = np.asarray(data) != 0
+    labels = np.asarray(data)
+    if KEY not in attributes.get("metadata", {}) and np.unique(labels).size > 2:
+        return [_write_labels(path, labels)]
     known = attributes.get("metadata", {}).get(KEY, {})
-    measurements = _table_row(mask, known, attributes.get("features"))
+    measurements = _table_rows(labels, known, attributes.get("features"))
     try:
         path = write_mask_and_record(
-            path, mask, known, _measure_now(mask, known) if measurements is None else measurements
+            path, labels, known, _measure_now(labels, known) if measurements is None else measurements
         )
     except BadInput as error:
         raise OSError(str(error)) from error
     for layer in _layers_of_photo(known):
         if isinstance(layer, Labels):
-            update_facts(layer, saved={**layer.metadata[KEY].get("saved", {}), "": mask_checksum(mask)})
+            update_facts(layer, saved={**layer.metadata[KEY].get("saved", {}), "": mask_checksum(labels)})
     return [path]
 
 
 def write_mask_and_record(
-    path: str | Path, mask: NDArray[np.bool_], known: dict[str, Any], measurements: dict[str, Any]
+    path: str | Path,
+    labels: NDArray[Any],
+    known: dict[str, Any],
+    measurements: dict[int, dict[str, Value]],
+    *,
+    keep_labels: bool = False,
 ) -> str:
     """Write a mask and its JSON record. Workers may call this.
 
@@ -74,9 +78,10 @@ def write_mask_and_record(
 
     Args:
         path: a path without ".png" gets this suffix.
-        mask: bool `[H, W]`.
+        labels: `[H, W]`, 0 is the background and every other number one lesion.
         known: the facts in the layer's metadata, see `napari_skinseg.plugin.layers.KEY`.
-        measurements: of this mask, as plain JSON types.
+        measurements: of each label, as plain JSON types; empty if they are unknown.
+        keep_labels: write the labels as they are, instead of 255 for each lesion.
 
     Returns:
         The path of the PNG.
@@ -85,8 +90,11 @@ def write_mask_and_record(
         BadInput: the file cannot be written.
     """
     path = str(path) if Path(path).suffix.lower() == ".png" else f"{path}.png"
-    write_mask(path, mask)
-    write_json(sidecar_of(path), {KEY: _record(mask, known, measurements)})
+    if keep_labels:
+        write_labels(path, labels)
+    else:
+        write_mask(path, labels != 0)
+    write_json(sidecar_of(path), {KEY: _record(labels, known, measurements)})
     return path
 
 
@@ -110,49 +118,53 @@ def _free_path(path: str) -> str:
     return next(f"{name}.png" for name in names if not Path(f"{name}.png").exists())
 
 
-def _write_labels(path: str, labels: NDArray[Any], name: str) -> str:
-    """Write labels `[H, W]` as a gray PNG of 8 or 16 bits."""
-    if labels.min() < 0 or labels.max() > 65535:
-        raise OSError(f"{name} has labels below 0 or above 65535, which a PNG cannot hold; save it as TIFF.")
+def _write_labels(path: str, labels: NDArray[Any]) -> str:
     try:
-        with atomic(path) as temporary:
-            kind = np.uint8 if labels.max() < 256 else np.uint16
-            PillowImage.fromarray(labels.astype(kind)).save(temporary, format="PNG")
+        write_labels(path, labels)
     except BadInput as error:
         raise OSError(str(error)) from error
     return path
 
 
-def _record(mask: NDArray[np.bool_], known: dict[str, Any], measurements: dict[str, Any]) -> dict[str, Any]:
-    """Return where the mask comes from, whether a user changed it, and its measurements."""
+def _record(labels: NDArray[Any], known: dict[str, Any], measurements: dict[int, dict[str, Value]]) -> dict[str, Any]:
+    """Return where the mask comes from, whether a user changed it, and its measurements.
+
+    "measurements" are those of the first label; with several labels, "lesions" holds those of each, by label.
+    """
     facts = {name: value for name, value in known.items() if name not in _SESSION_FACTS}
     written = {key: value for plane in known.get("written", {}).values() for key, value in plane.items()}
     if not written:
         return {"napari_skinseg": version("napari-skinseg"), "status": "drawn"}
-    provenance = written.get(str(mask_checksum(mask)))
+    provenance = written.get(str(mask_checksum(labels)))
+    facts.pop("lesions", None)
+    measured: dict[str, Any] = {"measurements": next(iter(measurements.values()), {})}
+    if len(measurements) > 1:
+        measured["lesions"] = {str(label): values for label, values in measurements.items()}
     if provenance is None:
         # The model's confidence says nothing about a mask that a user changed.
         facts |= {"confidence": None, "withheld": False} if "confidence" in facts else {}
-        return {**facts, "status": "corrected", "measurements": measurements}
-    measurements = measurements or provenance.get("measurements", {})
-    return {"status": "predicted", **facts, **provenance, "measurements": measurements}
+        return {**facts, "status": "corrected", **measured}
+    if not measurements:
+        measured = {"measurements": provenance.get("measurements", {})}
+    return {"status": "predicted", **facts, **provenance, **measured}
 
 
-def _table_row(mask: NDArray[np.bool_], known: dict[str, Any], features: Any) -> dict[str, Any] | None:
-    """Return the measurements in the features table as plain JSON types; None if they are not those of `mask`."""
-    if features is None or known.get("measured") != mask_checksum(mask):
+def _table_rows(labels: NDArray[Any], known: dict[str, Any], features: Any) -> dict[int, dict[str, Value]] | None:
+    """Return the measurements in the features table as plain JSON types; None if they are not those of `labels`."""
+    if features is None or known.get("measured") != mask_checksum(labels):
         return None
-    rows = features.to_dict("records")
-    values: dict[str, Any] = next((row for row in rows if row.pop("index", None) == LESION), {})
-    return {name: None if value != value else value for name, value in values.items()}  # only NaN differs from itself
+    return {
+        int(row.pop("index")): {name: None if value != value else value for name, value in row.items()}  # NaN != NaN
+        for row in features.to_dict("records")
+    }
 
 
-def _measure_now(mask: NDArray[np.bool_], known: dict[str, Any]) -> dict[str, Any]:
-    """Measure `mask` on its photo; empty if the photo is not open."""
+def _measure_now(labels: NDArray[Any], known: dict[str, Any]) -> dict[int, dict[str, Value]]:
+    """Measure each lesion on its photo; empty if the photo is not open."""
     for layer in _layers_of_photo(known):
         if isinstance(layer, Image):
             photo = photo_from_layer(layer, napari.current_viewer().dims.point)
-            return dict(measure(photo.read(), mask, photo.mm_per_px))
+            return measure_labels(photo.read(), labels, photo.mm_per_px)
     return {}
 
 

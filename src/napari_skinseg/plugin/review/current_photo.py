@@ -70,7 +70,7 @@ class CurrentPhoto(QObject):
     @property
     def checksum(self) -> int:
         """A number that changes with the mask."""
-        return mask_checksum(self._data())
+        return mask_checksum(self.mask())  # the file holds no labels
 
     @property
     def is_unchanged(self) -> bool:

@@ -9,11 +9,10 @@ from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QWidget
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.measurement.measure import Value, measure
+from napari_skinseg.measurement.measure import Value, measure_labels
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.layers import KEY, LayerPhoto, find_photo_layer, photo_from_layer
 from napari_skinseg.plugin.mask_layers import (
-    LESION,
     clear_measurements,
     find_mask,
     layer_checksum,
@@ -41,7 +40,7 @@ class MaskMonitor:
         self._changed: list[Labels] = []
         self._to_measure: list[Labels] = []
         self._is_measuring = False
-        self._measured: dict[str, tuple[int, float | None, dict[str, Value]]] = {}  # by the photo's key
+        self._measured: dict[str, tuple[int, float | None, dict[int, dict[str, Value]]]] = {}  # by the photo's key
         self._soon = QTimer(parent, singleShot=True, interval=100)
         self._soon.timeout.connect(self._update)
         self._pause = QTimer(parent, singleShot=True, interval=400)
@@ -55,8 +54,8 @@ class MaskMonitor:
         """Whether all facts about all masks are up to date."""
         return not (self._soon.isActive() or self._pause.isActive() or self._is_measuring)
 
-    def measurements(self, mask: Labels, photo: LayerPhoto) -> dict[str, Value] | None:
-        """Return the measurements of the present mask of `photo`; None while they are not known."""
+    def measurements(self, mask: Labels, photo: LayerPhoto) -> dict[int, dict[str, Value]] | None:
+        """Return the measurements of each label of the present mask of `photo`; None while they are not known."""
         checksum, mm_per_px, values = self._measured.get(photo.key, (None, None, None))
         is_current = checksum == layer_checksum(mask, photo) and mm_per_px == photo.mm_per_px
         return values if is_current else None
@@ -113,7 +112,7 @@ class MaskMonitor:
 
     def _measure(self, mask: Labels, photo: LayerPhoto) -> None:
         checksum, mm_per_px = layer_checksum(mask, photo), photo.mm_per_px
-        lesion = np.equal(mask.data[photo.plane], LESION)
+        labels = np.array(mask.data[photo.plane])
 
         def on_end(outcome: Outcome) -> None:
             self._is_measuring = False
@@ -129,7 +128,7 @@ class MaskMonitor:
 
         self._is_measuring = True
         self._session.background.start(
-            f"measuring {photo.name}", lambda report, cancel: measure(photo.read(), lesion, mm_per_px), on_end
+            f"measuring {photo.name}", lambda report, cancel: measure_labels(photo.read(), labels, mm_per_px), on_end
         )
 
     def _photo_of(self, mask: Labels) -> LayerPhoto | None:

@@ -11,7 +11,7 @@ from napari_skinseg.plugin.forms import create_editors, field_tooltips
 from napari_skinseg.segmentation.options import SegmentOptions
 
 _LABELS = {
-    "keep": "Keep largest piece only",
+    "keep": "Largest lesion only",
     "min_area": "Remove small pieces",
     "fill_holes": "Fill holes",
     "smooth": "Smooth border",

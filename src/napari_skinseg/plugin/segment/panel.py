@@ -13,9 +13,11 @@ from qtpy.QtWidgets import QFileDialog, QMessageBox
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event
-from napari_skinseg.measurement.measure import measure
+from napari_skinseg.measurement.measure import measure_labels
 from napari_skinseg.models import store
+from napari_skinseg.pixels.cleaning import label_pieces
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome, RemainingTime, Report
+from napari_skinseg.plugin.correct.brush import explain_blocked_strokes
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.correct.scale_tool import ScaleTool
 from napari_skinseg.plugin.keys import KeyBindings, preferred_keys
@@ -33,7 +35,6 @@ from napari_skinseg.plugin.layers import (
 )
 from napari_skinseg.plugin.manifest.writers import write_mask_and_record
 from napari_skinseg.plugin.mask_layers import (
-    LESION,
     MaskEdit,
     find_mask,
     is_edited,
@@ -54,6 +55,9 @@ from .form import SegmentForm
 from .mask_monitor import MaskMonitor
 from .unsaved_masks import UnsavedMasksGuard
 from .worker import Failure, Result, ResultStore, change_options, prepare_first_mask, segment_photos
+
+_MASK_FILES, _LABEL_FILES = "Mask, black and white (*.png)", "Labels 1, 2, 3… (*.png)"
+_KEEP_LABELS = "to keep them apart, save again and choose the file type Labels."
 
 
 class SegmentPanel(SegmentForm):
@@ -148,9 +152,11 @@ class SegmentPanel(SegmentForm):
         if photo is None or mask is None:
             self.say("There is no mask to save; choose a photo and press Segment first.", is_problem=True)
             return
-        path, _ = QFileDialog.getSaveFileName(self, "Save mask", str(free_mask_path(photo)), "PNG (*.png)")
+        has_several = int(np.max(mask.data[photo.plane])) > 1
+        kinds = f"{_MASK_FILES};;{_LABEL_FILES}" if has_several else _MASK_FILES
+        path, kind = QFileDialog.getSaveFileName(self, "Save mask", str(free_mask_path(photo)), kinds)
         if path:
-            self._save(photo, mask, Path(path))
+            self._save(photo, mask, Path(path), keep_labels=kind == _LABEL_FILES)
 
     def apply_options(self) -> None:
         """Apply the threshold and the clean-up to the mask of the chosen photo, without the network.
@@ -228,23 +234,30 @@ class SegmentPanel(SegmentForm):
     # Saving
 
     def _save(
-        self, photo: LayerPhoto, mask: Labels, path: Path, then: Callable[[Outcome], None] = lambda outcome: None
+        self,
+        photo: LayerPhoto,
+        mask: Labels,
+        path: Path,
+        then: Callable[[Outcome], None] = lambda outcome: None,
+        *,
+        keep_labels: bool = False,
     ) -> None:
         """Measure and save the mask of `photo` in a worker, and call `then`."""
-        lesion, checksum = mask.data[photo.plane] != 0, layer_checksum(mask, photo)
+        labels, checksum = np.array(mask.data[photo.plane]), layer_checksum(mask, photo)
         known, mm_per_px = dict(mask.metadata[KEY]), photo.mm_per_px
         measured = self._monitor.measurements(mask, photo)
 
         def work(report: Report, cancel: CancelToken) -> str:
-            values = measured or measure(photo.read(), lesion, mm_per_px)
-            return write_mask_and_record(path, lesion, known, values)
+            values = measured or measure_labels(photo.read(), labels, mm_per_px)
+            return write_mask_and_record(path, labels, known, values, keep_labels=keep_labels)
 
         def on_end(outcome: Outcome) -> None:
             if outcome.error is not None:
                 self._fail(outcome.error, f"Saving {mask.name}")
             elif outcome.state == "done":
                 mark_saved(mask, photo, checksum)
-                self.say(f"{mask.name} is saved as {outcome.result}.")
+                merged = "" if keep_labels or labels.max() <= 1 else f" All lesions are white; {_KEEP_LABELS}"
+                self.say(f"{mask.name} is saved as {outcome.result}.{merged}")
             then(outcome)
 
         self._session.background.start(f"saving {mask.name}", work, on_end)
@@ -273,7 +286,8 @@ class SegmentPanel(SegmentForm):
                     errors.append(report_failure(outcome.error, "Saving"))
                 waiting.quit()
 
-            self._save(photo, mask, free_mask_path(photo), on_end)
+            has_several = bool(np.max(mask.data[photo.plane]) > 1)
+            self._save(photo, mask, free_mask_path(photo), on_end, keep_labels=has_several)
             waiting.exec()
             if errors:
                 return errors[0]
@@ -375,7 +389,8 @@ class SegmentPanel(SegmentForm):
             self._offer_to_replace(mask)
             return
         previous = self._last_edit if replaces_last else None
-        shown, edit = show_mask(layers, photo, result.mask, result.provenance, previous)
+        lesions = label_pieces(result.mask) if result.options.clean_up.keep == "all" else result.mask
+        shown, edit = show_mask(layers, photo, lesions, result.provenance, previous)
         self._last_edit = edit if replaces_last else None
         if self._is_refined(photo):
             self.refine.restart()
@@ -445,10 +460,12 @@ class SegmentPanel(SegmentForm):
         elif provenance.get("confidence") is None:
             self.card.show_result("", "edited")
         else:
-            self._show_confidence(photo, provenance, np.asarray(mask.data[photo.plane]) == LESION)
+            self._show_confidence(photo, provenance, np.asarray(mask.data[photo.plane]) != 0)
         measurements = self._monitor.measurements(mask, photo)
         if measurements is not None:
-            self.card.show_figures(measurements)
+            self.card.show_figures(next(iter(measurements.values())))
+            if len(measurements) > 1:
+                self.card.add_note(f"{len(measurements)} lesions: these are the sizes of label {min(measurements)}.")
         covering = covering_photos(self._viewer.layers, photo.layer)
         if covering:
             self.card.add_note(f"{covering[-1].name} covers this photo; choose the photo again to bring it to view.")
@@ -560,6 +577,8 @@ class SegmentPanel(SegmentForm):
         if any(not np.allclose(layer.extent.world[:, -2:], other.extent.world[:, -2:]) for other in covered):
             # Later: while a layer is inserted, the viewer does not know its extent.
             QTimer.singleShot(0, lambda: layer in viewer.layers and viewer.reset_view(layers=[layer]))
+        if isinstance(layer, Labels) and "image_id" in layer.metadata.get(KEY, {}):
+            explain_blocked_strokes(layer, self.say)
 
     def _on_removed(self, event: Any) -> None:
         self._results.remove_layer(event.value)
