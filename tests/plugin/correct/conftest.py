@@ -18,13 +18,13 @@ SKIN, CORNER, MIDDLE = (20, 20), (100, 140), (60, 80)
 
 
 class Window:
-    """The widget in a window on the screen, and the hands of a person."""
+    """The widget in a window on the screen, and the mouse and the keys of a user."""
 
     def __init__(self, qtbot, viewer):
         self.qtbot, self.viewer = qtbot, viewer
         _, self.widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
         self.segment, self.review = self.widget.panels[:2]
-        self.rest()
+        self.settle()
 
     @property
     def main(self):
@@ -44,18 +44,18 @@ class Window:
         return mask
 
     @property
-    def dots(self):
-        """(row, column, is green) of each dot that is seen."""
+    def markers(self):
+        """(row, column, is green) of each visible marker."""
         (layer,) = (layer for layer in self.viewer.layers if layer.name == "· clicks")
         return [
             (*map(round, place[-2:]), colour[1] > colour[0])
             for place, colour in zip(layer.data, layer.face_color, strict=True)
         ]
 
-    def rest(self):
-        """Until nothing is done and nothing is about to be."""
+    def settle(self):
+        """Wait until no job runs and no timer is active."""
 
-        def is_at_rest():
+        def is_settled():
             navigator, busy = self.review.navigator, self.widget.session.background.is_busy
             later = (
                 navigator.autosave._timer.isActive()
@@ -67,10 +67,10 @@ class Window:
 
         for _ in range(3):
             QApplication.processEvents()
-            self.qtbot.waitUntil(is_at_rest, timeout=120_000)
+            self.qtbot.waitUntil(is_settled, timeout=120_000)
 
     def on_screen(self, place, layer=None):
-        """Where a pixel of the photo is in the window."""
+        """Return the place in the window of a pixel of the photo."""
         world = np.array((layer or self.viewer.layers[0]).data_to_world(place))[-2:]
         camera, size = self.viewer.scene.camera, self.canvas.size()
         row, column = (world - np.array(camera.center)[-2:]) * camera.zoom
@@ -86,15 +86,15 @@ class Window:
             self.qtbot.wait(20)
         self.qtbot.mouseRelease(self.canvas, button, modifier, end)
         if wait:
-            self.rest()
+            self.settle()
 
-    def strike(self, key, modifier=NONE, *, wait=True):
+    def press_key(self, key, modifier=NONE, *, wait=True):
         self.qtbot.keyClick(self.main, key, modifier)
         if wait:
-            self.rest()
+            self.settle()
 
     def refine(self):
-        self.strike(Qt.Key.Key_K)
+        self.press_key(Qt.Key.Key_K)
         assert self.tool.is_on, self.tool.message.text()
 
     def drag(self, start, end, *, wait=True):
@@ -107,7 +107,7 @@ class Window:
             self.qtbot.wait(20)
         self.qtbot.mouseRelease(self.canvas, LEFT, NONE, last)
         if wait:
-            self.rest()
+            self.settle()
 
 
 @pytest.fixture
@@ -118,11 +118,11 @@ def window(make_napari_viewer, qtbot, spot) -> Iterator[Window]:
     viewer.add_image(spot(*MIDDLE, 30, SHAPE)[0], rgb=True, name="arm")
     window = Window(qtbot, viewer)
     window.segment.segment_selected()
-    window.rest()
+    window.settle()
     viewer.reset_view()
     yield window
-    window.rest()
+    window.settle()
     window.review.close_project()
-    window.rest()
+    window.settle()
     window.widget.session.close()
     QApplication.processEvents()

@@ -9,7 +9,7 @@ CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModi
 
 
 def start(window):
-    window.strike(Qt.Key.Key_O, SHIFT)
+    window.press_key(Qt.Key.Key_O, SHIFT)
     tool = window.tool.outline
     assert tool.isChecked(), window.tool.message.text()
     window.qtbot.waitUntil(lambda: tool.is_ready, timeout=60_000)
@@ -39,10 +39,10 @@ def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_
     assert after[round(corner[0]) - 6, round(corner[1])] == 1
     assert changed.any()
     assert not changed[round(corner[0]) + 20 :].any(), "the rest of the outline keeps every pixel"
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     np.testing.assert_array_equal(mask.data, before)
     np.testing.assert_allclose(shapes.data[0], first)
-    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
     np.testing.assert_array_equal(mask.data, after)
     assert not np.allclose(shapes.data[0], first)
 
@@ -50,9 +50,9 @@ def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_
 @pytest.mark.parametrize(
     "leave",
     [
-        lambda window: window.strike(Qt.Key.Key_O, SHIFT),
+        lambda window: window.press_key(Qt.Key.Key_O, SHIFT),
         lambda window: setattr(window.viewer.layers.selection, "active", window.viewer.layers["arm"]),
-        lambda window: window.strike(Qt.Key.Key_K),
+        lambda window: window.press_key(Qt.Key.Key_K),
         lambda window: window.widget.tabs.setCurrentIndex(1),
         lambda window: window.viewer.layers.remove("· outline"),
     ],
@@ -64,7 +64,7 @@ def test_every_way_to_leave_keeps_the_edited_mask(window, leave):
     drag_corner(window)
     after = mask.data.copy()
     leave(window)
-    window.rest()
+    window.settle()
     assert not tool.isChecked()
     np.testing.assert_array_equal(mask.data, after)
     assert all(len(layer.data) == 0 for layer in window.viewer.layers if layer.name == "· outline")
@@ -99,12 +99,12 @@ def test_a_change_by_another_tool_is_shown_in_the_outline(window):
     mask.brush_size = 12
     mask.paint((100, 20), 1)
     window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
-    window.rest()
+    window.settle()
     assert len(shapes.data) == number + 1
 
 
-def test_without_a_photo_the_key_says_so(window):
+def test_without_a_photo_a_message_says_so(window):
     window.viewer.layers.clear()
-    window.strike(Qt.Key.Key_O, SHIFT)
+    window.press_key(Qt.Key.Key_O, SHIFT)
     assert "There is no photo" in window.tool.message.text()
     assert not window.tool.outline.isChecked()

@@ -1,4 +1,4 @@
-"""Refine, by real clicks into a real window: what is asked for is in the mask, and every way back and out is clean."""
+"""Refine in a real window, with real clicks, drags and keys: the mask, the markers, undo, and every way to leave."""
 
 import gc
 import time
@@ -28,9 +28,10 @@ SKIN, CORNER, MIDDLE = (20, 20), (100, 140), (60, 80)
 
 
 def traces(window):
-    """What Refine has left in the viewer."""
+    """Return what Refine left in the viewer."""
     viewer, tool = window.viewer, window.tool
-    found = ["on"] * tool.is_on + ["dots"] * any(len(layer.data) for layer in viewer.layers if layer.name == "· clicks")
+    found = ["on"] * tool.is_on
+    found += ["markers"] * any(len(layer.data) for layer in viewer.layers if layer.name == "· clicks")
     found += ["no zoom"] * (len(viewer.mouse_double_click_callbacks) != 1)
     for mask in (layer for layer in viewer.layers if isinstance(layer, Labels)):
         found += ["double click"] * (tool._on_second_press in mask.mouse_double_click_callbacks)
@@ -42,7 +43,7 @@ def traces(window):
 # --- clicks ----------------------------------------------------------------------------------------------------------
 
 
-def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
+def test_left_clicks_add_right_and_shift_clicks_remove_and_each_is_one_undoable_step(window):
     mask = window.mask
     before = mask.data.copy()
     assert before[MIDDLE] == 1
@@ -58,16 +59,16 @@ def test_left_includes_right_and_shift_exclude_and_each_is_one_step(window):
         states.append(mask.data.copy())
         window.click(place, button, modifier)
         assert mask.data[place] == (button == LEFT and modifier == NONE)
-    assert window.dots == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
+    assert window.markers == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
     assert window.tool.state.text().startswith("Left: add")
     for number, state in reversed(list(enumerate(states))):
-        window.strike(Qt.Key.Key_Z, CTRL)
+        window.press_key(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(mask.data, state)
-        assert len(window.dots) == number
+        assert len(window.markers) == number
     np.testing.assert_array_equal(mask.data, before)
 
 
-def test_the_answer_equals_the_segmenters_for_all_clicks(window):
+def test_the_mask_equals_that_of_the_segmenter_for_all_clicks(window):
     mask, segmenter = window.mask, Segmenter("spot-finder", "auto")
     photo, options = window.viewer.layers["arm"].data, window.segment.options.value()
     window.refine()
@@ -93,34 +94,34 @@ def test_other_labels_stay_as_they_are(window):
     assert mask.data[12, 120] == 1
 
 
-def test_moving_the_mouse_moves_the_photo_and_is_no_click(window):
+def test_a_drag_moves_the_photo_and_is_no_click(window):
     window.refine()
     before, centre = window.mask.data.copy(), window.viewer.scene.camera.center
     window.click(SKIN, by=(40, 0))
-    assert window.dots == []
+    assert window.markers == []
     window.qtbot.waitUntil(lambda: window.viewer.scene.camera.center != centre, timeout=60_000)
     np.testing.assert_array_equal(window.mask.data, before)
     window.click(SKIN, by=(2, 1))
-    assert len(window.dots) == 1
+    assert len(window.markers) == 1
     assert window.mask.data[SKIN] == 1
 
 
 def test_many_quick_clicks_are_answered_in_their_order_and_none_is_lost(window):
     mask = window.mask
     window.refine()
-    told = []
-    mask.events.paint.connect(lambda: told.append(mask.data.copy()))
+    seen = []
+    mask.events.paint.connect(lambda: seen.append(mask.data.copy()))
     places = [(20, 20), (20, 60), (100, 20), (100, 140), (20, 140)]
     for place in places:
         window.click(place, wait=False)
     assert "Computing" in window.tool.state.text()
-    assert window.dots == [(*place, True) for place in places], "seen at once"
-    window.rest()
+    assert window.markers == [(*place, True) for place in places], "shown at once"
+    window.settle()
     assert [click.include for click in window.tool._refinement.answered] == [True] * 5
     assert all(mask.data[place] == 1 for place in places)
-    assert len(told) == 5
+    assert len(seen) == 5
     for number, place in enumerate(places):
-        assert told[number][place] == 1
+        assert seen[number][place] == 1
 
 
 def test_the_second_of_a_double_click_counts_and_does_not_zoom(window):
@@ -128,36 +129,36 @@ def test_the_second_of_a_double_click_counts_and_does_not_zoom(window):
     zoom, at = window.viewer.scene.camera.zoom, window.on_screen(SKIN)
     window.click(SKIN, wait=False)
     window.qtbot.mouseDClick(window.canvas, LEFT, NONE, at)
-    window.rest()
-    assert len(window.dots) == 2
+    window.settle()
+    assert len(window.markers) == 2
     assert window.viewer.scene.camera.zoom == zoom
-    window.strike(Qt.Key.Key_K)
+    window.press_key(Qt.Key.Key_K)
     window.qtbot.mouseDClick(window.canvas, LEFT, NONE, at)
     assert window.viewer.scene.camera.zoom > zoom
 
 
-def test_a_click_beside_the_photo_is_ignored_with_a_sentence(window):
+def test_a_click_outside_the_photo_is_refused_with_a_sentence(window):
     window.refine()
     before = window.mask.data.copy()
     window.click((-8, 80))
     assert "outside the photo" in window.tool.message.text()
-    assert window.dots == []
+    assert window.markers == []
     np.testing.assert_array_equal(window.mask.data, before)
     window.click(SKIN)
     assert not window.tool.message.text()
 
 
-def test_without_a_mask_clicks_begin_from_nothing(window):
+def test_without_a_mask_the_first_click_makes_one(window):
     window.viewer.layers.remove(window.mask)
     window.refine()
     assert not window.mask.data.any()
     window.click(MIDDLE)
     assert window.mask.data[MIDDLE] == 1
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     assert not window.mask.data.any()
 
 
-def test_dots_lie_on_a_photo_that_is_turned_and_scaled(window):
+def test_markers_lie_at_their_pixels_of_a_rotated_and_scaled_photo(window):
     photo = window.viewer.layers["arm"]
     window.viewer.layers.remove(window.mask)
     photo.scale, photo.rotate, photo.translate = (0.5, 0.5), 30, (7, 9)
@@ -165,12 +166,12 @@ def test_dots_lie_on_a_photo_that_is_turned_and_scaled(window):
     window.refine()
     window.click(SKIN)
     assert window.mask.data[SKIN] == 1
-    assert [dot[:2] for dot in window.dots] == [SKIN]
-    dots = window.viewer.layers["· clicks"]
-    np.testing.assert_allclose(dots.data_to_world(SKIN), photo.data_to_world(SKIN))
+    assert [dot[:2] for dot in window.markers] == [SKIN]
+    markers = window.viewer.layers["· clicks"]
+    np.testing.assert_allclose(markers.data_to_world(SKIN), photo.data_to_world(SKIN))
 
 
-def test_in_a_stack_clicks_change_the_plane_that_is_seen(window, spot):
+def test_in_a_stack_clicks_change_the_visible_plane(window, spot):
     window.viewer.layers.clear()
     stack = np.stack([spot(60, 60 + 10 * number, 25, SHAPE)[0] for number in range(3)])
     window.viewer.add_image(stack, rgb=True, name="stack")
@@ -180,11 +181,11 @@ def test_in_a_stack_clicks_change_the_plane_that_is_seen(window, spot):
     assert window.mask.data[1][SKIN] == 1
     assert not window.mask.data[[0, 2]].any()
     window.viewer.dims.set_point(0, 2)
-    window.rest()
+    window.settle()
     assert traces(window) == []
 
 
-def test_a_dot_is_seen_on_the_screen_and_goes_with_its_click(window):
+def test_a_marker_is_visible_until_its_click_is_undone(window):
     window.refine()
 
     def at(place):
@@ -196,14 +197,14 @@ def test_a_dot_is_seen_on_the_screen_and_goes_with_its_click(window):
     red, green, blue = at(SKIN)
     assert green > 200
     assert max(red, blue) < 80
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     assert at(SKIN) == bare
 
 
-# --- to and fro ------------------------------------------------------------------------------------------------------
+# --- undo and redo ---------------------------------------------------------------------------------------------------
 
 
-def test_dots_come_and_go_with_their_changes_among_strokes(window):
+def test_clicks_and_strokes_are_undone_and_redone_in_one_order_with_their_markers(window):
     mask = window.mask
     mask.brush_size = 5
     mask.paint((100, 20), 1)
@@ -213,16 +214,16 @@ def test_dots_come_and_go_with_their_changes_among_strokes(window):
     window.click(CORNER)
     seen = []
     for _ in range(4):
-        seen.append((mask.data.copy(), len(window.dots)))
-        window.strike(Qt.Key.Key_Z, CTRL)
+        seen.append((mask.data.copy(), len(window.markers)))
+        window.press_key(Qt.Key.Key_Z, CTRL)
     assert [number for _, number in seen] == [2, 1, 1, 0]
     assert mask.data[100, 20] == 0, "a stroke from before goes too"
     for state, number in reversed(seen):
-        window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+        window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
         np.testing.assert_array_equal(mask.data, state)
-        assert len(window.dots) == number
-    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert len(window.dots) == 2
+        assert len(window.markers) == number
+    window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert len(window.markers) == 2
 
 
 def test_a_click_without_a_change_can_be_undone(window):
@@ -232,16 +233,16 @@ def test_a_click_without_a_change_can_be_undone(window):
     first = mask.data.copy()
     window.tool._refinement.pending.append(Click(*SKIN))
     window.tool._refinement.write_answer([])  # as when the model sees it like that already
-    assert len(window.dots) == 2
-    window.strike(Qt.Key.Key_Z, CTRL)
-    assert len(window.dots) == 1
+    assert len(window.markers) == 2
+    window.press_key(Qt.Key.Key_Z, CTRL)
+    assert len(window.markers) == 1
     np.testing.assert_array_equal(mask.data, first)
-    window.strike(Qt.Key.Key_Z, CTRL)
-    assert window.dots == []
+    window.press_key(Qt.Key.Key_Z, CTRL)
+    assert window.markers == []
     assert mask.data[SKIN] == 0
     for number in (1, 2, 2):
-        window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
-        assert len(window.dots) == number
+        window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
+        assert len(window.markers) == number
     np.testing.assert_array_equal(mask.data, first)
 
 
@@ -249,12 +250,12 @@ def test_a_click_undone_before_its_answer_can_be_redone(window):
     before = window.mask.data.copy()
     window.refine()
     window.click(SKIN, wait=False)
-    window.strike(Qt.Key.Key_Z, CTRL, wait=False)
-    window.rest()
-    assert window.dots == []
+    window.press_key(Qt.Key.Key_Z, CTRL, wait=False)
+    window.settle()
+    assert window.markers == []
     np.testing.assert_array_equal(window.mask.data, before)
-    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
-    assert len(window.dots) == 1
+    window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert len(window.markers) == 1
     assert window.mask.data[SKIN] == 1
 
 
@@ -266,22 +267,22 @@ def test_a_stroke_before_the_answer_stays_and_the_click_is_answered(window):
     window.click(SKIN, wait=False)
     mask.paint(CORNER, 1)
     painted = mask.data == 1
-    window.rest()
+    window.settle()
     (click,) = window.tool._refinement.answered
     expected = Segmenter("spot-finder", "auto").refine(photo, [click], painted, options).mask
     np.testing.assert_array_equal(mask.data == 1, expected)
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     np.testing.assert_array_equal(mask.data == 1, painted)
 
 
-def test_a_new_mask_by_the_model_begins_without_dots(window):
+def test_a_new_mask_of_the_model_starts_without_markers(window):
     window.refine()
     window.click(SKIN)
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     window.segment.segment_selected()
-    window.rest()
+    window.settle()
     assert window.tool.is_on
-    assert window.dots == []
+    assert window.markers == []
     window.click(CORNER)
     assert window.mask.data[CORNER] == 1
 
@@ -298,9 +299,9 @@ def test_clicks_boxes_and_buttons_act_on_the_selected_label(window):
     assert mask.data[SKIN] == 2
     np.testing.assert_array_equal(mask.data == 1, first)
     mask.selected_label = 1
-    window.rest()
+    window.settle()
     assert window.tool.is_on
-    assert window.dots == [], "the clicks on another lesion do not count"
+    assert window.markers == [], "the clicks on another lesion do not count"
     window.click(CORNER)
     assert mask.data[CORNER] == 1
     assert mask.data[SKIN] == 2
@@ -316,7 +317,7 @@ def test_clicks_boxes_and_buttons_act_on_the_selected_label(window):
 )
 def test_a_box_in_any_direction_outlines_the_lesion_in_it(window, spot, start, end):
     window.viewer.layers.remove(window.mask)
-    window.strike(Qt.Key.Key_K, SHIFT)
+    window.press_key(Qt.Key.Key_K, SHIFT)
     assert window.tool.is_on
     assert "Drag a box" in window.tool.state.text()
     centre = window.viewer.scene.camera.center
@@ -324,11 +325,11 @@ def test_a_box_in_any_direction_outlines_the_lesion_in_it(window, spot, start, e
     assert window.viewer.scene.camera.center == centre, "the box does not move the photo"
     assert jaccard(window.mask.data == 1, spot(*MIDDLE, 30, SHAPE)[1]) > 0.8
     assert not window.tool.box_button.isChecked(), "the next drag moves the photo again"
-    assert len(window.dots) > 50, "the box is shown as a dotted line"
-    window.strike(Qt.Key.Key_Z, CTRL)
+    assert len(window.markers) > 50, "the box is shown as a dotted line"
+    window.press_key(Qt.Key.Key_Z, CTRL)
     assert not window.mask.data.any()
-    assert window.dots == []
-    window.strike(Qt.Key.Key_Z, CTRL | SHIFT)
+    assert window.markers == []
+    window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
     assert window.mask.data.any()
 
 
@@ -342,13 +343,13 @@ def test_a_box_replaces_a_wrong_mask_and_clicks_refine_it_further(window, spot):
     window.click(CORNER)
     assert mask.data[CORNER] == 1, "a click outside the box counts"
     assert [type(prompt).__name__ for prompt in window.tool._refinement.answered] == ["Box", "Click"]
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     np.testing.assert_array_equal(mask.data == 1, boxed)
 
 
 def test_a_box_partly_outside_the_photo_is_cut_at_its_edge(window):
     window.refine()
-    window.strike(Qt.Key.Key_K, SHIFT)
+    window.press_key(Qt.Key.Key_K, SHIFT)
     window.drag((-8, 45), (95, 115))
     assert len(window.tool._refinement.answered) == 1
     assert window.mask.data[MIDDLE] == 1
@@ -356,11 +357,11 @@ def test_a_box_partly_outside_the_photo_is_cut_at_its_edge(window):
 
 def test_a_tiny_box_is_refused_with_a_sentence_and_the_next_drag_is_a_box(window):
     before = window.mask.data.copy()
-    window.strike(Qt.Key.Key_K, SHIFT)
+    window.press_key(Qt.Key.Key_K, SHIFT)
     window.drag((60, 80), (61, 81))
     assert "too small" in window.tool.message.text()
     np.testing.assert_array_equal(window.mask.data, before)
-    assert window.dots == []
+    assert window.markers == []
     window.drag((25, 45), (95, 115))
     assert not window.tool.message.text()
     assert len(window.tool._refinement.answered) == 1
@@ -368,22 +369,22 @@ def test_a_tiny_box_is_refused_with_a_sentence_and_the_next_drag_is_a_box(window
 
 def test_leaving_before_the_box_is_dragged_lets_a_drag_move_the_photo(window):
     window.mask.mode = "pan_zoom"
-    window.strike(Qt.Key.Key_K, SHIFT)
+    window.press_key(Qt.Key.Key_K, SHIFT)
     assert not window.mask.mouse_pan
-    window.strike(Qt.Key.Key_K)
+    window.press_key(Qt.Key.Key_K)
     assert not window.tool.is_on
     assert not window.tool.box_button.isChecked()
     assert window.mask.mouse_pan
 
 
-# --- ways out --------------------------------------------------------------------------------------------------------
+# --- leaving ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     "leave",
     [
-        lambda window: window.strike(Qt.Key.Key_K, wait=False),
-        lambda window: window.strike(Qt.Key.Key_P, wait=False),
+        lambda window: window.press_key(Qt.Key.Key_K, wait=False),
+        lambda window: window.press_key(Qt.Key.Key_P, wait=False),
         lambda window: setattr(window.viewer.layers.selection, "active", window.viewer.layers["arm"]),
         lambda window: window.viewer.layers.remove(window.mask),
         lambda window: window.viewer.layers.remove("· clicks"),
@@ -392,14 +393,14 @@ def test_leaving_before_the_box_is_dragged_lets_a_drag_move_the_photo(window):
         lambda window: window.widget.tabs.setCurrentIndex(1),
         lambda window: window.segment.refine.use_model(""),
     ],
-    ids=["key", "brush", "layer", "no mask", "no dots", "no photo", "nothing", "tab", "no model"],
+    ids=["key", "brush", "layer", "no mask", "no markers", "no photo", "nothing", "tab", "no model"],
 )
 def test_every_way_to_leave_refine_leaves_nothing_behind(window, leave):
     mask, before = window.mask, window.mask.data.copy()
     window.refine()
     window.click(SKIN, wait=False)
     leave(window)
-    window.rest()
+    window.settle()
     window.widget.tabs.setCurrentIndex(0)
     assert traces(window) == []
     np.testing.assert_array_equal(mask.data, before)
@@ -412,7 +413,7 @@ def test_the_card_describes_the_present_mask_after_a_click_and_its_undo(window):
     assert "expected overlap" in before
     window.click(SKIN)
     assert "Changed by hand" in card.verdict.text()
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     assert card.verdict.text() == before
 
 
@@ -420,7 +421,7 @@ def test_leaving_refine_restores_the_previous_tool(window):
     window.mask.mode = "erase"
     window.refine()
     assert window.mask.mode == "pan_zoom"
-    window.strike(Qt.Key.Key_K)
+    window.press_key(Qt.Key.Key_K)
     assert window.mask.mode == "erase"
 
 
@@ -434,7 +435,7 @@ def test_the_brush_works_right_after_refine_is_left(window):
     assert not collect.called, "napari collects garbage when a layer is removed, for up to a second"
     assert time.perf_counter() - start < 0.2  # 0.05 on a quiet machine
     window.refine()
-    window.strike(Qt.Key.Key_P)
+    window.press_key(Qt.Key.Key_P)
     assert mask.mode == "paint"
     assert traces(window) == []
     before = mask.data.copy()
@@ -449,32 +450,32 @@ def test_closing_the_dock_leaves_nothing_behind(window):
     dock = next(iter(window.viewer.window.dock_widgets.values())).parent()
     dock.destroyOnClose()
     QApplication.processEvents()
-    window.rest()
+    window.settle()
     assert traces(window) == []
     assert not window.viewer.keymap
 
 
-def test_an_error_is_a_sentence_and_the_mask_stays(window):
+def test_an_error_is_shown_and_the_mask_stays(window):
     window.refine()
     window.mask.data = np.zeros((50, 60), np.uint8)
     window.viewer.layers.selection.active = window.mask
     window.click((10, 10))
     assert "50 pixels" in window.tool.message.text() or "60 x 50" in window.tool.message.text()
-    assert window.dots == []
+    assert window.markers == []
     assert not window.mask.data.any()
 
 
-def test_a_photo_that_cannot_be_read_is_a_sentence(window):
+def test_a_photo_that_cannot_be_read_is_named(window):
     window.viewer.layers.clear()
     window.viewer.add_image(np.full((*SHAPE, 3), np.nan), rgb=True, name="broken")
-    window.strike(Qt.Key.Key_K)
+    window.press_key(Qt.Key.Key_K)
     assert "broken" in window.tool.message.text()
     assert traces(window) == []
 
 
-def test_without_a_photo_the_key_says_so(window):
+def test_without_a_photo_a_message_says_so(window):
     window.viewer.layers.clear()
-    window.strike(Qt.Key.Key_K)
+    window.press_key(Qt.Key.Key_K)
     assert "There is no photo" in window.tool.message.text()
     assert traces(window) == []
 
@@ -483,7 +484,7 @@ def test_without_a_photo_the_key_says_so(window):
 
 
 @pytest.fixture
-def gallery(window, tmp_path, spot):
+def review_tab(window, tmp_path, spot):
     """The Review tab, three photos open."""
     folder = tmp_path / "photos"
     folder.mkdir()
@@ -492,7 +493,7 @@ def gallery(window, tmp_path, spot):
     window.viewer.layers.clear()
     window.widget.tabs.setCurrentIndex(1)
     window.review.open_folder(folder)
-    window.rest()
+    window.settle()
     assert window.review.navigator.current.photo.name == "photo_0.png"
     return folder
 
@@ -506,86 +507,86 @@ def stored(folder, name):
         project.close()
 
 
-def test_in_review_refined_masks_are_saved_as_corrections(window, gallery):
+def test_in_review_refined_masks_are_saved_as_corrections(window, review_tab):
     window.refine()
     window.click(SKIN)
     refined = window.mask.data == 1
-    assert stored(gallery, "photo_0.png")[0] == "corrected"
-    np.testing.assert_array_equal(stored(gallery, "photo_0.png")[1], refined)
-    window.strike(Qt.Key.Key_N)
+    assert stored(review_tab, "photo_0.png")[0] == "corrected"
+    np.testing.assert_array_equal(stored(review_tab, "photo_0.png")[1], refined)
+    window.press_key(Qt.Key.Key_N)
     assert window.review.navigator.current.photo.name == "photo_1.png"
     assert window.tool.is_on
-    assert window.dots == []
+    assert window.markers == []
     before = window.mask.data.copy()
-    window.strike(Qt.Key.Key_Z, CTRL)
+    window.press_key(Qt.Key.Key_Z, CTRL)
     np.testing.assert_array_equal(window.mask.data, before)
     window.click(CORNER)
-    assert window.dots == [(*CORNER, True)]
+    assert window.markers == [(*CORNER, True)]
     assert window.mask.data[CORNER] == 1
-    window.strike(Qt.Key.Key_N, SHIFT)
-    assert window.dots == []
+    window.press_key(Qt.Key.Key_N, SHIFT)
+    assert window.markers == []
     np.testing.assert_array_equal(window.mask.data == 1, refined)
 
 
-def test_accepting_right_after_a_click_waits_for_its_answer(window, gallery):
+def test_accepting_right_after_a_click_waits_for_its_answer(window, review_tab):
     window.refine()
     window.click(SKIN, wait=False)
-    window.strike(Qt.Key.Key_W)
+    window.press_key(Qt.Key.Key_W)
     assert window.review.navigator.current.photo.name == "photo_1.png"
-    assert stored(gallery, "photo_0.png")[1][SKIN]
+    assert stored(review_tab, "photo_0.png")[1][SKIN]
 
 
-def test_the_buttons_undo_and_redo_take_the_dots_along(window, gallery):
+def test_the_undo_and_redo_buttons_remove_and_restore_markers(window, review_tab):
     before = window.mask.data.copy()
     window.refine()
     window.click(SKIN)
     window.qtbot.mouseClick(window.review.tools.undo_button, LEFT)
-    assert window.dots == []
+    assert window.markers == []
     np.testing.assert_array_equal(window.mask.data, before)
     window.qtbot.mouseClick(window.review.tools.redo_button, LEFT)
-    assert window.dots == [(*SKIN, True)]
+    assert window.markers == [(*SKIN, True)]
     assert window.mask.data[SKIN] == 1
 
 
-def test_hiding_the_mask_hides_the_dots_and_looks_do_not_end_it(qtbot, window, gallery):
+def test_hiding_the_mask_hides_the_markers_and_display_modes_keep_refine_on(qtbot, window, review_tab):
     window.refine()
     window.click(SKIN)
-    window.strike(Qt.Key.Key_G)
-    window.strike(Qt.Key.Key_G)
+    window.press_key(Qt.Key.Key_G)
+    window.press_key(Qt.Key.Key_G)
     assert "· model" in window.viewer.layers
     assert window.tool.is_on
-    for dots in (0, 1):
+    for number in (0, 1):
         qtbot.keyPress(window.main, Qt.Key.Key_H)
         window.review.navigator.display._pressed_at += 60  # a tap, on however slow a machine
         qtbot.keyRelease(window.main, Qt.Key.Key_H)
-        window.rest()
-        assert len(window.dots) == dots
+        window.settle()
+        assert len(window.markers) == number
 
 
-def test_a_photo_of_the_blind_sample_is_drawn_without_the_model(window, gallery):
+def test_a_photo_of_the_blind_sample_cannot_be_refined(window, review_tab):
     window.review.project.set_blind_sample(1.0)
     window.review.reload_list()
-    window.rest()
-    window.strike(Qt.Key.Key_N)
-    window.strike(Qt.Key.Key_K)
+    window.settle()
+    window.press_key(Qt.Key.Key_N)
+    window.press_key(Qt.Key.Key_K)
     assert not window.tool.is_on
     assert "blind sample" in window.tool.message.text()
 
 
-def test_closing_the_project_ends_it(window, gallery):
+def test_closing_the_project_switches_refine_off(window, review_tab):
     window.refine()
     window.click(SKIN)
     window.review.close_project()
-    window.rest()
+    window.settle()
     assert len(window.viewer.layers) == 0
     window.widget.tabs.setCurrentIndex(0)
     assert traces(window) == []
     assert set(window.viewer.keymap) == set(window.segment._keys._calls) or len(window.viewer.keymap) == 1
 
 
-# --- the rest --------------------------------------------------------------------------------------------------------
+# --- key -------------------------------------------------------------------------------------------------------------
 
 
-def test_the_key_is_on_the_button_and_in_the_strip(window):
+def test_the_key_is_in_the_tooltip_and_in_the_key_list(window):
     assert f"({preferred_keys()['refine'].text})" in window.segment.refine.button.toolTip()
     assert "<b>K</b>&nbsp;refine" in window.review.keys_label.text()

@@ -1,4 +1,4 @@
-"""Reading the scale off a ruler: a real line in a real Shapes layer, and what becomes of the measurements."""
+"""The scale tool: a line on a ruler in a real Shapes layer, and the measurements in millimetres."""
 
 import json
 from types import SimpleNamespace
@@ -30,9 +30,9 @@ def tool(qtbot, viewer):
     qtbot.addWidget(tool)
     tool.show()
     tool.set_layer(viewer.layers["arm"])
-    told = tool.told = []
-    tool.scale_set.connect(lambda *values: told.append(values))
-    tool.scale_cleared.connect(lambda: told.append("cleared"))
+    seen = tool.seen = []
+    tool.scale_set.connect(lambda *values: seen.append(values))
+    tool.scale_cleared.connect(lambda: seen.append("cleared"))
     return tool
 
 
@@ -69,19 +69,19 @@ def test_a_line_and_its_length_give_the_scale(qtbot, viewer, tool):
     assert "±0.4%" in tool.preview.text()
     assert tool.warning.isHidden()
     press(qtbot, tool.set_button)
-    ((scale, line, uncertainty),) = tool.told
+    ((scale, line, uncertainty),) = tool.seen
     assert scale == pytest.approx(0.02, rel=1e-3)
     np.testing.assert_allclose(line, ((500, 100), (500, 600)), atol=3)
     assert uncertainty == pytest.approx(0.004, rel=1e-3)
     assert mm_per_px(photo) == scale
     assert photo_from_layer(photo, (0, 0)).mm_per_px == scale
     assert [layer.name for layer in viewer.layers] == ["arm", "arm_segmentation"]
-    assert viewer.layers.selection.active.name == "arm_segmentation", "the brush is in hand again"
+    assert viewer.layers.selection.active.name == "arm_segmentation", "the mask is the active layer again"
     assert "0.02 mm per pixel" in tool.state.text()
     assert "20 mm wide" in tool.state.text()
 
 
-def test_the_photo_is_still_a_photo_and_stays_where_it_is(qtbot, viewer, tool):
+def test_setting_the_scale_does_not_move_the_photo(qtbot, viewer, tool):
     photo = viewer.layers["arm"]
     photo.metadata = {"mine": 1}
     draw(qtbot, viewer, tool)
@@ -92,20 +92,20 @@ def test_the_photo_is_still_a_photo_and_stays_where_it_is(qtbot, viewer, tool):
     json.dumps(photo.metadata)
 
 
-def test_clear_scale_takes_it_away_again(qtbot, viewer, tool):
+def test_clear_scale_removes_the_scale(qtbot, viewer, tool):
     photo = viewer.layers["arm"]
     assert tool.clear_button.isHidden()
     draw(qtbot, viewer, tool)
     press(qtbot, tool.set_button)
     press(qtbot, tool.clear_button)
-    assert tool.told[-1] == "cleared"
+    assert tool.seen[-1] == "cleared"
     assert mm_per_px(photo) is None
     assert photo.metadata == {}
     assert tool.clear_button.isHidden()
     assert "in pixels" in tool.state.text()
 
 
-def test_the_ruler_wins_over_the_layers_own_scale_until_it_is_cleared(qtbot, viewer, tool):
+def test_the_ruler_has_priority_over_the_scale_of_the_layer(qtbot, viewer, tool):
     photo = Image(np.zeros((60, 100, 3), np.uint8), rgb=True, scale=(0.5, 0.5), units=("mm", "mm"), translate=(7, 9))
     viewer.layers.append(photo)
     tool.set_layer(photo)
@@ -119,7 +119,7 @@ def test_the_ruler_wins_over_the_layers_own_scale_until_it_is_cleared(qtbot, vie
     assert mm_per_px(photo) == pytest.approx(0.5)
 
 
-def test_the_ends_can_be_moved_until_they_are_on_the_ticks(qtbot, viewer, tool):
+def test_the_ends_of_the_line_can_be_dragged(qtbot, viewer, tool):
     draw(qtbot, viewer, tool)
     ruler = viewer.layers["↔ ruler"]
     assert ruler.mode == "direct"
@@ -128,18 +128,18 @@ def test_the_ends_can_be_moved_until_they_are_on_the_ticks(qtbot, viewer, tool):
     assert len(ruler.data) == 1
 
 
-def test_cancel_leaves_the_scale_and_the_layers_as_they_were(qtbot, viewer, tool):
+def test_cancel_keeps_the_scale_and_removes_the_line(qtbot, viewer, tool):
     photo = viewer.layers["arm"]
     store_scale(photo, 0.03)
     draw(qtbot, viewer, tool)
     press(qtbot, tool.cancel_button)
     assert mm_per_px(photo) == 0.03
     assert len(viewer.layers) == 2
-    assert not tool.told
+    assert not tool.seen
     assert "ruler in another photo" in tool.state.text()
 
 
-def test_deleting_the_rulers_layer_is_a_way_to_cancel(qtbot, viewer, tool):
+def test_deleting_the_layer_of_the_line_cancels(qtbot, viewer, tool):
     draw(qtbot, viewer, tool)
     viewer.layers.remove("↔ ruler")
     assert tool.set_button.isHidden() or not tool.set_button.isVisible()
@@ -148,7 +148,7 @@ def test_deleting_the_rulers_layer_is_a_way_to_cancel(qtbot, viewer, tool):
     assert tool.set_button.isEnabled()
 
 
-def test_the_next_photo_takes_a_half_drawn_line_away(qtbot, viewer, tool):
+def test_another_photo_removes_an_unfinished_line(qtbot, viewer, tool):
     other = Image(np.zeros((60, 100, 3), np.uint8), rgb=True, name="leg")
     viewer.layers.append(other)
     draw(qtbot, viewer, tool)
@@ -158,7 +158,7 @@ def test_the_next_photo_takes_a_half_drawn_line_away(qtbot, viewer, tool):
     assert mm_per_px(viewer.layers["arm"]) is None
 
 
-def test_a_short_line_cannot_be_set_and_says_why(qtbot, viewer, tool):
+def test_a_line_that_is_too_short_is_refused_with_a_reason(qtbot, viewer, tool):
     press(qtbot, tool.draw_button)
     assert not tool.set_button.isEnabled()
     drag(viewer, viewer.layers["↔ ruler"], (500, 100), (500, 110))
@@ -166,7 +166,7 @@ def test_a_short_line_cannot_be_set_and_says_why(qtbot, viewer, tool):
     assert "10 pixels long" in tool.warning.text()
 
 
-def test_an_implausible_length_is_doubted_but_not_refused(qtbot, viewer, tool):
+def test_an_implausible_scale_gives_a_warning_and_can_be_set(qtbot, viewer, tool):
     draw(qtbot, viewer, tool)
     tool.distance.setValue(100)
     assert "200 mm wide" in tool.warning.text()
@@ -175,7 +175,7 @@ def test_an_implausible_length_is_doubted_but_not_refused(qtbot, viewer, tool):
     assert tool.distance.minimum() == 5
 
 
-def test_without_a_photo_nothing_can_be_drawn(tool, viewer):
+def test_without_a_photo_no_line_can_be_drawn(tool, viewer):
     tool.set_layer(None)
     assert not tool.draw_button.isEnabled()
     tool.start_line()
@@ -193,13 +193,13 @@ def test_in_the_segment_tab_a_ruler_line_gives_sizes_in_millimetres_and_no_butto
     window.drag((20, 30), (20, 130))
     assert "100 px" in panel.scale.preview.text() or "99 px" in panel.scale.preview.text()
     press(qtbot, panel.scale.set_button)
-    window.rest()
+    window.settle()
     assert [button.pos() for button in buttons] == before
     assert mm_per_px(window.viewer.layers["arm"]) == pytest.approx(0.1, rel=0.03)
     assert "mm²" in panel.card.figures.text()
     assert window.viewer.layers.selection.active is not None
     press(qtbot, panel.scale.clear_button)
-    window.rest()
+    window.settle()
     assert "mm²" not in panel.card.figures.text()
     press(qtbot, panel.scale.draw_button)
     window.widget.tabs.setCurrentIndex(1)

@@ -1,4 +1,4 @@
-"""The tools for the mask in hand, on real napari layers: real buttons, real workers, napari's own undo."""
+"""The tools that change a mask, on real napari layers, with real buttons, workers and undo."""
 
 import numpy as np
 import pytest
@@ -71,20 +71,20 @@ def ragged():
         ("clear_button", np.zeros_like),
     ],
 )
-def test_each_button_is_one_step_that_ctrl_z_takes_back_whole(qtbot, viewer, tools, button, change):
+def test_each_button_makes_one_undoable_step(qtbot, viewer, tools, button, change):
     labels, photo = add(viewer, ragged())
     tools.set_layer(labels, photo)
     labels.paint((100, 20), 1)
     painted = labels.data.copy()
-    told = []
-    labels.events.paint.connect(lambda: told.append(labels.data.copy()))
+    seen = []
+    labels.events.paint.connect(lambda: seen.append(labels.data.copy()))
     tools.pixels.setValue(7)
     press(qtbot, getattr(tools, button))
     settle(qtbot, tools)
     expected = change(painted == 1)
     np.testing.assert_array_equal(labels.data == 1, expected)
-    assert len(told) == 1, "whoever saves on paint is told once, when all is there"
-    np.testing.assert_array_equal(told[0], labels.data)
+    assert len(seen) == 1, "one event, after the whole change"
+    np.testing.assert_array_equal(seen[0], labels.data)
     assert viewer.layers.selection.active is labels
     labels.undo()
     np.testing.assert_array_equal(labels.data, painted)
@@ -97,7 +97,7 @@ def test_each_button_is_one_step_that_ctrl_z_takes_back_whole(qtbot, viewer, too
     np.testing.assert_array_equal(labels.data, painted)
 
 
-def test_other_labels_are_left_alone(qtbot, viewer, tools):
+def test_other_labels_stay(qtbot, viewer, tools):
     labels, photo = add(viewer, disc())
     labels.data[60, 112:120] = 7
     labels.data[60:62, 80:84] = 3
@@ -111,7 +111,7 @@ def test_other_labels_are_left_alone(qtbot, viewer, tools):
     assert set(np.unique(labels.data)) == {0, 3, 7}
 
 
-def test_an_edit_that_changes_nothing_says_so_and_is_no_step(qtbot, viewer, tools):
+def test_an_edit_without_a_change_says_so_and_adds_no_step(qtbot, viewer, tools):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     labels.paint((10, 10), 1)
@@ -122,7 +122,7 @@ def test_an_edit_that_changes_nothing_says_so_and_is_no_step(qtbot, viewer, tool
     np.testing.assert_array_equal(labels.data == 1, disc())
 
 
-def test_shrinking_the_lesion_away_is_said_and_can_be_taken_back(qtbot, viewer, tools):
+def test_a_mask_that_becomes_empty_is_reported_and_can_be_undone(qtbot, viewer, tools):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     tools.pixels.setValue(40)
@@ -134,7 +134,7 @@ def test_shrinking_the_lesion_away_is_said_and_can_be_taken_back(qtbot, viewer, 
     np.testing.assert_array_equal(labels.data == 1, disc())
 
 
-def test_a_stroke_painted_meanwhile_is_kept_and_the_edit_dropped_with_a_sentence(qtbot, viewer, tools):
+def test_a_stroke_before_the_result_stays_and_the_result_is_dropped(qtbot, viewer, tools):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     press(qtbot, tools.grow_button)
@@ -146,7 +146,7 @@ def test_a_stroke_painted_meanwhile_is_kept_and_the_edit_dropped_with_a_sentence
     assert tools.grow_button.isEnabled()
 
 
-def test_a_layer_removed_meanwhile_is_left_alone_with_a_sentence(qtbot, viewer, tools):
+def test_a_layer_removed_before_the_result_stays_unchanged(qtbot, viewer, tools):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     press(qtbot, tools.grow_button)
@@ -156,7 +156,7 @@ def test_a_layer_removed_meanwhile_is_left_alone_with_a_sentence(qtbot, viewer, 
     assert "arm_segmentation was closed before" in tools.message.text()
 
 
-def test_an_edit_of_the_last_photo_never_reaches_the_next(qtbot, viewer, tools):
+def test_a_result_is_written_into_the_mask_it_was_computed_for(qtbot, viewer, tools):
     first, photo = add(viewer, disc())
     second, other = add(viewer, disc(radius=20), "leg")
     tools.set_layer(first, photo)
@@ -175,7 +175,7 @@ def test_an_edit_of_the_last_photo_never_reaches_the_next(qtbot, viewer, tools):
         (lambda viewer, labels: setattr(labels, "data", np.zeros((2, 240, 320), np.uint8)), "not a mask of one photo"),
     ],
 )
-def test_a_layer_that_cannot_be_edited_gets_one_sentence(qtbot, viewer, tools, spoil, part):
+def test_a_layer_that_cannot_be_edited_is_refused_with_a_reason(qtbot, viewer, tools, spoil, part):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     spoil(viewer, labels)
@@ -186,7 +186,7 @@ def test_a_layer_that_cannot_be_edited_gets_one_sentence(qtbot, viewer, tools, s
     np.testing.assert_array_equal(labels.data, before)
 
 
-def test_without_a_layer_nothing_can_be_pressed(tools):
+def test_without_a_layer_all_buttons_are_disabled(tools):
     for button in (*tools._edits, tools.undo_button, tools.redo_button, tools.smaller_button, tools.larger_button):
         assert not button.isEnabled()
     tools.brush_larger()
@@ -194,7 +194,7 @@ def test_without_a_layer_nothing_can_be_pressed(tools):
     tools.show_filled(True)
 
 
-def test_twelve_megapixels_are_written_while_the_window_lives_on(qtbot, viewer, tools, monkeypatch):
+def test_the_window_responds_while_twelve_megapixels_are_written(qtbot, viewer, tools, monkeypatch):
     monkeypatch.setattr(mask_edit, "_REDRAW_INTERVAL", 0.0)  # after every tile, however fast the machine is
     labels, photo = add(viewer, disc(1500, 2000, 900, (3000, 4000)))
     labels.contour = 4
@@ -248,7 +248,7 @@ def test_the_brush_keeps_its_size_on_the_screen(viewer, tools):
     assert labels.brush_size == 30
 
 
-def test_brush_steps_are_a_quarter_and_never_stuck(viewer, tools):
+def test_each_brush_step_is_a_quarter_and_at_least_one_pixel(viewer, tools):
     labels, photo = add(viewer, disc(600, 800, 300, (1200, 1600)))
     tools.set_layer(labels, photo)
     tools.brush_larger()
@@ -265,7 +265,7 @@ def test_brush_steps_are_a_quarter_and_never_stuck(viewer, tools):
     assert labels.brush_size == 600
 
 
-def test_a_size_that_a_person_chose_goes_on_with_the_next_photo(viewer, tools):
+def test_a_chosen_brush_size_applies_to_the_next_photo(viewer, tools):
     labels, photo = add(viewer, disc(600, 800, 300, (1200, 1600)))
     tools.set_layer(labels, photo)
     labels.brush_size = 60  # by napari's own slider or keys
@@ -282,7 +282,7 @@ def test_a_size_that_a_person_chose_goes_on_with_the_next_photo(viewer, tools):
 # --- how the mask is drawn -------------------------------------------------------------------------------------------
 
 
-def test_outline_and_filled_can_be_switched_and_hold_for_the_next_photo(viewer, tools):
+def test_outline_or_filled_applies_to_the_next_photo(viewer, tools):
     labels, photo = add(viewer, disc())
     tools.set_layer(labels, photo)
     assert labels.contour == 2
@@ -298,12 +298,12 @@ def test_outline_and_filled_can_be_switched_and_hold_for_the_next_photo(viewer, 
     assert labels.contour == 0
 
 
-def test_writing_nothing_is_no_step(viewer):
+def test_writing_no_tiles_adds_no_step(viewer):
     labels, _ = add(viewer, disc())
-    told = []
-    labels.events.paint.connect(lambda: told.append(1))
+    seen = []
+    labels.events.paint.connect(lambda: seen.append(1))
     write_tiles(labels, [])
-    assert not told
+    assert not seen
 
 
 @pytest.mark.parametrize(("attribute", "part"), [("editable", "is locked"), ("visible", "is hidden")])
