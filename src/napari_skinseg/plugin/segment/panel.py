@@ -565,6 +565,7 @@ class SegmentPanel(SegmentForm):
         self._viewer.dims.events.point.connect(self._on_photo)
         self._session.models_changed.connect(self.use_model)
         self._on_active()
+        self._on_photo()
 
     def _on_layers(self) -> None:
         self.photo.reset_choices()
