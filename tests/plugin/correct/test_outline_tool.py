@@ -55,8 +55,9 @@ def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_
         lambda window: window.press_key(Qt.Key.Key_K),
         lambda window: window.widget.tabs.setCurrentIndex(1),
         lambda window: window.viewer.layers.remove("· outline"),
+        lambda window: window.viewer.layers.remove("arm"),
     ],
-    ids=["key", "layer", "refine", "tab", "removed"],
+    ids=["key", "layer", "refine", "tab", "removed", "photo"],
 )
 def test_every_way_to_leave_keeps_the_edited_mask(window, leave):
     mask = window.mask

@@ -50,7 +50,7 @@ class OutlineTool(QPushButton):
         self._polygons: list[Polygon] = []
         self._known: dict[int, list[Polygon]] = {}  # the polygons of each mask of this session, by checksum
         self._job_id: object | None = None
-        self._is_shown = False
+        self._followed: Shapes | None = None  # the layer while it shows the polygons
         self._is_writing = False
         self._soon = QTimer(self, singleShot=True, interval=0)
         self._soon.timeout.connect(self.apply)
@@ -77,8 +77,8 @@ class OutlineTool(QPushButton):
     def apply(self) -> None:
         """Write what the user changed in the polygons into the mask, as one undoable step."""
         self._soon.stop()
-        photo, labels, shapes = self._photo, self._labels, self._shapes.layer
-        if not self._is_shown or photo is None or labels is None or shapes is None or labels not in self._viewer.layers:
+        photo, labels, shapes = self._photo, self._labels, self._followed
+        if photo is None or labels is None or shapes is None or labels not in self._viewer.layers:
             return
         before, after = self._polygons, _read_polygons(shapes)
         window = changed_window(before, after, photo.shape)
@@ -132,10 +132,9 @@ class OutlineTool(QPushButton):
         self.apply()
         for timer in (self._soon, self._mask_check):
             timer.stop()
-        shapes, labels = self._shapes.layer, self._labels
-        self._photo = self._labels = self._job_id = None
-        if self._is_shown and labels is not None and shapes is not None:
-            self._is_shown = False
+        shapes, labels = self._followed, self._labels
+        self._photo = self._labels = self._followed = self._job_id = None
+        if labels is not None and shapes is not None:
             for event in self._mask_events(labels):
                 event.disconnect(self._on_mask)
             for event in self._leave_events():
@@ -159,7 +158,7 @@ class OutlineTool(QPushButton):
             event.connect(self._check_soon)
         shapes.events.data.connect(self._on_shapes)
         shapes.mode = "direct"
-        self._is_shown = True
+        self._followed = shapes
 
     def _mask_events(self, labels: Labels) -> tuple[Any, ...]:
         return labels.events.paint, labels.events.set_data
@@ -196,10 +195,12 @@ class OutlineTool(QPushButton):
             if outcome.error is not None:
                 self._say(report_failure(outcome.error, "Reading the outline"), is_problem=True)
                 self.switch(False)
+            elif labels not in self._viewer.layers:
+                self.switch(False)
             elif self._checksum() != checksum:
                 self._trace()
             else:
-                if not self._is_shown:
+                if self._followed is None:
                     self._begin(photo, labels)
                 self._show(outcome.result)
                 if not outcome.result:
@@ -210,7 +211,7 @@ class OutlineTool(QPushButton):
         )
 
     def _show(self, polygons: list[Polygon]) -> None:
-        shapes, photo = self._shapes.layer, self._photo
+        shapes, photo = self._followed, self._photo
         assert shapes is not None
         assert photo is not None
         self._polygons = self._known[self._checksum()] = polygons
