@@ -1,6 +1,8 @@
 """Runs in parts, as on a cluster: each part writes its own records, and merging gives the files of one run."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -17,6 +19,7 @@ from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.errors import BadInput
 from napari_skinseg.segmentation.segmenter import Segmenter
 
+DOCS = Path(__file__).parents[2] / "docs" / "scale.md"
 FILES = ("segmentations.json", "measurements.csv")
 
 
@@ -58,6 +61,23 @@ def test_parts_in_separate_processes_merge_to_the_files_of_one_run(folder, spot_
     assert not list(out.glob("*part*"))
     masks = sorted(path.relative_to(out) for path in out.rglob("*.png"))
     assert all((out / mask).read_bytes() == (whole / mask).read_bytes() for mask in masks)
+
+
+def test_the_slurm_script_of_the_docs_segments_every_photo(folder, tmp_path):
+    (script,) = re.findall(r"```bash\n(#!/bin/bash\n#SBATCH.*?)```", DOCS.read_text(encoding="utf-8"), re.DOTALL)
+    commands = Path(sys.executable).parent
+    for number in (1, 2):
+        environment = {
+            **os.environ,
+            "PATH": f"{commands}{os.pathsep}{os.environ['PATH']}",
+            "PHOTOS": str(folder),
+            "OUT": str(tmp_path / "out"),
+            "SLURM_ARRAY_TASK_ID": str(number),
+            "SLURM_ARRAY_TASK_COUNT": "2",
+        }
+        subprocess.run(["bash", "-c", script], env=environment, check=True, timeout=300)
+    assert merge_parts(tmp_path / "out") == 9
+    assert len((tmp_path / "out" / "measurements.csv").read_text(encoding="utf-8").splitlines()) == 10
 
 
 def test_a_merge_names_the_parts_that_did_not_end(folder, spot_finder, tmp_path):
