@@ -60,7 +60,7 @@ def test_left_clicks_add_right_and_shift_clicks_remove_and_each_is_one_undoable_
         window.click(place, button, modifier)
         assert mask.data[place] == (button == LEFT and modifier == NONE)
     assert window.markers == [(*SKIN, True), (*MIDDLE, False), (*MIDDLE, True), (*SKIN, False)]
-    assert window.tool.state.text().startswith("Left: add")
+    assert window.tool.state.text().startswith("Left: +")
     for number, state in reversed(list(enumerate(states))):
         window.press_key(Qt.Key.Key_Z, CTRL)
         np.testing.assert_array_equal(mask.data, state)

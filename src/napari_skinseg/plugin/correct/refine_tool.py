@@ -406,12 +406,15 @@ class RefineTool(QWidget):
         elif refinement.pending:
             text = "Computing…" if len(refinement.pending) == 1 else f"Computing… {len(refinement.pending)} clicks"
         elif self.box_button.isChecked():
-            text = "Drag a box around the lesion"
+            text = "Drag a box"
         elif self._refiner is None:
             text = "Preparing…"
         else:
-            text = "Left: add · right: remove"
+            text = "Left: + · right: −"
         self.state.setText(text)
+        self.state.setToolTip(
+            "A left click adds to the mask. A right click, or Shift+click, removes. Box: drag around the whole lesion."
+        )
 
     def _lay_out(self) -> None:
         keys = review_keys.preferred_keys()

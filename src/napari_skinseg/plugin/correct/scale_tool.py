@@ -57,6 +57,7 @@ class ScaleTool(QWidget):
         self.button = QPushButton("Scale…")
         self.button.setToolTip("Show or set how many millimetres a pixel is, with a ruler in the photo.")
         self.setWindowTitle("Scale in millimetres")
+        self.setMinimumWidth(300)
         self._lay_out()
         self.button.clicked.connect(self.open)
         self.button.installEventFilter(self)
