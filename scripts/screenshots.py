@@ -85,6 +85,8 @@ def make_refine(hands: Hands, folder: Path) -> None:
     hands.click((bottom[0] + 20, bottom[1] + 80), RIGHT)
     after = hands.viewer.screenshot(canvas_only=True, flash=False)
     hands.key(Qt.Key.Key_K)
+    is_photo = before[..., :3].any(axis=(1, 2))  # not the black rows above and below
+    before, after = before[is_photo], after[is_photo]
     gap = np.full((len(before), 8, 4), 255, np.uint8)
     Image.fromarray(np.concatenate([before, gap, after], axis=1)[..., :3]).save(IMAGES / "refine.png", optimize=True)
 

@@ -1,6 +1,6 @@
 """Walk through the tour of README.md in a real napari window, with phantoms and the bundled model.
 
-    xvfb-run -a python tests/walk/walk.py FOLDER [--theme light] [--size 1366x768]
+    xvfb-run -a python tests/walk/walk.py FOLDER [--theme light] [--size 1366x768] [--last save]
 
 Writes photos, results and a screenshot of each step into FOLDER. The environment variable QT_SCALE_FACTOR=2 shows the
 window as on a screen with twice the pixels per inch. Ends with an exception at the first step that does not work.
@@ -29,15 +29,17 @@ SHAPE = (300, 400)
 SEEDS = (3, 5, 7, 8, 11, 12)
 
 
-def walk(folder: Path, theme: str, size: tuple[int, int]) -> None:
-    """Do the whole tour; raise at the first step that does not work."""
+def walk(folder: Path, theme: str, size: tuple[int, int], last: str) -> None:
+    """Do the tour up to the step `last`; raise at the first step that does not work."""
     masks = write_photos(folder / "photos")
     hands = Hands(theme, size, folder / "screenshots")
-    for step in (segment, refine, brush, save, review, fine_tune):
+    for step in STEPS[: [step.__name__ for step in STEPS].index(last) + 1]:
         start = time.monotonic()
         step(hands, folder, masks)
         hands.picture(step.__name__)
-        print(f"{step.__name__}: {time.monotonic() - start:.1f} s", flush=True)
+        print(
+            f"{step.__name__}: {time.monotonic() - start:.1f} s, {time.process_time():.1f} s of processor", flush=True
+        )
     hands.close()
     assert hands.problems == [], hands.problems
 
@@ -207,13 +209,16 @@ def place_inside(mask: np.ndarray) -> tuple[int, int]:
     return int(row), int(column)
 
 
+STEPS = (segment, refine, brush, save, review, fine_tune)
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     parser.add_argument("--size", default="1366x768")
+    parser.add_argument("--last", default="fine_tune", choices=[step.__name__ for step in STEPS])
     arguments = parser.parse_args()
     use_own_folders(arguments.folder / "home")
     width, height = map(int, arguments.size.split("x"))
-    walk(arguments.folder, arguments.theme, (width, height))
+    walk(arguments.folder, arguments.theme, (width, height), arguments.last)
     sys.stdout.flush()
