@@ -574,8 +574,8 @@ class SegmentPanel(SegmentForm):
         layer, viewer = event.value, self._viewer
         show_as_outline(layer)
         layer.events.visible.connect(self._show_card)
-        covered = [other for other in viewer.layers if covers(layer, other)]
-        if any(not np.allclose(layer.extent.world[:, -2:], other.extent.world[:, -2:]) for other in covered):
+        seen = next((other for other in reversed(viewer.layers) if covers(layer, other)), layer)  # before this one
+        if not np.allclose(layer.extent.world[:, -2:], seen.extent.world[:, -2:]):
             # Later: while a layer is inserted, the viewer does not know its extent.
             QTimer.singleShot(0, lambda: layer in viewer.layers and viewer.reset_view(layers=[layer]))
         if isinstance(layer, Labels) and "image_id" in layer.metadata.get(KEY, {}):
