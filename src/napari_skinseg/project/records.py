@@ -148,40 +148,23 @@ class Decision:
     takes_back: int | None
 
 
+_CONVERTED = ("project", "relative", "shape", "seen", "blind", "unfinished", "scale_line", "scale_mm")
+_AS_STORED = tuple(name for name in Photo.__dataclass_fields__ if name not in _CONVERTED)
+
+
 def photo_of(row: sqlite3.Row, folder: Path) -> Photo:
     """The `Photo` of a row of the table `photos`."""
     line = json.loads(row["scale_line"]) if row["scale_line"] else None
     return Photo(
-        id=row["id"],
+        **{name: row[name] for name in _AS_STORED},
         project=folder,
         relative=row["path"],
         shape=(row["height"], row["width"]),
-        state=row["state"],
-        status=row["status"],
-        note=row["note"],
-        mask_sha256=row["mask_sha256"],
-        dice=row["dice"],
-        model=row["model"],
-        model_version=row["model_version"],
-        confidence=row["confidence"],
-        doubt=row["doubt"],
-        doubt_reason=row["doubt_reason"],
-        lesion_share=row["lesion_share"],
-        stale=row["stale"],
-        reader=row["reader"],
-        changed_at=row["changed_at"],
-        seconds=row["seconds"],
         seen=bool(row["seen"]),
         blind=bool(row["blind"]),
-        mm_per_px=row["mm_per_px"],
+        unfinished=bool(row["unfinished"]),
         scale_line=((line[0][0], line[0][1]), (line[1][0], line[1][1])) if line else None,
         scale_mm=line[2] if line else None,
-        scale_from=row["scale_from"],
-        lesion_group=row["lesion_group"],
-        diagnosis=row["diagnosis"],
-        sha256=row["sha256"],
-        predicted_file=row["predicted_file"],
-        unfinished=bool(row["unfinished"]),
     )
 
 

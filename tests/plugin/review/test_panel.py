@@ -708,6 +708,18 @@ def test_only_the_current_photo_is_visible_in_the_review(opened, settle, spot):
     assert later.visible
 
 
+def test_a_layer_that_was_removed_meanwhile_is_not_shown_again(opened, empty_viewer):
+    opened.tools.refine.switch(True)
+    opened.tools.refine.switch(False)
+    (markers,) = (layer for layer in empty_viewer.layers if layer.name == "· clicks")
+    opened.navigator.set_active(False)
+    empty_viewer.layers.remove(markers)
+    shown = []
+    markers.events.visible.connect(lambda: shown.append(markers.visible))
+    opened.navigator.set_active(True)
+    assert shown == []
+
+
 def test_a_finished_project_shows_the_last_photo_and_a_summary(qtbot, opened, folder, settle):
     for _ in range(4):
         press(qtbot, opened.accept_button)

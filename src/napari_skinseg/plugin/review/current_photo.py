@@ -147,7 +147,8 @@ class CurrentPhoto(QObject):
                 self._hidden.append(layer)
                 layer.visible = False
         for layer in self._own_visible:
-            layer.visible = True
+            if layer in self._viewer.layers:
+                layer.visible = True
         self._own_visible = []
         if self.loaded is not None and self.labels in self._viewer.layers:
             self._viewer.layers.selection.active = self.labels
@@ -182,7 +183,8 @@ class CurrentPhoto(QObject):
     def _show_others(self) -> None:
         self._is_active = False
         for layer in self._hidden:
-            layer.visible = True
+            if layer in self._viewer.layers:  # a removed layer has nothing to draw on any more
+                layer.visible = True
         self._hidden = []
 
     def _data(self) -> NDArray[Any]:
