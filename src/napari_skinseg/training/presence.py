@@ -40,7 +40,7 @@ GENERATED = 0.2
 """Number of generated photos of skin, as a share of the number of photos."""
 SMALLEST_AREA = 0.002
 """A view that shows a smaller lesion, as a share of the frame, is left out: it may be the edge of a lesion."""
-STEPS, LEARNING_RATE, WEIGHT_DECAY = 600, 3e-3, 0.1
+STEPS, BATCH, LEARNING_RATE, WEIGHT_DECAY = 800, 256, 2e-3, 0.1
 
 
 def add_presence_head(
@@ -180,8 +180,9 @@ def fit_head(features: torch.Tensor, lesion: torch.Tensor, seed: int) -> Presenc
         optimizer = torch.optim.AdamW(head.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
         for _ in range(STEPS):
             optimizer.zero_grad()
-            kept = functional.dropout(normal, 0.2)
-            loss = functional.binary_cross_entropy_with_logits(head(kept), wanted, weight)
+            batch = torch.randint(len(normal), (BATCH,))
+            output = head(functional.dropout(normal[batch], 0.2))
+            loss = functional.binary_cross_entropy_with_logits(output, wanted[batch], weight[batch])
             loss.backward()
             optimizer.step()
     first = head[0]
