@@ -449,6 +449,8 @@ class SegmentPanel(SegmentForm):
 
     def _show_card(self) -> None:
         """Show what is known about the present mask of the chosen photo."""
+        if self._session.is_closed:
+            return
         photo = self._selected_or_none()
         mask = None if photo is None else find_mask(self._viewer.layers, photo)
         if photo is None or mask is None:
