@@ -1,8 +1,18 @@
 """The Outline tool in a real window: a drag of a corner changes the mask, and every way out keeps it."""
 
+import time
+
 import numpy as np
 import pytest
+from napari.components import ViewerModel
+from napari.layers import Image
 from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QApplication
+
+from napari_skinseg.plugin.correct.outline_tool import OutlineTool
+from napari_skinseg.plugin.layers import photo_from_layer
+from napari_skinseg.plugin.mask_layers import show_mask
+from napari_skinseg.plugin.session import Session
 
 LEFT = Qt.MouseButton.LeftButton
 CTRL, SHIFT = Qt.KeyboardModifier.ControlModifier, Qt.KeyboardModifier.ShiftModifier
@@ -109,3 +119,31 @@ def test_without_a_photo_a_message_says_so(window):
     window.press_key(Qt.Key.Key_O, SHIFT)
     assert "There is no photo" in window.tool.message.text()
     assert not window.tool.outline.isChecked()
+
+
+def test_a_moved_corner_on_twelve_megapixels_is_written_within_the_limit(qtbot):
+    viewer = ViewerModel()
+    viewer.layers.append(Image(np.full((3000, 4000, 3), 200, np.uint8), rgb=True, name="large"))
+    rows, columns = np.ogrid[:3000, :4000]
+    photo = photo_from_layer(viewer.layers["large"], viewer.dims.point)
+    mask, _ = show_mask(viewer.layers, photo, (rows - 1500) ** 2 + (columns - 2000) ** 2 <= 900**2, {})
+    messages = []
+    tool = OutlineTool(Session(viewer), lambda: (photo, mask), lambda *text, **kind: messages.append(text))
+    qtbot.addWidget(tool)
+    tool.switch(True)
+    qtbot.waitUntil(lambda: tool.is_ready, timeout=60_000)
+    before = mask.data.copy()
+    shapes = viewer.layers["· outline"]
+    corners = np.array(shapes.data[0])
+    corners[corners[:, 0].argmin()] -= (60, 0)
+    with shapes.events.data.blocker():
+        shapes.data = [corners]
+    start = time.thread_time()  # of the GUI thread, on a computer of any load
+    tool.apply()
+    assert time.thread_time() - start < 0.15
+    assert np.count_nonzero(mask.data != before) > 1000
+    mask.undo()
+    np.testing.assert_array_equal(mask.data, before)
+    tool.switch(False)
+    tool._session.close()
+    QApplication.processEvents()

@@ -429,11 +429,11 @@ def test_the_brush_works_right_after_refine_is_left(window):
     mask = window.mask
     window.refine()
     window.click(SKIN)
-    start = time.perf_counter()
+    start = time.thread_time()  # of the GUI thread, on a computer of any load
     with patch.object(gc, "collect") as collect:
         window.tool.switch(False)
     assert not collect.called, "napari collects garbage when a layer is removed, for up to a second"
-    assert time.perf_counter() - start < 0.2  # 0.05 on a quiet machine
+    assert time.thread_time() - start < 0.05
     window.refine()
     window.press_key(Qt.Key.Key_P)
     assert mask.mode == "paint"
