@@ -3,6 +3,7 @@
 xvfb-run -a python benchmarks/soak.py --minutes 20 --seed 1
 """
 
+import faulthandler
 import gc
 import logging
 import random
@@ -216,7 +217,7 @@ def main(*, minutes: float = 20.0, seed: int = 0) -> None:
         while (passed := time.monotonic() - start) < 60 * minutes:
             soak.step()
             steps += 1
-            if steps % 50 == 0:
+            if steps % 10 == 0:
                 gc.collect()
                 memory.append((passed, process.memory_info().rss / 2**20))
                 for widget in QApplication.topLevelWidgets():
@@ -240,4 +241,5 @@ def main(*, minutes: float = 20.0, seed: int = 0) -> None:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a crash in OpenGL says where
     app()

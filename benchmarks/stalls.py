@@ -3,6 +3,7 @@
 python benchmarks/stalls.py               # 600x450 and 4000x3000
 """
 
+import faulthandler
 import sys
 import threading
 import time
@@ -134,4 +135,5 @@ def _place(frame: object) -> str:
 
 
 if __name__ == "__main__":
+    faulthandler.enable()  # a crash in OpenGL says where
     app()
