@@ -1,8 +1,15 @@
-"""Gain, cost and forgetting of fine-tuning on a few corrected photos: prints one Markdown table.
+"""Gain, cost and forgetting of fine-tuning on a few corrected photos: prints Markdown tables.
 
-    python benchmarks/finetune.py --base runs/ham-base/ham-base [--data ../shared/data] [--out runs/finetune-bench]
+    python benchmarks/finetune.py border     the border alone: its gain, and the rule of the verdict (minutes)
+    python benchmarks/finetune.py weights --base runs/ham-base/ham-base     trained weights (hours)
 
-The base must not be trained on the photos of the simulated clinics. This command trains one in ten minutes:
+`border` uses the photos of the splits val and test of `isic_whole` and the bundled model, which was not trained on them
+(its threshold was chosen on some of those of val). A style changes all masks: the border moves by a share of the
+diameter of the lesion, with a standard deviation of 1 % from photo to photo, or it becomes smoother. A clinic is a
+random sample of the photos, or of those with one artefact; the gain is measured on all its other photos.
+
+For `weights`, the base must not be trained on the photos of the simulated clinics. This command trains one in ten
+minutes:
 
     napari-skinseg train ../shared/data/ham10000 --splits ../shared/data/splits.csv --name ham-base --passes 3 \\
         --input-height 96 --input-width 128 --small-first 0 --clicks 0.25 --workers 1 --device cpu --out runs/ham-base
@@ -18,36 +25,55 @@ output folder, so that a stopped run continues.
 """
 
 import copy
+import csv
 import json
 import resource
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
 from cyclopts import App, Parameter
+from numpy.typing import NDArray
+from scipy.special import stdtrit
 
+from common import DATA, print_table
 from napari_skinseg.datasets.dataset import Case, apply_splits, find_cases
+from napari_skinseg.events import NeverCancelled
+from napari_skinseg.finetuning.border import BorderTable
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
+from napari_skinseg.finetuning.verdict import LEAST_GAIN, LEVELS, trimmed_interval
 from napari_skinseg.pixels.cleaning import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
-from napari_skinseg.pixels.metrics import bootstrap_interval, dice
+from napari_skinseg.pixels.metrics import FAILURE_JACCARD, bootstrap_interval, dice
+from napari_skinseg.segmentation.border import Border, change_border
 from segment import machine
 
 app = App(help="Gain, cost and forgetting of fine-tuning on a few photos, compared with plain fine-tuning.")
 
+STYLES = {
+    "none": (0.0, 0.0),
+    "tighter, 2 %": (-0.02, 0.0),
+    "tighter, 4 %": (-0.04, 0.0),
+    "tighter, 6 %": (-0.06, 0.0),
+    "wider, 2 %": (0.02, 0.0),
+    "wider, 4 %": (0.04, 0.0),
+    "smoother": (0.0, 0.05),
+}
+"""Offset and smoothing, as shares of the diameter of the lesion."""
+ARTEFACTS_OF_CLINICS = ("hair", "ruler", "dark_corner")
 WIDER = 0.04
 """Clinic 2: each mask is grown on every side by this share of the lesion's diameter."""
 
 
-@app.default
-def main(
+@app.command
+def weights(
     *,
     base: Path,
     data: Path = Path("../shared/data"),
@@ -80,6 +106,135 @@ def main(
             figures = f"| {judged['base']:.3f} | {judged['after']:.3f} | {interval} "
             rest = f"| {cell['verdict']} | {cell['seconds']:.0f} | {cell['peak_mb']:.0f} |" if not number else "| | | |"
             print(f"| {cell['clinic']} | {cell['method']} | {name} ({judged['photos']}) {figures}{rest}")
+
+
+@dataclass(frozen=True)
+class Clinic:
+    """The photos of one clinic, with the Dice of each border for each photo; the first border is that of the model."""
+
+    name: str
+    table: BorderTable
+
+    def draw(self, count: int, seed: int) -> tuple[BorderTable, NDArray[np.int_]]:
+        """Return the table of `count` random photos, and the numbers of all others."""
+        order = np.random.default_rng(seed).permutation(len(self.table.dice))
+        return BorderTable(self.table.borders, self.table.dice[order[:count]]), order[count:]
+
+
+@app.command
+def border(*, data: Path = DATA, most: int = 0) -> None:
+    """Print the gain of the border (five seeds), and how often each rule for adopting it is right (50 clinics).
+
+    `most` limits the number of photos, to check the script.
+    """
+    clinics = _clinics(data, most)
+    print(f"{machine()}\n")
+    _print_gains(clinics)
+    print()
+    _print_decisions({style: clinic for (name, style), clinic in clinics.items() if name == "all"})
+
+
+def _print_gains(clinics: Mapping[tuple[str, str], Clinic]) -> None:
+    counts = (3, 5, 10, 20, 50)
+    print_table(
+        ["clinic", "style", "photos", "base", *(f"{n} cases" for n in counts)],
+        [
+            [name, style, str(len(clinic.table.dice)), f"{clinic.table.dice[:, 0].mean():.3f}"]
+            + [_gain(clinic, n) for n in counts]
+            for (name, style), clinic in clinics.items()
+        ],
+    )
+
+
+def _print_decisions(clinics: Mapping[str, Clinic]) -> None:
+    from scipy.stats import wilcoxon
+
+    def mean(gains: NDArray[np.float64]) -> bool:
+        half = float(stdtrit(len(gains) - 1, 0.975)) * gains.std(ddof=1) / np.sqrt(len(gains))
+        low = min(bootstrap_interval(gains)[0], gains.mean() - half)
+        return bool(low > 0 and gains.mean() >= LEAST_GAIN)
+
+    def trimmed(gains: NDArray[np.float64]) -> bool:
+        typical, low, _ = trimmed_interval(gains.tolist(), LEVELS["border"])
+        return low > 0 and typical >= LEAST_GAIN
+
+    def signed_rank(gains: NDArray[np.float64]) -> bool:
+        return bool(np.any(gains) and wilcoxon(gains, alternative="greater").pvalue < 0.025)
+
+    failures = {
+        "no new failure": lambda before, after: not (after & ~before).any(),
+        "not more failures": lambda before, after: after.sum() <= before.sum(),
+        "any failures": lambda before, after: True,
+    }
+    rows = []
+    for count in (5, 10, 20):
+        cases = []
+        for clinic in clinics.values():
+            for seed in range(50):
+                table, others = clinic.draw(count, seed)
+                found = table.dice[np.arange(count), table.choose_without_own(range(count))]
+                held_out = clinic.table.dice[others]
+                true = float((held_out[:, table.choose()] - held_out[:, 0]).mean())
+                failed = (jaccards_of(table.dice[:, 0]) < FAILURE_JACCARD, jaccards_of(found) < FAILURE_JACCARD)
+                cases.append((found - table.dice[:, 0], failed, true))
+        for test in (mean, trimmed, signed_rank):
+            for name, harmless in failures.items():
+                adopted = np.array([test(gains) and harmless(*failed) for gains, failed, _ in cases])
+                true = np.array([gain for _, _, gain in cases])
+                right = np.where(adopted, true >= 0, true <= LEAST_GAIN)
+                false = adopted & (true < 0)
+                rows.append(
+                    [str(count), test.__name__.replace("_", " "), name]
+                    + [f"{100 * values.mean():.0f} %" for values in (right, false, adopted)]
+                )
+    print_table(["cases", "test of the gains", "and", "right", "false adoptions", "adopted"], rows)
+
+
+def jaccards_of(dices: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Jaccard from Dice."""
+    return dices / (2 - dices)
+
+
+def _gain(clinic: Clinic, count: int) -> str:
+    """Mean and range over five seeds of the gain on the other photos of the clinic."""
+    if len(clinic.table.dice) < count + 20:
+        return "–"
+    gains = []
+    for seed in range(5):
+        table, others = clinic.draw(count, seed)
+        certain = table.is_certain(table.choose_without_own(range(count)))
+        held_out = clinic.table.dice[others]
+        gains.append(float((held_out[:, table.choose() if certain else 0] - held_out[:, 0]).mean()))
+    return f"{np.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f})"
+
+
+def _clinics(data: Path, most: int) -> dict[tuple[str, str], Clinic]:
+    """Segment the photos once, and measure all borders for each style and artefact."""
+    from napari_skinseg.finetuning.judging import JudgedPhoto, segment_photos
+    from napari_skinseg.models.store import find
+
+    cases = [case for split in ("test", "val") for case in _cases(data, "isic_whole", split)][: most or None]
+    with (data / "isic_artefacts.csv").open() as stream:
+        artefacts = {row["id"]: row for row in csv.DictReader(stream)}
+    model = find("lesion-unet")
+    assert model.spec is not None
+    own, random = Border.of_model(model.spec), np.random.default_rng(0)
+    photos = {number: JudgedPhoto.read(case) for number, case in enumerate(cases)}
+    found = dict(segment_photos(model.folder, photos, "auto", NeverCancelled()))
+    clinics = {}
+    for style, (offset, smoothing) in STYLES.items():
+        maps = []
+        for number, photo in photos.items():
+            varied = offset + (0.01 * float(random.standard_normal()) if style != "none" else 0.0)
+            truth = change_border(photo.truth, Border(offset=varied, smoothing=smoothing))
+            maps.append(found[number].map(replace(photo, truth=truth), own))
+        table = BorderTable.measure(maps, own)
+        clinics["all", style] = Clinic("all", table)
+        for artefact in ARTEFACTS_OF_CLINICS:
+            rows = [n for n, case in enumerate(cases) if artefacts.get(case.id, {}).get(artefact) == "1"]
+            if rows:
+                clinics[artefact, style] = Clinic(artefact, BorderTable(table.borders, table.dice[rows]))
+    return clinics
 
 
 @app.command(show=False)
@@ -158,7 +313,6 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
     from monai.data import DataLoader, Dataset
 
     from napari_skinseg.device import choose_device
-    from napari_skinseg.events import NeverCancelled
     from napari_skinseg.finetuning.run import ARTEFACTS, WEIGHT_DECAY
     from napari_skinseg.models.bundle import load
     from napari_skinseg.training.augment import Read, training_transform

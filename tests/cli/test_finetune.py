@@ -33,9 +33,23 @@ def test_the_verdict_is_printed_and_a_better_model_adopted(clinic, capsys):
     assert main(["finetune", str(clinic), "--passes", "12", "--learning-rate", "0.003"]) == 0
     printed = capsys.readouterr()
     assert "Dice on 8 held-out photos" in printed.out
-    assert "Adopt it." in printed.out
-    assert "8 corrected, 0 accepted, judged in 4 folds" in printed.err
-    assert store.default_name() == "spot-finder-tuned"
+    assert "Your border is wider than that of the model: Dice 0." in printed.out
+    assert "Compared with the base with your border: Dice 0." in printed.out
+    assert "8 corrected, 0 accepted, judged in 4 parts" in printed.err
+    assert store.default_name() in ("spot-finder-border", "spot-finder-tuned")
+    assert "To go back: napari-skinseg models default spot-finder" in printed.out
+
+
+def test_border_only_trains_nothing_and_adopts_the_border(clinic, capsys):
+    assert main(["finetune", str(clinic), "--border-only"]) == 0
+    printed = capsys.readouterr().out
+    assert "Use it." in printed
+    assert "Compared with" not in printed
+    assert store.default_name() == "spot-finder-border"
+    spec = store.find("spot-finder-border").spec
+    assert spec.border[1] > 0.03 or spec.border[0] < 0.5
+    assert main(["models", "default", "spot-finder"]) == 0
+    assert store.default_name() == "spot-finder"
 
 
 def test_never_adopts_nothing_and_prints_complete_json(clinic, capsys):

@@ -1,5 +1,6 @@
 """Fine-tuning of a small network, on generated spots with masks that are wider than the spots."""
 
+import errno
 import signal
 import subprocess
 import sys
@@ -56,6 +57,12 @@ def clinic(tmp_path, spot):
     return make
 
 
+def sorted_like(verdict, other):
+    """The photos of a verdict in the order of another verdict."""
+    order = [row.id for row in other.compared]
+    return sorted(verdict.compared, key=lambda row: order.index(row.id))
+
+
 def everything_in(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -67,9 +74,12 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
     seen = []
     outcome = fine_tune(None, collect(clinic(12)), SHORT, tmp_path / "run", seen.append)
 
-    verdict = outcome.verdict
-    assert verdict.better, verdict.sentence
-    assert verdict.low > 0.005
+    border, verdict = outcome.border.verdict, outcome.verdict
+    assert border.better, border.sentence
+    assert border.low > 0.02
+    assert outcome.recommended == (outcome.candidate if verdict.better else outcome.border.model)
+    assert verdict.below == "border"
+    assert [row.base_dice for row in verdict.compared] == [row.candidate_dice for row in sorted_like(border, verdict)]
     assert len(verdict.compared) == verdict.base.cases == 12  # each case was judged by a model that had not seen it
     assert {"read", "train", "validated", "phantoms"} <= {event.stage for event in seen}
     assert [event.done for event in seen if event.stage == "train"] == sorted(
@@ -192,6 +202,42 @@ def test_a_run_continues_with_the_masks_of_its_start(tmp_path, clinic, spot_find
     assert masks == before
 
 
+def test_a_photo_deleted_during_a_run_does_not_stop_it(tmp_path, clinic, spot_finder):
+    folder = clinic(6)
+
+    def delete(event):
+        if event.stage == "train" and event.done == 1:
+            (folder / "images" / "03.png").unlink()
+            (folder / "masks" / "03_segmentation.png").unlink()
+
+    outcome = fine_tune(spot_finder, collect(folder), replace(SHORT, passes=2, folds=2), tmp_path / "run", delete)
+    assert len(outcome.verdict.compared) == 6
+
+
+def test_a_full_disk_stops_with_a_message_and_keeps_the_last_checkpoint(tmp_path, clinic, spot_finder, monkeypatch):
+    from napari_skinseg.finetuning import run
+
+    monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
+    evidence, options = collect(clinic(6)), replace(SHORT, passes=4, folds=2)
+    write_bytes, written = Path.write_bytes, []
+
+    def full(path, content):
+        if "checkpoint" in path.name:
+            written.append(path)
+            if len(written) > 2:
+                raise OSError(errno.ENOSPC, "No space left on device")
+        return write_bytes(path, content)
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Path, "write_bytes", full)
+        with pytest.raises(BadInput, match=r"checkpoint\.pt could not be written .No space left on device"):
+            fine_tune(spot_finder, evidence, options, tmp_path / "run")
+    seen = []
+    outcome = fine_tune(spot_finder, evidence, options, tmp_path / "run", seen.append)
+    assert "resumed" in [event.stage for event in seen]
+    assert len(outcome.verdict.compared) == 6
+
+
 def test_a_photo_deleted_before_the_start_is_named(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(4))
     evidence.cases[1].image.unlink()
@@ -293,12 +339,19 @@ def test_other_models_in_the_folder_of_a_run_are_kept(tmp_path, clinic, spot_fin
         fine_tune(spot_finder, collect(tmp_path / "clinic"), replace(SHORT, name="models0"), tmp_path)
 
 
-def test_three_cases_are_not_measured(tmp_path, clinic, spot_finder):
+def test_three_cases_match_the_border_but_train_no_weights(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(3))
     assert "too few" in evidence.describe(SHORT)
-    verdict = fine_tune(spot_finder, evidence, replace(SHORT, passes=2), tmp_path / "run").verdict
-    assert not verdict.measured
-    assert not verdict.better
+    with pytest.raises(BadInput, match="Correct at least 3 to match the border, and 4 to fine-tune"):
+        fine_tune(spot_finder, evidence, SHORT, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    outcome = fine_tune(spot_finder, evidence, replace(SHORT, border_only=True), tmp_path / "run")
+    assert outcome.candidate.name == "spot-finder-border"
+    assert outcome.verdict.better, outcome.verdict.sentence
+    assert outcome.verdict.sentence.startswith("Your border is wider than that of the model: Dice 0.")
+    assert outcome.border.border[1] > 0.04 or outcome.border.border[0] < 0.5
+    with pytest.raises(BadInput, match="1 corrected photo of 1 lesions"):
+        fine_tune(spot_finder, collect(clinic(1, name="one")), replace(SHORT, border_only=True), tmp_path / "one")
 
 
 def test_many_cases_have_one_held_out_part(tmp_path, clinic, spot_finder):
@@ -394,7 +447,7 @@ def test_a_deleted_photo_is_left_out_and_named(tmp_path, clinic):
     assert len(evidence.corrected) == 3
     ((path, sentence),) = evidence.left_out
     assert path.name == "02.png"
-    assert "is gone" in sentence
+    assert "does not exist any more" in sentence
 
 
 def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path, clinic, spot_finder):

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_skinseg.finetuning.verdict import ComparedPhoto, Verdict, judge_candidate
+from napari_skinseg.finetuning.verdict import ComparedPhoto, Verdict, judge_candidate, trimmed_interval
 
 PHANTOMS = ([0.95] * 12, [0.94] * 12)
 
@@ -17,6 +17,45 @@ def rows(base, candidate, status="corrected", failed=(False, False)):
         )
         for n, (b, c) in enumerate(zip(base, candidate, strict=True))
     ]
+
+
+def clinic_of_the_issue(fallen, failed):
+    """Twenty photos: 16 become better by 0.03, and one falls from 0.846."""
+    base = np.linspace(0.88, 0.95, 19)
+    gains = np.array([0.028, 0.032] * 8 + [0.0, 0.001, -0.006])
+    return [*rows(base, base + gains), *rows([0.846], [fallen], failed=(False, failed))]
+
+
+def test_one_photo_does_not_hide_the_gain_on_the_others():
+    compared = clinic_of_the_issue(0.407, failed=True)
+    verdict = judge_candidate(compared, PHANTOMS, 0.5, 20)
+    assert np.mean([row.gain for row in compared]) < 0.005  # the mean drowns in one photo
+    assert verdict.low > 0.02
+    assert "better on 16, worse on 2" in verdict.sentence
+    assert [row.base_dice for row in verdict.new_failures] == [0.846]
+    assert not verdict.better
+    assert "fails on 1 photo where" in verdict.sentence
+
+
+def test_a_guarded_failure_does_not_prevent_the_gain():
+    verdict = judge_candidate(clinic_of_the_issue(0.846, failed=False), PHANTOMS, 0.5, 20)
+    assert verdict.better
+    assert "Adopt it" in verdict.sentence
+
+
+def test_a_border_is_judged_from_three_photos():
+    compared = rows([0.80, 0.82, 0.84], [0.85, 0.868, 0.893])
+    assert judge_candidate(compared, ((), ()), 0, 0, rung="border").better
+    assert not judge_candidate(compared, PHANTOMS, 0.5, 20).measured
+
+
+def test_the_trimmed_mean_is_that_of_scipy():
+    from scipy.stats import trim_mean
+
+    gains = np.random.default_rng(0).normal(0.01, 0.02, 23)
+    mean, low, high = trimmed_interval(gains.tolist())
+    assert mean == pytest.approx(trim_mean(gains, 0.2))
+    assert low < mean < high
 
 
 def test_a_steady_gain_is_recommended():
@@ -46,7 +85,7 @@ def test_four_lucky_photos_are_not_enough():
 def test_a_worse_candidate_is_called_worse():
     verdict = judge_candidate(rows(np.linspace(0.9, 0.95, 10), np.linspace(0.85, 0.9, 10)), PHANTOMS, 0.5, 20)
     assert not verdict.better
-    assert "worse" in verdict.sentence
+    assert "It is worse" in verdict.sentence
 
 
 def test_three_photos_are_not_measured():

@@ -9,6 +9,7 @@ from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.verdict import Verdict
+from napari_skinseg.models import store
 
 from .exit_codes import DONE, INTERRUPTED
 from .options import Output, remove_prefix
@@ -29,7 +30,7 @@ def finetune(
     options: FineTuneOptions = FineTuneOptions(),
     output: Output = Output(),
 ) -> int:
-    """Fine-tune a model on corrected masks, and compare it with its base on held-out photos.
+    """Match the border of a model to corrected masks and fine-tune it; each step is judged on held-out photos.
 
     The same command continues a run that was stopped.
 
@@ -37,8 +38,9 @@ def finetune(
         source: Folder of a project, or of photos with masks.
         base: Model to start from, a name or a folder; the default model when not given.
         out: Folder of the run; one in your data folder when not given.
-        adopt: Whether the new model is added to your models and becomes the default: auto (if it is better beyond
-            chance), never or always. The base is never changed.
+        adopt: Whether a new model is added to your models and becomes the default: auto (the one that is better beyond
+            chance: the fine-tuned model, or the base with your border), never or always (the fine-tuned model). The
+            base is never changed.
     """
     options.validate()
     with interruptible() as cancel, progress(output.quiet, keep_messages=True) as on_event:
@@ -50,13 +52,18 @@ def finetune(
     if outcome.verdict is None or outcome.candidate is None:
         say(f"Stopped; the same command continues. The run is in {outcome.folder}", quiet=output.quiet)
         return INTERRUPTED
-    name = None
-    if adopt == "always" or (adopt == "auto" and outcome.verdict.better):
-        name = runs.adopt(outcome.candidate).name
+    chosen = {"auto": outcome.recommended, "always": outcome.candidate, "never": None}[adopt]
+    name = None if chosen is None else runs.adopt(chosen).name
+    border = outcome.border
     if output.json:
-        print_json({**outcome.verdict.to_json(), "run": outcome.folder, "adopted": name})
+        matched = border and {"border": border.border, "model": border.model, "verdict": border.verdict.to_json()}
+        print_json({**outcome.verdict.to_json(), "border": matched, "run": outcome.folder, "adopted": name})
     elif not output.quiet:
-        print("\n".join([_table(outcome.verdict), "", outcome.verdict.sentence, _next_step(outcome, name)]))
+        if border is not None:
+            print(f"{_table(border.verdict)}\n\n{border.verdict.sentence}")
+        if not options.border_only:
+            print(f"\n{_table(outcome.verdict)}\n\n{outcome.verdict.sentence}")
+        print(_next_step(outcome, name))
     return DONE
 
 
@@ -70,12 +77,19 @@ def _table(verdict: Verdict) -> str:
         "  95 % interval": [f"{figure(model.low)} to {figure(model.high)}" for model in models],
         "  worst photo": [figure(model.worst) for model in models],
         "  failures (Jaccard < 0.65)": [str(model.failures) if verdict.measured else "–" for model in models],
-        "Dice on generated photos": [figure(verdict.phantoms_base), figure(verdict.phantoms_candidate)],
     }
-    return Table(("", "base", "candidate"), tuple((label, *figures) for label, figures in rows.items())).as_text()
+    if verdict.rung == "weights":
+        rows["Dice on generated photos"] = [figure(verdict.phantoms_base), figure(verdict.phantoms_candidate)]
+    names = ("base", "your border") if verdict.rung == "border" else (_BELOW[verdict.below], "fine-tuned")
+    return Table(("", *names), tuple((label, *figures) for label, figures in rows.items())).as_text()
+
+
+_BELOW = {"base": "base", "border": "your border"}
 
 
 def _next_step(outcome: FineTuneOutcome, adopted: str | None) -> str:
     if adopted:
-        return f"Adopted: {adopted} is now the default model. To go back: napari-skinseg models default BASE"
-    return f"Not adopted. To adopt it anyway: napari-skinseg models add {outcome.candidate}"
+        base = store.find(adopted).spec
+        name = "BASE" if base is None else base.provenance.get("base", "BASE")
+        return f"Adopted: {adopted} is now the default model. To go back: napari-skinseg models default {name}"
+    return f"Not adopted. To adopt it anyway: napari-skinseg models add {outcome.recommended or outcome.candidate}"

@@ -16,7 +16,10 @@ from napari_skinseg.pixels.cleaning import CleanUp, clean_mask
 from napari_skinseg.pixels.mask import bounding_box, signed_distance
 from napari_skinseg.segmentation.border import Border, change_border
 
+from .verdict import LEVELS, trimmed_interval
+
 FEWEST_CASES = 3
+"""With fewer cases, a style cannot be told from chance."""
 MAP_SIDE = 96
 """Longer side in pixels of the map in which a lesion is fitted; a lesion takes about 65 of them."""
 MARGIN = 0.25
@@ -26,8 +29,11 @@ SMOOTHINGS = (0.0, 0.02, 0.05)
 OFFSETS = tuple(np.round(np.arange(-0.12, 0.1201, 0.01), 2).tolist())
 TRIMMED = 0.2
 """Share of the cases left out at each end of a mean: a lesion that was not found says nothing about the border."""
-COST_OF_CHANGE = 0.001
-"""Gain in mean Dice that each changed parameter must bring: of equal borders the simplest is chosen."""
+COST_OF_CHANGE = 0.05
+"""What a usual change of the border (see `USUAL`) must gain in Dice, divided by the number of cases: with few cases a
+large change is more often chance. Of 0 to 0.2, this value gave the best borders for 3 to 20 cases in the simulation."""
+USUAL = (1.5, 0.04, 0.03)
+"""A usual change of the logit of the threshold, of the offset and of the smoothing."""
 
 Map = tuple[NDArray[np.uint8], NDArray[np.bool_]]
 """A part of a photo around the lesion: probability from 0 to 255 and the person's mask, both `[h, w]`."""
@@ -87,20 +93,15 @@ class BorderTable:
     def choose(self, without: NDArray[np.bool_] | None = None) -> int:
         """Return the number of the border with the best trimmed mean of Dice.
 
-        Each changed parameter costs `COST_OF_CHANGE`.
+        A change costs `COST_OF_CHANGE`.
 
         Args:
             without: cases that must not influence the choice, bool `[cases]`.
         """
-        own = self.borders[0]
-        changes = [
-            (one.threshold != own.threshold) + (one.offset != own.offset) + (one.smoothing != own.smoothing)
-            for one in self.borders
-        ]
         used = np.sort(self.dice if without is None else self.dice[~without], axis=0)
         cut = int(TRIMMED * len(used))
         typical = used[cut : len(used) - cut].mean(axis=0)
-        return int((typical - COST_OF_CHANGE * np.array(changes)).argmax())
+        return int((typical - COST_OF_CHANGE / len(used) * _change(self.borders)).argmax())
 
     def choose_without_own(self, groups: Sequence[Hashable]) -> list[int]:
         """For each case, the number of the border that the cases of other groups choose; the first if there are none.
@@ -111,6 +112,20 @@ class BorderTable:
         names = np.array([hash(group) for group in groups])
         same = names[:, None] == names
         return [0 if row.all() else self.choose(without=row) for row in same]
+
+    def is_certain(self, chosen: Sequence[int]) -> bool:
+        """Whether the gain of the borders `chosen`, one for each case, over that of the model is more than chance."""
+        if len(chosen) < FEWEST_CASES:
+            return False
+        gains = self.dice[np.arange(len(chosen)), list(chosen)] - self.dice[:, 0]
+        return trimmed_interval(gains.tolist(), LEVELS["border"])[1] > 0
+
+
+def _change(borders: Sequence[Border]) -> NDArray[np.float64]:
+    """How much each border differs from the first one, in usual changes."""
+    values = np.array([[one.threshold, one.offset, one.smoothing] for one in borders], dtype=float)
+    values[:, 0] = np.log(values[:, 0] / (1 - values[:, 0]))
+    return np.asarray((np.abs(values - values[0]) / USUAL).sum(axis=1))
 
 
 def _measure(maps: Sequence[Map], styles: Sequence[Border], offsets: Sequence[float]) -> BorderTable:

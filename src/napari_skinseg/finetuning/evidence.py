@@ -14,11 +14,12 @@ from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.project.project import Project
 
 from .options import FineTuneOptions
-from .verdict import FEWEST_PHOTOS
+from .verdict import FEWEST_PHOTOS, fewest_photos
 
 FIXED_SHARE_FROM = 60
 """With this number of cases or more, a quarter is held out once; fewer cases are judged by cross-validation."""
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.25, 100
+MOST_UNLABELLED = 12
 
 
 @dataclass(frozen=True)
@@ -29,11 +30,14 @@ class Evidence:
         corrected: cases whose mask a person drew or changed.
         accepted: cases whose mask a person accepted without a change.
         left_out: (photo, sentence that says why) of each photo that cannot be used.
+        unlabelled: photos of the project that nobody has reviewed; a few of them are shown with the masks of the base,
+            so that fine-tuning does not change what it should not.
     """
 
     corrected: tuple[Case, ...]
     accepted: tuple[Case, ...] = ()
     left_out: tuple[tuple[Path, str], ...] = ()
+    unlabelled: tuple[Path, ...] = ()
 
     @property
     def cases(self) -> tuple[Case, ...]:
@@ -53,8 +57,7 @@ class Evidence:
         groups: dict[str, list[int]] = {}
         order = np.random.default_rng(seed).permutation(len(self.cases)).tolist()
         for number in sorted(order, key=lambda number: number >= len(self.corrected)):
-            case = self.cases[number]
-            groups.setdefault(f"{case.source}/{case.group}" if case.group else str(case.image), []).append(number)
+            groups.setdefault(lesion_of(self.cases[number]), []).append(number)
         if len(self.cases) < FEWEST_PHOTOS or len(groups) < 2:
             return []
         fixed = len(self.cases) >= FIXED_SHARE_FROM
@@ -67,11 +70,33 @@ class Evidence:
     def describe(self, options: FineTuneOptions) -> str:
         """Such as "23 corrected, 41 accepted, judged in 4 folds"."""
         parts = self.split_folds(options.folds, options.seed)
-        how = "too few to be judged" if not parts else f"judged in {len(parts)} folds"
+        how = "too few to be judged" if not parts else f"judged in {len(parts)} parts"
         if len(parts) == 1:
             how = f"{len(parts[0])} of them held out to judge by"
         out = f"; {len(self.left_out)} left out" if self.left_out else ""
         return f"{len(self.corrected)} corrected, {len(self.accepted)} accepted, {how}{out}"
+
+    def missing(self, options: FineTuneOptions) -> str:
+        """A sentence that says what is missing before a run can be judged; empty if there are enough photos."""
+        judged = self.corrected or self.accepted
+        fewest = fewest_photos("border" if options.border_only else "weights")
+        if len(judged) >= fewest and len({lesion_of(case) for case in self.cases}) > 1:
+            return ""
+        return (
+            f"{len(judged)} corrected photo{'s' * (len(judged) != 1)} of {len({lesion_of(case) for case in judged})} "
+            f"lesions cannot show whether a change is better. Correct at least {fewest_photos('border')} to match the "
+            f"border, and {FEWEST_PHOTOS} to fine-tune; twenty are a good start."
+        )
+
+    def check_enough(self, options: FineTuneOptions) -> None:
+        """Raise `BadInput` if there are too few photos for a verdict."""
+        if missing := self.missing(options):
+            raise BadInput(missing)
+
+
+def lesion_of(case: Case) -> str:
+    """Return the same text for all cases of one lesion."""
+    return f"{case.source}/{case.group}" if case.group else str(case.image)
 
 
 def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelToken | None = None) -> Evidence:
@@ -90,6 +115,7 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
     if Project.exists(path):
         with Project.open(path, read_only=True) as project:
             photos = [photo for photo in project.photos("corrected", "accepted") if photo.has_mask and photo.reviewed]
+            waiting = project.photos("new", "predicted")
         cases = {
             status: [
                 Case(photo.id, photo.path, photo.mask_path, photo.lesion_group, path.name, photo.diagnosis)
@@ -102,11 +128,14 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
             raise BadInput(f"{path} has no corrected photo yet; correct and accept a few in the Review tab first.")
     else:
         cases = {"corrected": [case for case in find_cases(path) if case.mask is not None], "accepted": []}
+        waiting = []
         if not cases["corrected"]:
             raise BadInput(f"{path} holds no photo with a mask; correct some masks first, or choose another folder.")
     left_out: list[tuple[Path, str]] = []
     kept = {status: _usable_cases(found, left_out, on_event, cancel) for status, found in cases.items()}
-    evidence = Evidence(tuple(kept["corrected"]), tuple(kept["accepted"]), tuple(left_out))
+    every = max(1, len(waiting) // MOST_UNLABELLED)
+    unlabelled = tuple(photo.path for photo in waiting[::every][:MOST_UNLABELLED])
+    evidence = Evidence(tuple(kept["corrected"]), tuple(kept["accepted"]), tuple(left_out), unlabelled)
     if not evidence.cases:
         raise BadInput(f"No photo of {path} can be learned from; the first: {left_out[0][1]}")
     if not any(_has_lesion(case) for case in evidence.cases):
@@ -125,7 +154,7 @@ def _usable_cases(
     for case in cases:
         if case not in existing:
             missing = case.mask if case.image.is_file() else case.image
-            left_out.append((case.image, f"{missing} is gone; bring it back, or scan the folder again."))
+            left_out.append((case.image, f"{missing} does not exist any more; restore it, or scan the folder again."))
     report = check_cases(existing, on_event=on_event, cancel=cancel)
     full = set(report.full)
     usable = [case for case in report.usable if case.mask not in full]

@@ -8,7 +8,8 @@ A run writes into its own folder:
     <run>/log.json          base, options, photos and result
     <run>/curve.png         loss and Dice over the passes
     <run>/held-out/         the masks of both models for every held-out photo
-    <run>/verdict.json      see `verdict.Verdict`
+    <run>/verdict.json      see `verdict.Verdict`; the entry "border" is the verdict on the border
+    <run>/<base>-border/    the base with the border of the person, a model bundle
     <run>/<name>/           the candidate, a model bundle
 """
 
@@ -36,6 +37,10 @@ def fine_tune(
 
     The run copies the masks at its start. Corrections during a run, or before it is continued, count in the next run.
 
+    First the border of the base is fitted to the masks (`finetuning.border`). If that is better, the weights are
+    trained on masks in the style of the base, so that they learn only what a border cannot express; the candidate has
+    both. Each step is judged against the one below, on the same photos and masks.
+
     For each part of `Evidence.split_folds`, a copy of the base is trained on the other cases and judged on this part.
     The judged model is an average of the weights of the base and of the copy (WiSE-FT, Wortsman et al. 2022); its
     mixing coefficient is chosen on the other parts. With cross-validation, the candidate is then trained on all cases;
@@ -50,13 +55,16 @@ def fine_tune(
         cancel: is read before each batch and each photo.
 
     Raises:
-        BadInput: the model does not exist, an option is out of its range, or the loss is not a finite number any more.
+        BadInput: the model does not exist, an option is out of its range, there are too few photos to judge a model, or
+            the loss is not a finite number any more.
     """
     options.validate()
     if not evidence.cases:
         raise BadInput("There is nothing to fine-tune on; correct or accept some photos first.")
+    evidence.check_enough(options)
     model = store.find(store.default_name() if base is None else base)
-    options = replace(options, name=options.name or suggest_name(model.name))
+    ending = "border" if options.border_only else "tuned"
+    options = replace(options, name=options.name or suggest_name(model.name, ending))
     if (Path(out) / options.name).exists() and not (Path(out) / LOG).exists():
         raise BadInput(
             f"{Path(out) / options.name} exists and does not belong to a run; choose another folder or another name."

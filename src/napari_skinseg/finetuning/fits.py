@@ -13,13 +13,15 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from .judging import JudgedPhoto, Prediction
 from .options import FineTuneOptions
 
 MIXING_COEFFICIENTS = (0.25, 0.5, 0.75)
-"""The mixing coefficients that are tried. With 0.75 a style is learned as well as with 1, and the masks of photos from
-other clinics are better."""
+"""The mixing coefficients that are tried. With 0.75 the masks of photos from other clinics are better than with 1."""
 UNMEASURED_COEFFICIENT = 0.5
 """The mixing coefficient if there are too few cases to choose one."""
+_EARLY_STAGES = ("encoder._conv_stem", "encoder._bn0", "encoder._blocks.0.", "encoder._blocks.1.", "encoder._blocks.2.")
+"""The first stages of the encoder of a `FlexibleUNet`: edges and colours, which are the same in every clinic."""
 
 
 @dataclass
@@ -27,12 +29,11 @@ class Fit:
     """One fit: its cases and its results.
 
     Attributes:
-        name: name for the user, such as "fold 1 of 4".
+        name: name for the user, such as "part 1 of 4".
         train: numbers of the cases that it is trained on.
         held_out: numbers of the cases that it is judged on.
         passes: number of passes.
-        dice: by held-out case, Dice with each of `MIXING_COEFFICIENTS`.
-        masks: by held-out case, the mask with each of `MIXING_COEFFICIENTS`, as bits (`numpy.packbits`).
+        predictions: by held-out case, the prediction with each of `MIXING_COEFFICIENTS`.
         weights: the weights after the last pass; empty if the candidate does not come from this fit.
         finished: whether the fit is complete.
     """
@@ -41,8 +42,7 @@ class Fit:
     train: list[int]
     held_out: list[int]
     passes: int
-    dice: dict[int, NDArray[np.float64]] = field(default_factory=dict)
-    masks: dict[int, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    predictions: dict[int, list[Prediction]] = field(default_factory=dict)
     weights: dict[str, torch.Tensor] = field(default_factory=dict)
     finished: bool = False
 
@@ -50,16 +50,25 @@ class Fit:
         """Return the results as tensors and plain values, for a checkpoint."""
         return {
             "finished": self.finished,
-            "scores": {number: torch.from_numpy(dice) for number, dice in self.dice.items()},
-            "masks": {number: [torch.from_numpy(bits) for bits in masks] for number, masks in self.masks.items()},
+            "predictions": {
+                number: [(torch.from_numpy(one.probability), one.confidence) for one in row]
+                for number, row in self.predictions.items()
+            },
             "weights": self.weights,
         }
 
-    def restore(self, state: Mapping[str, Any]) -> None:
-        """Take the results from what `state` returned."""
+    def restore(self, state: Mapping[str, Any], photos: Mapping[int, JudgedPhoto]) -> None:
+        """Take the results from what `state` returned; version 0.1 stored masks as bits instead of predictions."""
         self.finished, self.weights = state["finished"], state["weights"]
-        self.dice = {number: dice.numpy() for number, dice in state["scores"].items()}
-        self.masks = {number: [bits.numpy() for bits in masks] for number, masks in state["masks"].items()}
+        for number, row in state.get("predictions", {}).items():
+            self.predictions[number] = [Prediction(values.numpy(), confidence) for values, confidence in row]
+        for number, row in state.get("masks", {}).items():
+            shape = photos[number].truth.shape
+            if any(len(bits) != -(-shape[0] * shape[1] // 8) for bits in row):  # a large photo, reduced differently
+                self.finished = False
+                return
+            masks = [np.unpackbits(bits.numpy(), count=shape[0] * shape[1]).reshape(shape) for bits in row]
+            self.predictions[number] = [Prediction(255 * mask, 1.0) for mask in masks]
 
 
 def plan_fits(cases: int, parts: Sequence[Sequence[int]], options: FineTuneOptions) -> list[Fit]:
@@ -74,7 +83,7 @@ def plan_fits(cases: int, parts: Sequence[Sequence[int]], options: FineTuneOptio
     fits = []
     for number, part in enumerate(parts, start=1):
         train = [case for case in everything if case not in part]
-        name = "judged fit" if len(parts) == 1 else f"fold {number} of {len(parts)}"
+        name = "judged fit" if len(parts) == 1 else f"part {number} of {len(parts)}"
         fits.append(Fit(name, train, list(part), options.passes_for(len(train))))
     if len(parts) != 1:
         fits.append(Fit("candidate", everything, [], options.passes_for(cases)))
@@ -86,7 +95,7 @@ def choose_coefficient(dice: Mapping[int, NDArray[np.float64]], without: Sequenc
 
     Coefficients whose mean Dice is at most one standard error (of the differences by photo) below the best mean count
     as equal to the best. The largest of them is taken: with twenty photos, the smallest is nearly always among them,
-    but it has learned half as much of the style.
+    but it has learned half as much.
 
     Args:
         dice: by case, Dice with each of `MIXING_COEFFICIENTS`.
@@ -113,3 +122,10 @@ def mix_weights(base: torch.nn.Module, weights: Mapping[str, torch.Tensor], coef
     }
     network.load_state_dict(mixed)
     return network.eval()
+
+
+def freeze_early_stages(network: torch.nn.Module) -> None:
+    """Keep the first stages of the encoder as they are: a step is faster, and less is forgotten."""
+    for name, parameter in network.named_parameters():
+        if name.startswith(_EARLY_STAGES):
+            parameter.requires_grad_(False)

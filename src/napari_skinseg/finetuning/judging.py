@@ -1,9 +1,10 @@
-"""Judge the base and the candidate: on photos that the candidate was not trained on, and on generated photos.
+"""Judge models on photos that they were not trained on, and on generated photos.
 
-`verdict` decides from these results whether the candidate is better.
+`verdict` decides from these results what is better.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,40 +16,96 @@ from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
 from napari_skinseg.models.bundle import Model
 from napari_skinseg.phantoms.phantom import phantom
+from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice, jaccard
+from napari_skinseg.segmentation.border import NO_CHANGE, Border, change_border
 from napari_skinseg.segmentation.options import SegmentOptions
-from napari_skinseg.segmentation.segmenter import Segmenter
+from napari_skinseg.segmentation.segmenter import GROSS_DISAGREEMENT, Segmenter
 
+from .border import Map, small_map
 from .verdict import ComparedPhoto
 
 OUTLINED = SegmentOptions(always_outline=True)
 """The outlines are compared, also where a model would find no lesion: that limit belongs to calibration."""
-LONGEST_SIDE = 1024
+LONGEST_SIDE = 512
 """Larger photos are reduced to this longer side; the network's input is much smaller."""
 PHANTOMS = 12
 FIRST_SEED = 1000
 
 
-def segment_cases(
-    model: Model, cases: Mapping[int, Case], device: str, cancel: CancelToken
-) -> Iterator[tuple[int, NDArray[np.bool_], float]]:
-    """Segment cases with a model; yield the number of the case, the mask `[H, W]`, and its Dice with the true mask.
+@dataclass(frozen=True)
+class JudgedPhoto:
+    """A photo, uint8 `[H, W, 3]`, and the mask of a person, bool `[H, W]`, with a longer side of `LONGEST_SIDE`."""
+
+    image: NDArray[np.uint8]
+    truth: NDArray[np.bool_]
+
+    @classmethod
+    def read(cls, case: Case) -> "JudgedPhoto":
+        """Read photo and mask of a case, and reduce them."""
+        image = read_image(case.image)
+        assert case.mask is not None
+        truth = read_mask(case.mask, image.shape)
+        scale = LONGEST_SIDE / max(truth.shape)
+        if scale >= 1:
+            return cls(image, truth)
+        size = (round(truth.shape[1] * scale), round(truth.shape[0] * scale))
+        reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
+        covered = Image.fromarray(truth.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
+        return cls(np.asarray(reduced), np.asarray(covered) >= 128)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a network finds in a photo, before a threshold and a border make a mask of it.
+
+    Attributes:
+        probability: uint8 `[H, W]`, from 0 to 255.
+        confidence: see `Segmentation.confidence`.
+    """
+
+    probability: NDArray[np.uint8]
+    confidence: float
+
+    def mask(self, border: Border) -> NDArray[np.bool_]:
+        """Return the mask with a border, which has a threshold."""
+        assert border.threshold is not None
+        return change_border(binarise(self._values(), border.threshold, CleanUp()), border)
+
+    def guarded_mask(self, border: Border, base: "Prediction", base_border: Border) -> NDArray[np.bool_]:
+        """Return the mask as a guarded model gives it; see `segmentation.segmenter.choose_guarded`."""
+        own, other = self.mask(border), base.mask(base_border)
+        is_lost = jaccard(own, other) < GROSS_DISAGREEMENT and base.confidence > self.confidence
+        return other if is_lost else own
+
+    def map(self, photo: JudgedPhoto, border: Border) -> Map:
+        """Return the part with the lesion, in which a border is fitted."""
+        return small_map(self._values(), photo.truth, border)
+
+    def _values(self) -> NDArray[np.float32]:
+        return np.asarray(self.probability, np.float32) / np.float32(255)
+
+
+def segment_photos(
+    model: Model | Path, photos: Mapping[int, JudgedPhoto], device: str, cancel: CancelToken
+) -> Iterator[tuple[int, Prediction]]:
+    """Segment photos with a model, by number.
 
     Args:
-        model: the model.
-        cases: the cases by number.
+        model: the model, or its folder, which is faster on a CPU; its border is not applied.
+        photos: the photos by number.
         device: one of `device.DEVICES`.
         cancel: is read before each photo.
     """
+    options = replace(OUTLINED, border=NO_CHANGE)
     segmenter = Segmenter(model, device)
     try:
-        for number, case in cases.items():
+        for number, photo in photos.items():
             raise_if_cancelled(cancel)
-            image, truth = read_reduced(case)
-            mask = segmenter.segment(image, OUTLINED).mask
-            yield number, mask, dice(mask, truth)
+            found = segmenter.segment(photo.image, options)
+            yield number, Prediction(np.round(255 * found.probability).astype(np.uint8), found.confidence)
     finally:
         segmenter.close()
 
@@ -57,53 +114,54 @@ def compare_masks(
     number: int,
     case: Case,
     status: Literal["corrected", "accepted"],
-    masks: Mapping[Literal["base", "candidate"], NDArray[np.bool_]],
+    truth: NDArray[np.bool_],
+    masks: Sequence[tuple[str, NDArray[np.bool_]]],
     folder: Path,
 ) -> ComparedPhoto:
-    """Compare the masks of both models with the true mask of a case, and write both masks into `folder`."""
+    """Compare two masks with the true mask of a case, and write both into `folder`.
+
+    Args:
+        number: number of the case.
+        case: the case.
+        status: see `ComparedPhoto`.
+        truth: the true mask, reduced.
+        masks: (name for the file, mask) of what is used now, and of what may replace it.
+        folder: folder for the files.
+    """
     assert case.mask is not None
-    _, truth = read_reduced(case)
-    paths = {model: folder / f"{number:04d}_{model}.png" for model in masks}
-    for model, mask in masks.items():
-        write_mask(paths[model], mask)
+    paths = [folder / f"{number:04d}_{name}.png" for name, _ in masks]
+    for path, (_, mask) in zip(paths, masks, strict=True):
+        write_mask(path, mask)
+    (_, base), (_, candidate) = masks
     return ComparedPhoto(
         id=case.id,
         image=case.image,
         mask=case.mask,
         status=status,
-        base_dice=dice(masks["base"], truth),
-        candidate_dice=dice(masks["candidate"], truth),
-        base_failed=jaccard(masks["base"], truth) < FAILURE_JACCARD,
-        candidate_failed=jaccard(masks["candidate"], truth) < FAILURE_JACCARD,
-        base_mask=paths["base"],
-        candidate_mask=paths["candidate"],
+        base_dice=dice(base, truth),
+        candidate_dice=dice(candidate, truth),
+        base_failed=jaccard(base, truth) < FAILURE_JACCARD,
+        candidate_failed=jaccard(candidate, truth) < FAILURE_JACCARD,
+        base_mask=paths[0],
+        candidate_mask=paths[1],
     )
 
 
-def dice_on_phantoms(model: Model, device: str, on_event: OnEvent, cancel: CancelToken) -> list[float]:
-    """Dice on each of the same `PHANTOMS` generated photos, to see whether fine-tuning made the model forget."""
+def dice_on_phantoms(model: Model | Path, device: str, on_event: OnEvent, cancel: CancelToken) -> list[float]:
+    """Dice on each of the same `PHANTOMS` generated photos, to see whether fine-tuning made the model forget.
+
+    The border of a person is not applied: it is a style, and not something that was forgotten.
+    """
     segmenter = Segmenter(model, device)
     scores = []
     try:
         for number in range(PHANTOMS):
             raise_if_cancelled(cancel)
             generated = phantom(FIRST_SEED + number, (300, 400))
-            scores.append(dice(segmenter.segment(generated.image).mask, generated.mask))
+            scores.append(
+                dice(segmenter.segment(generated.image, SegmentOptions(border=NO_CHANGE)).mask, generated.mask)
+            )
             on_event(Event("phantoms", number + 1, PHANTOMS))
     finally:
         segmenter.close()
     return scores
-
-
-def read_reduced(case: Case) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Photo uint8 `[H, W, 3]` and mask bool `[H, W]`, reduced to a longer side of `LONGEST_SIDE` if they are larger."""
-    image = read_image(case.image)
-    assert case.mask is not None
-    truth = read_mask(case.mask, image.shape)
-    scale = LONGEST_SIDE / max(truth.shape)
-    if scale >= 1:
-        return image, truth
-    size = (round(truth.shape[1] * scale), round(truth.shape[0] * scale))
-    reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-    covered = Image.fromarray(truth.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-    return np.asarray(reduced), np.asarray(covered) >= 128

@@ -25,6 +25,7 @@ class FineTuneOptions:
         folds: Parts that up to 60 cases are divided into; a model that did not see a part is judged on this part.
         seed: Seed of all random numbers.
         device: auto, cuda, mps or cpu.
+        border_only: Match the border, which takes seconds, and train no weights.
     """
 
     name: str = ""
@@ -34,6 +35,7 @@ class FineTuneOptions:
     folds: int = 4
     seed: int = 0
     device: str = "auto"
+    border_only: bool = False
 
     def validate(self) -> None:
         """Raise `BadInput` if a value is out of its range."""
@@ -54,6 +56,21 @@ class FineTuneOptions:
 
 
 @dataclass(frozen=True)
+class BorderOutcome:
+    """The first step of a fine-tuning: the base with the border of the person.
+
+    Attributes:
+        border: (threshold, offset, smoothing), see `segmentation.border.Border`.
+        model: bundle with the weights of the base and this border.
+        verdict: the comparison with the base.
+    """
+
+    border: tuple[float, float, float]
+    model: Path
+    verdict: Verdict
+
+
+@dataclass(frozen=True)
 class FineTuneOutcome:
     """The result of a fine-tuning.
 
@@ -62,9 +79,19 @@ class FineTuneOutcome:
         candidate: bundle of the new model, or None if the run was cancelled.
         verdict: the comparison of candidate and base, or None if the run was cancelled.
         cancelled: whether the run was cancelled. The same call continues it, unless `runs.discard` deleted it.
+        border: the matched border; None if there was nothing to match. With `FineTuneOptions.border_only`, its model
+            and verdict are also `candidate` and `verdict`.
     """
 
     folder: Path
     candidate: Path | None
     verdict: Verdict | None
     cancelled: bool
+    border: BorderOutcome | None = None
+
+    @property
+    def recommended(self) -> Path | None:
+        """The bundle that the verdicts advise to adopt: the trained model, else the base with the border, or None."""
+        if self.verdict is not None and self.verdict.better:
+            return self.candidate
+        return self.border.model if self.border is not None and self.border.verdict.better else None

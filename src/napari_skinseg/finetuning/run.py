@@ -1,4 +1,4 @@
-"""One fine-tuning run: the fits, the choice of the mixing coefficient, the candidate, checkpoints.
+"""One fine-tuning run: the border, the fits, the choice of the mixing coefficient, the candidate, checkpoints.
 
 `finetuning.finetune` imports this module only when a fine-tuning starts, because it imports torch and MONAI. The models
 are judged in `judging`, and `verdict` decides.
@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -23,6 +23,8 @@ from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelle
 from napari_skinseg.files import make_output_folder, write_json
 from napari_skinseg.models.bundle import Model, ModelSpec, load, save
 from napari_skinseg.models.store import StoredModel
+from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.segmentation.border import Border, change_border
 from napari_skinseg.training.augment import Read, training_transform
 from napari_skinseg.training.checkpoint import (
     CHECKPOINT,
@@ -33,14 +35,16 @@ from napari_skinseg.training.checkpoint import (
 )
 from napari_skinseg.training.loop import TrainingLoop
 
-from .evidence import Evidence
-from .fits import MIXING_COEFFICIENTS, Fit, choose_coefficient, mix_weights, plan_fits
-from .judging import compare_masks, dice_on_phantoms, segment_cases
-from .options import FineTuneOptions, FineTuneOutcome
+from .border import BorderTable
+from .evidence import Evidence, lesion_of
+from .fits import MIXING_COEFFICIENTS, Fit, choose_coefficient, freeze_early_stages, mix_weights, plan_fits
+from .judging import JudgedPhoto, Prediction, compare_masks, dice_on_phantoms, segment_photos
+from .options import BorderOutcome, FineTuneOptions, FineTuneOutcome
+from .replay import replayed_samples
 from .run_log import plot_curve, write_log
-from .runs import HELD_OUT_MASKS, LOG, VERDICT, discard
+from .runs import HELD_OUT_MASKS, LOG, discard, suggest_name, write_verdict
 from .snapshot import read_snapshot, take_snapshot
-from .verdict import ComparedPhoto, judge_candidate
+from .verdict import ComparedPhoto, Verdict, judge_candidate
 
 EMA = 0.9
 """Decay of the averaged weights: an average over about ten steps. A fit has about sixty steps, so a longer average
@@ -49,6 +53,14 @@ WEIGHT_DECAY = 1e-2
 ARTEFACTS = 0.3
 MILD_VIEWS = 1.0
 """All views are mild changes: the position of a border is learned better from them, and the model forgets less."""
+REPLAY = 1 / 3
+"""Photos with the masks of the base, for each photo with a mask of the person, so that less is forgotten: generated
+photos, and photos of the project that nobody has reviewed."""
+MOST_REPLAYED = 24
+MOST_FORGOTTEN = 0.01
+"""Mean Dice on generated photos that a candidate may lose; otherwise it gets less of the trained weights."""
+SURE = 0.85
+"""Confidence from which the mask of the base on an unlabelled photo is shown."""
 CLICKS = 0.25
 """Share of each batch with clicks, so that the model still reacts to clicks."""
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -73,8 +85,13 @@ class FineTuningRun:
         self.batch_size = options.batch_size
         self.rows: list[dict[str, str | int]] = []
         self.samples: list[dict[str, Any]] = []
-        self.base_dice: dict[int, float] = {}
-        self.base_masks: dict[int, NDArray[np.bool_]] = {}
+        self.replay: list[dict[str, Any]] = []
+        self.photos: dict[int, JudgedPhoto] = {}
+        self.found: dict[int, Prediction] = {}
+        self.own_border = Border.of_model(self.base.spec)
+        self.border: BorderOutcome | None = None
+        self.borders_below: dict[int, Border] = {}
+        self.state: dict[str, Any] = {}
         self.unfinished_fit: dict[str, Any] | None = None
         self.checkpoint_time = 0.0
 
@@ -85,17 +102,18 @@ class FineTuningRun:
             self._write_log_json({})
             self._read()
             self._judge_base()
+            self._match_border()
+            if self.options.border_only:
+                return self._finish_border()
+            self._make_samples()
             for fit in self.fits:
                 if not fit.finished:
                     self._make_fit(fit)
             return self._finish()
         except Cancelled:
             return FineTuneOutcome(self.out, None, None, cancelled=True)
-        except BadInput:
-            discard(self.out)
-            raise
         finally:
-            self.samples = []
+            self.samples, self.replay, self.photos, self.found = [], [], {}, {}
 
     # The steps of a run
 
@@ -111,20 +129,14 @@ class FineTuningRun:
         self._use_evidence(snapshot or take_snapshot(given, self.out))
         if state is None:
             return
-        if state.get("identity") != self.identity:
+        if self.options.border_only or state.get("identity") != self.identity:
             discard(self.out)
             self._use_evidence(take_snapshot(given, self.out))
             self.on_event(
                 Event("message", message="The unfinished run was of other photos or options; a new run starts.")
             )
             return
-        for fit, fit_state in zip(self.fits, state["fits"], strict=True):
-            fit.restore(fit_state)
-        self.rows, self.unfinished_fit, self.batch_size = state["rows"], state["current"], state["batch_size"]
-        done = sum(fit.finished for fit in self.fits)
-        self.on_event(
-            Event("resumed", done, len(self.fits), f"continuing with {self.fits[min(done, len(self.fits) - 1)].name}")
-        )
+        self.state = state
         if [hash_file(case.mask) for case in given.cases if case.mask] != self.identity["masks"]:
             self.on_event(
                 Event(
@@ -133,7 +145,9 @@ class FineTuningRun:
             )
 
     def _use_evidence(self, evidence: Evidence) -> None:
-        options = {key: value for key, value in asdict(self.options).items() if key not in ("name", "device")}
+        options = {
+            key: value for key, value in asdict(self.options).items() if key not in ("name", "device", "border_only")
+        }
         self.evidence = evidence
         self.parts = evidence.split_folds(self.options.folds, self.options.seed)
         self.fits = plan_fits(len(evidence.cases), self.parts, self.options)
@@ -148,17 +162,93 @@ class FineTuningRun:
         }
 
     def _read(self) -> None:
+        """Keep the photos in memory, so that the run does not need their files any more, and restore finished fits."""
+        judged = {number for part in self.parts for number in part} or range(len(self.evidence.cases))
         read = Read(self.base.spec.input_size)
-        for case in self.evidence.cases:
+        for number, case in enumerate(self.evidence.cases):
             raise_if_cancelled(self.cancel)
             self.samples.append(read(case))
-            self.on_event(Event("read", len(self.samples), len(self.evidence.cases)))
+            if number in judged:
+                self.photos[number] = JudgedPhoto.read(case)
+            self.on_event(Event("read", number + 1, len(self.evidence.cases)))
+        if not self.state:
+            return
+        for fit, state in zip(self.fits, self.state["fits"], strict=True):
+            fit.restore(state, self.photos)
+        self.rows, self.unfinished_fit = self.state["rows"], self.state["current"]
+        self.batch_size = self.state["batch_size"]
+        done = sum(fit.finished for fit in self.fits)
+        name = self.fits[min(done, len(self.fits) - 1)].name
+        self.on_event(Event("resumed", done, len(self.fits), f"The run continues with {name}."))
 
     def _judge_base(self) -> None:
-        cases = {number: self.evidence.cases[number] for part in self.parts for number in part}
-        for number, mask, dice in segment_cases(self.base, cases, self.choice.device, self.cancel):
-            self.base_dice[number], self.base_masks[number] = dice, mask
-            self.on_event(Event("judge", len(self.base_dice), len(cases)))
+        for number, found in segment_photos(self.stored.folder, self.photos, self.choice.device, self.cancel):
+            self.found[number] = found
+            self.on_event(Event("judge", len(self.found), len(self.photos)))
+
+    def _match_border(self) -> None:
+        """Fit the border of the base; each photo is judged with the border that the other photos choose."""
+        borders, chosen = self._fit_border(self.found, self.own_border)
+        compared = [
+            self._compare(number, ("base", self._base_mask(number)), ("border", self.found[number].mask(border)))
+            for number, border in borders.items()
+        ]
+        areas = np.array([[self._base_mask(n).sum(), self.found[n].mask(one).sum()] for n, one in borders.items()])
+        growth = float(np.median(areas[:, 1] / np.maximum(1, areas[:, 0])))
+        style = "as wide as" if abs(growth - 1) < 0.01 else "wider than" if growth > 1 else "tighter than"
+        verdict = judge_candidate(
+            compared, ((), ()), 0, 0, rung="border", what=f"Your border is {style} that of the model"
+        )
+        self.borders_below = borders if verdict.better else dict.fromkeys(borders, self.own_border)
+        name = self.options.name if self.options.border_only else suggest_name(self.stored.name, "border")
+        changed = chosen if verdict.better or self.options.border_only else self.own_border
+        spec = self._spec(name, verdict, "the weights of the base", changed, guarded=False)
+        if changed != self.own_border or self.options.border_only:
+            model = save(self.out / name, spec, self.base.network, presence=self.base.presence)
+            self.border = BorderOutcome(_numbers(changed), model, verdict)
+        self.on_event(Event("border", 1, 1, verdict.sentence, {"difference": verdict.difference or 0.0}))
+
+    def _fit_border(self, found: Mapping[int, Prediction], own: Border) -> tuple[dict[int, Border], Border]:
+        """Fit a border to the corrected cases.
+
+        Returns:
+            For each judged case the border that the cases of other lesions choose, and the border that all choose;
+            the present border if the gain may be chance.
+        """
+        corrected = [number for number in found if number < len(self.evidence.corrected)] or list(found)
+        table = BorderTable.measure([found[number].map(self.photos[number], own) for number in corrected], own)
+        lesions = [lesion_of(self.evidence.cases[number]) for number in corrected]
+        rows = table.choose_without_own(lesions)
+        chosen = table.choose() if table.is_certain(rows) else 0
+        borders = dict.fromkeys(found, table.borders[chosen])
+        if chosen:
+            borders |= {number: table.borders[row] for number, row in zip(corrected, rows, strict=True)}
+        return borders, table.borders[chosen]
+
+    def _base_mask(self, number: int) -> NDArray[np.bool_]:
+        return self.found[number].mask(self.own_border)
+
+    def _compare(self, number: int, *masks: tuple[str, NDArray[np.bool_]]) -> ComparedPhoto:
+        folder = make_output_folder(self.out / HELD_OUT_MASKS)
+        status: Literal["corrected", "accepted"] = "corrected" if number < len(self.evidence.corrected) else "accepted"
+        return compare_masks(number, self.evidence.cases[number], status, self.photos[number].truth, masks, folder)
+
+    def _make_samples(self) -> None:
+        """Give the masks the style of the base, so that the weights do not learn the border again; add the replay."""
+        if self.border is not None and self.border.verdict.better:
+            border = Border(*self.border.border)
+            areas = [(self._base_mask(n).sum(), one.mask(border).sum()) for n, one in self.found.items()]
+            ratio = float(np.median([np.sqrt(base / max(1, other)) for base, other in areas if base]))
+            back = Border(offset=float(np.clip((ratio - 1) / 2, -0.2, 0.2)))
+            self.samples = [{**one, "mask": change_border(one["mask"], back)} for one in self.samples]
+        self.replay = replayed_samples(
+            self.stored.folder,
+            self.base.spec.input_size,
+            self.evidence.unlabelled,
+            MOST_REPLAYED,
+            SURE,
+            self.choice.device,
+        )
 
     def _make_fit(self, fit: Fit) -> None:
         """Make one fit, with smaller batches or on the CPU if memory runs out."""
@@ -204,82 +294,102 @@ class FineTuningRun:
         """
         if not fit.held_out:
             return {}
-        for number in fit.held_out:
-            fit.dice[number], fit.masks[number] = np.zeros(len(MIXING_COEFFICIENTS)), []
-        cases = {number: self.evidence.cases[number] for number in fit.held_out}
-        for column, coefficient in enumerate(MIXING_COEFFICIENTS):
+        photos = {number: self.photos[number] for number in fit.held_out}
+        fit.predictions = {number: [] for number in fit.held_out}
+        for coefficient in MIXING_COEFFICIENTS:
             model = self._mixed_model(fit, coefficient)
-            for number, mask, dice in segment_cases(model, cases, self.choice.device, self.cancel):
-                fit.dice[number][column] = dice
-                fit.masks[number].append(np.packbits(mask))
+            for number, found in segment_photos(model, photos, self.choice.device, self.cancel):
+                fit.predictions[number].append(found)
         if len(self.parts) > 1:
             fit.weights = {}  # the candidate comes from another fit
-        base = float(np.mean([self.base_dice[number] for number in fit.held_out]))
-        tuned = float(np.mean([fit.dice[number][-1] for number in fit.held_out]))
+        below = {number: self.borders_below[number] for number in fit.held_out}
+        base, tuned = (
+            float(
+                np.mean(
+                    [dice(found[number].mask(border), self.photos[number].truth) for number, border in below.items()]
+                )
+            )
+            for found in (self.found, {number: row[-1] for number, row in fit.predictions.items()})
+        )
         values = {"fold": self.fits.index(fit) + 1, "pass": fit.passes, "loss": loss, "base_dice": base, "dice": tuned}
         message = f"{fit.name}, pass {fit.passes}: held-out Dice {tuned:.4f}, base {base:.4f}"
         self.on_event(Event("validated", fit.passes, fit.passes, message, values))
         return {"base_dice": f"{base:.5f}", "dice": f"{tuned:.5f}"}
 
+    def _finish_border(self) -> FineTuneOutcome:
+        assert self.border is not None
+        outcome = FineTuneOutcome(self.out, self.border.model, self.border.verdict, cancelled=False, border=self.border)
+        write_verdict(outcome)
+        self._write_result(outcome, self.border.border, 0)
+        return outcome
+
     def _finish(self) -> FineTuneOutcome:
         """Compare candidate and base, and write the candidate, the verdict and the logs."""
         fit = self.fits[-1]
-        dice = {number: row for fit in self.fits for number, row in fit.dice.items()}
-        coefficient = MIXING_COEFFICIENTS[choose_coefficient(dice)]
-        candidate = self._mixed_model(fit, coefficient)
-        phantoms = [
-            dice_on_phantoms(model, self.choice.device, self.on_event, self.cancel) for model in (self.base, candidate)
-        ]
-        verdict = judge_candidate(self._compare_held_out(dice), (phantoms[0], phantoms[1]), coefficient, fit.passes)
-        figures = {
-            "held-out Dice, base": verdict.base.dice,
-            "held-out Dice": verdict.candidate.dice,
-            "gain in Dice": verdict.difference,
-            "gain in Dice, at least": verdict.low,
-            "gain in Dice, at most": verdict.high,
-        }
-        spec = self._spec({name: value for name, value in figures.items() if value is not None}, coefficient)
-        folder = save(self.out / self.options.name, spec, candidate.network, presence=candidate.presence)
-        write_json(self.out / VERDICT, verdict.to_json())
-        self._write_log_json(
-            {"better": verdict.better, "sentence": verdict.sentence, "passes": fit.passes, "mix": coefficient}
+        predictions = {number: row for fit in self.fits for number, row in fit.predictions.items()}
+        borders, chosen, dices = [], [], []
+        for column in range(len(MIXING_COEFFICIENTS)):
+            found = {number: row[column] for number, row in predictions.items()}
+            by_case, of_all = self._fit_border(found, self._border_below())
+            borders.append(by_case)
+            chosen.append(of_all)
+            dices.append([dice(one.mask(by_case[n]), self.photos[n].truth) for n, one in found.items()])
+        table = dict(zip(predictions, np.array(dices).T, strict=True))
+        base_phantoms = dice_on_phantoms(self.stored.folder, self.choice.device, self.on_event, self.cancel)
+        for best in range(choose_coefficient(table), -1, -1):  # the largest that has not forgotten
+            candidate = self._mixed_model(fit, MIXING_COEFFICIENTS[best])
+            phantoms = dice_on_phantoms(candidate, self.choice.device, self.on_event, self.cancel)
+            if np.mean(phantoms) >= np.mean(base_phantoms) - MOST_FORGOTTEN:
+                break
+        compared = []
+        parts = self.parts if len(self.parts) > 1 else [self.parts[0][::2], self.parts[0][1::2]]
+        for part in parts:
+            # No photo influences the coefficient of its own result.
+            column = min(best, choose_coefficient(table, without=part))
+            for number in part:
+                base, below = self._base_mask(number), self.found[number].mask(self.borders_below[number])
+                tuned = predictions[number][column].guarded_mask(
+                    borders[column][number], self.found[number], self.own_border
+                )
+                before = ("base", base) if np.array_equal(base, below) else ("below", below)
+                compared.append(self._compare(number, before, ("candidate", tuned)))
+        has_border = self.border is not None and self.border.verdict.better
+        coefficient = MIXING_COEFFICIENTS[best]
+        verdict = judge_candidate(
+            compared, (base_phantoms, phantoms), coefficient, fit.passes, below="border" if has_border else "base"
         )
+        how = f"{fit.passes} passes, {coefficient:g} of the fine-tuned weights"
+        spec = self._spec(self.options.name, verdict, how, chosen[best], guarded=True)
+        folder = save(
+            self.out / self.options.name, spec, candidate.network, base=self.base.network, presence=candidate.presence
+        )
+        outcome = FineTuneOutcome(self.out, folder, verdict, cancelled=False, border=self.border)
+        write_verdict(outcome)
+        self._write_result(outcome, _numbers(chosen[best]), coefficient)
         plot_curve(self.out / "curve.png", self.rows)
         (self.out / CHECKPOINT).unlink(missing_ok=True)
-        return FineTuneOutcome(self.out, folder, verdict, cancelled=False)
+        return outcome
 
-    def _compare_held_out(self, dice: Mapping[int, NDArray[np.float64]]) -> list[ComparedPhoto]:
-        """Compare the masks of both models for every held-out photo.
+    def _border_below(self) -> Border:
+        has_border = self.border is not None and self.border.verdict.better
+        return Border(*self.border.border) if self.border is not None and has_border else self.own_border
 
-        The mixing coefficient for a photo is chosen on the other parts, so that no photo influences its own result.
-        """
-        folder = make_output_folder(self.out / HELD_OUT_MASKS)
-        parts = self.parts if len(self.parts) > 1 else [self.parts[0][::2], self.parts[0][1::2]] if self.parts else []
-        tuned_masks = {number: masks for fit in self.fits for number, masks in fit.masks.items()}
-        compared = []
-        for part in parts:
-            chosen = choose_coefficient(dice, without=part)
-            for number in part:
-                base = self.base_masks[number]
-                candidate = np.unpackbits(tuned_masks[number][chosen], count=base.size).reshape(base.shape).astype(bool)
-                compared.append(
-                    compare_masks(
-                        number,
-                        self.evidence.cases[number],
-                        "corrected" if number < len(self.evidence.corrected) else "accepted",
-                        {"base": base, "candidate": candidate},
-                        folder,
-                    )
-                )
-        return compared
+    def _write_result(self, outcome: FineTuneOutcome, border: tuple[float, float, float], coefficient: float) -> None:
+        verdict = outcome.verdict
+        assert verdict is not None
+        result = {"better": verdict.better, "sentence": verdict.sentence, "passes": verdict.passes, "mix": coefficient}
+        names = {} if self.border is None else {"border model": self.border.model.name}
+        self._write_log_json({**result, **names, "border": border})
 
     # The parts of a fit
 
     def _training_loop(self, fit: Fit) -> TrainingLoop:
         steps = [other.passes * len(self._loader(other, 0)) for other in self.fits]
         earlier, total = sum(steps[: self.fits.index(fit)]), sum(steps)
+        network = copy.deepcopy(self.base.network)
+        freeze_early_stages(network)
         return TrainingLoop(
-            copy.deepcopy(self.base.network),
+            network,
             self.choice,
             (self.base.spec.mean, self.base.spec.std),
             steps_per_pass=len(self._loader(fit, 0)),
@@ -296,9 +406,10 @@ class FineTuningRun:
     def _loader(self, fit: Fit, number: int) -> Any:
         # The seed depends on fit and pass, so that a resumed run shows the same photos as an uninterrupted one.
         seed = (self.options.seed * 1009 + self.fits.index(fit)) * 100_003 + number
+        photos = [self.samples[case] for case in fit.train]
         return DataLoader(
             Dataset(
-                [self.samples[case] for case in fit.train],
+                photos + self.replay[: round(REPLAY * len(photos))],
                 training_transform(self.base.spec.input_size, ARTEFACTS, mild=MILD_VIEWS),
             ),
             batch_size=min(self.batch_size, len(fit.train)),
@@ -324,22 +435,34 @@ class FineTuningRun:
 
     # What a run writes
 
-    def _spec(self, metrics: dict[str, float], coefficient: float) -> ModelSpec:
+    def _spec(self, name: str, verdict: Verdict, how: str, border: Border, *, guarded: bool) -> ModelSpec:
         base, count = self.base.spec, len(self.evidence.cases)
+        figures = {
+            "held-out Dice, base": verdict.base.dice,
+            "held-out Dice": verdict.candidate.dice,
+            "gain in Dice": verdict.difference,
+            "gain in Dice, at least": verdict.low,
+            "gain in Dice, at most": verdict.high,
+        }
+        matched = f"border matched to {count} photos of {self.evidence.cases[0].source}"
         return replace(
             base,
-            name=self.options.name,
+            name=name,
             version="0.1.0",
-            description=f"{base.name} fine-tuned on {count} photos",
-            training_data=f"{base.training_data}; fine-tuned on {count} photos of {self.evidence.cases[0].source}",
-            metrics=metrics,
+            description=f"{base.name} fine-tuned on {count} photos" if guarded else f"{base.name}, {matched}",
+            training_data=f"{base.training_data}; fine-tuned on {count} photos of {self.evidence.cases[0].source}"
+            if guarded
+            else f"{base.training_data}; {matched}",
+            border=base.border if border == self.own_border else _numbers(border),
+            guarded=guarded,
+            metrics={label: value for label, value in figures.items() if value is not None},
             provenance={
                 "base": self.stored.name if self.stored.origin != "folder" else str(self.stored.folder),
                 "base sha256": self.base.sha256,
                 "cases": f"{len(self.evidence.corrected)} corrected, {len(self.evidence.accepted)} accepted",
                 "photos": ", ".join(digest[:16] for digest in self.photo_hashes),
                 "options": str(asdict(self.options)),
-                "chosen": f"{self.fits[-1].passes} passes, {coefficient:g} of the fine-tuned weights",
+                "chosen": how,
                 "device": self.choice.reason,
                 "date": datetime.now().isoformat(timespec="seconds"),
                 "versions": library_versions(),
@@ -369,6 +492,11 @@ class FineTuningRun:
             **result,
         }
         write_json(self.out / LOG, document)
+
+
+def _numbers(border: Border) -> tuple[float, float, float]:
+    assert border.threshold is not None
+    return border.threshold, border.offset, border.smoothing
 
 
 def _photos(evidence: Evidence) -> set[Path]:

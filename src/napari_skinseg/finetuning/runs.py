@@ -2,17 +2,19 @@
 
 import hashlib
 import json
+import re
 import shutil
 from datetime import datetime
 from pathlib import Path
 
 from napari_skinseg.errors import BadInput
+from napari_skinseg.files import write_json
 from napari_skinseg.models import store
 from napari_skinseg.models.bundle import NAME_PATTERN
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.training.checkpoint import CHECKPOINT
 
-from .options import FineTuneOutcome
+from .options import BorderOutcome, FineTuneOutcome
 from .snapshot import MASKS
 from .verdict import Verdict
 
@@ -22,10 +24,10 @@ HELD_OUT_MASKS = "held-out"
 """Names in the folder of a run; see `finetuning.finetune`."""
 
 
-def suggest_name(base: str) -> str:
-    """Return the first of "<base>-tuned", "<base>-tuned-2", … that is not the name of a stored model."""
+def suggest_name(base: str, ending: str = "tuned") -> str:
+    """Return the first of "<base>-<ending>", "<base>-<ending>-2", … that is not the name of a stored model."""
     taken = {model.name for model in store.list_models()}
-    stem = base if base.endswith("-tuned") else f"{base.rpartition('-tuned-')[0] or base}-tuned"
+    stem = re.sub(r"-(tuned|border)(-\d+)?$", "", base) + f"-{ending}"
     names = (stem if number == 1 else f"{stem}-{number}" for number in range(1, 10_000))
     return next(name for name in names if name not in taken)
 
@@ -65,14 +67,13 @@ def revert(name: str) -> StoredModel:
 
 
 def discard(folder: str | Path) -> None:
-    """Delete the candidate, the masks and the checkpoint of a run; its logs and its curve are kept."""
+    """Delete the new models, the masks and the checkpoint of a run; its logs and its curve are kept."""
     folder = Path(folder)
     (folder / CHECKPOINT).unlink(missing_ok=True)
     for masks in (HELD_OUT_MASKS, MASKS):
         shutil.rmtree(folder / masks, ignore_errors=True)
-    candidate = _candidate_of(folder)
-    if candidate is not None:
-        shutil.rmtree(candidate, ignore_errors=True)
+    for model in _models_of(folder):
+        shutil.rmtree(model, ignore_errors=True)
 
 
 def find_undecided(path: str | Path) -> FineTuneOutcome | None:
@@ -80,14 +81,31 @@ def find_undecided(path: str | Path) -> FineTuneOutcome | None:
     folder = max((log.parent for log in _runs_of(path).glob(f"*/{LOG}")), default=None)
     if folder is None or (folder / CHECKPOINT).exists():
         return None
-    candidate = _candidate_of(folder)
-    if candidate is None or any(model.name == candidate.name for model in store.list_models()):
+    models = _models_of(folder)
+    stored = {model.name for model in store.list_models()}
+    if not models or any(model.name in stored for model in models):
         return None
     try:
-        verdict = Verdict.from_json(json.loads((folder / VERDICT).read_text(encoding="utf-8")))
+        document = json.loads((folder / VERDICT).read_text(encoding="utf-8"))
+        found = document.get("border")  # runs of version 0.1 have none
+        border = found and BorderOutcome(
+            tuple(found["border"]), folder / str(found["model"]), Verdict.from_json(found["verdict"])
+        )
+        verdict = Verdict.from_json(document)
     except (OSError, ValueError, KeyError, TypeError):
         return None  # the file is missing or damaged
-    return FineTuneOutcome(folder, candidate, verdict, cancelled=False)
+    return FineTuneOutcome(folder, models[0], verdict, cancelled=False, border=border)
+
+
+def write_verdict(outcome: FineTuneOutcome) -> None:
+    """Write the verdicts of a complete run, for `find_undecided`."""
+    assert outcome.verdict is not None
+    border = outcome.border and {
+        "border": outcome.border.border,
+        "model": outcome.border.model.name,
+        "verdict": outcome.border.verdict.to_json(),
+    }
+    write_json(outcome.folder / VERDICT, {**outcome.verdict.to_json(), "border": border})
 
 
 def choose_run_folder(path: str | Path) -> Path:
@@ -106,12 +124,13 @@ def _runs_of(path: str | Path) -> Path:
     return store.user_folder() / "runs" / f"{place.name}-{key}"
 
 
-def _candidate_of(folder: Path) -> Path | None:
-    """The bundle of the candidate in the folder of a complete run, or None."""
+def _models_of(folder: Path) -> list[Path]:
+    """The bundles in the folder of a complete run: first the candidate, then the base with the matched border."""
     try:
         log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-        # Only a complete run has written a candidate; another model in this folder does not belong to the run.
-        name = str(log["options"]["name"]) if "better" in log else ""
+        # Only a complete run has written them; another model in this folder does not belong to the run.
+        names = [str(log["options"]["name"]), str(log.get("border model", ""))] if "better" in log else []
     except (OSError, ValueError, KeyError, TypeError):
-        return None
-    return folder / name if NAME_PATTERN.fullmatch(name) and (folder / name).is_dir() else None
+        return []
+    names = list(dict.fromkeys(name for name in names if NAME_PATTERN.fullmatch(name)))
+    return [folder / name for name in names if (folder / name).is_dir()]

@@ -43,13 +43,14 @@ def take_snapshot(evidence: Evidence, run: Path) -> Evidence:
             copied.append(replace(case, image=case.image.absolute(), mask=mask))
     except OSError as error:
         raise BadInput(f"The masks could not be copied to {folder} ({error}); check the disk and try again.") from error
-    snapshot = _divide(copied, len(evidence.corrected), evidence.left_out)
+    snapshot = _divide(copied, len(evidence.corrected), evidence.left_out, evidence.unlabelled)
     # This file is written last: a copy without it is incomplete.
     write_json(
         folder / CASES,
         {
             "corrected": len(snapshot.corrected),
             "cases": [{**asdict(case), "image": str(case.image), "mask": mask.name} for case, mask in _masks(snapshot)],
+            "unlabelled": [str(photo.absolute()) for photo in snapshot.unlabelled],
             "left out": [[str(photo), why] for photo, why in snapshot.left_out],
         },
     )
@@ -65,14 +66,17 @@ def read_snapshot(run: Path) -> Evidence | None:
             Case(**{**row, "image": Path(row["image"]), "mask": folder / row["mask"]}) for row in document["cases"]
         ]
         left_out = tuple((Path(photo), str(why)) for photo, why in document["left out"])
-        snapshot = _divide(cases, int(document["corrected"]), left_out)
+        unlabelled = tuple(Path(photo) for photo in document.get("unlabelled", ()))
+        snapshot = _divide(cases, int(document["corrected"]), left_out, unlabelled)
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return snapshot if all(mask.is_file() for _, mask in _masks(snapshot)) else None
 
 
-def _divide(cases: Sequence[Case], corrected: int, left_out: tuple[tuple[Path, str], ...]) -> Evidence:
-    return Evidence(tuple(cases[:corrected]), tuple(cases[corrected:]), left_out)
+def _divide(
+    cases: Sequence[Case], corrected: int, left_out: tuple[tuple[Path, str], ...], unlabelled: tuple[Path, ...]
+) -> Evidence:
+    return Evidence(tuple(cases[:corrected]), tuple(cases[corrected:]), left_out, unlabelled)
 
 
 def _masks(evidence: Evidence) -> list[tuple[Case, Path]]:

@@ -144,7 +144,7 @@ class RemainingTime:
     """Estimates the remaining time of a run from the time of the steps so far, after one of `parts` equal parts."""
 
     def __init__(self, parts: int, now: Callable[[], float] = time.monotonic) -> None:
-        self._parts, self._now = parts, now
+        self.parts, self._now = parts, now
         self._first: tuple[float, int] | None = None
 
     def describe(self, done: int, total: int) -> str:
@@ -152,7 +152,7 @@ class RemainingTime:
         if self._first is None:
             self._first = self._now(), done  # a resumed run does not start at 0
         start_time, first = self._first
-        if done - first < max(3, total / self._parts):
+        if done - first < max(3, total / self.parts):
             return ""
         left = (self._now() - start_time) / (done - first) * (total - done)
         return f"about {max(10, round(left, -1)):.0f} s left" if left < 90 else f"about {left / 60:.0f} min left"

@@ -1,6 +1,7 @@
 """Checkpoints: files from which a stopped run of training or fine-tuning continues."""
 
 import hashlib
+import io
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,8 +21,10 @@ def write_checkpoint(folder: Path, state: dict[str, Any]) -> None:
     """Write tensors and plain values, whole or not at all."""
     import torch
 
+    content = io.BytesIO()  # torch writes to a full disk without a clear error
+    torch.save(state, content)
     with atomic(folder / CHECKPOINT) as temporary:
-        torch.save(state, temporary)
+        temporary.write_bytes(content.getbuffer())
 
 
 def read_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:

@@ -169,21 +169,40 @@ def test_corrections_lead_to_an_adopted_model_that_can_be_reverted(qtbot, widget
     widget.tabs.setCurrentIndex(widget.panels.index(tab))
     settle()
     assert tab.source.currentText() == "photos (in Review)"
-    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 4 folds"
+    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 4 parts."
     tab.options.show_value(QUICK)
-    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 2 folds"
+    assert tab.evidence.text() == "6 corrected, 0 accepted, judged in 2 parts."
+    press(qtbot, tab.border_button)
+    settle()
+    assert tab.border.isVisible(), tab.message.text()
+    assert tab.verdict.isHidden()
+    assert tab.border.sentence.text().startswith("Your border is wider than that of the model: Dice 0.")
+    assert tab.border.strip.list.count() == 6
+    press(qtbot, tab.border.adopt_button)
+    settle()
+    assert store.default_name() == segment.model.currentText() == review.model == "spot-finder-border"
+    assert tab.off_button.isVisible()
+    press(qtbot, tab.off_button)
+    settle()
+    assert store.default_name() == segment.model.currentText() == "spot-finder"
+    assert tab.off_button.isHidden()
+
     press(qtbot, tab.start_button)
     qtbot.waitUntil(lambda: not tab.curve.isHidden() and not tab.curve.pixmap().isNull(), timeout=300_000)
     settle()
-    assert tab.verdict.isVisible(), tab.message.text()
+    assert tab.border.isVisible(), tab.message.text()
+    assert tab.verdict.isVisible()
     assert len(tab.curve.dices) == 2
     assert "6 photos" in tab.verdict.sentence.text()
-    base, new = (float(cell.text()) for cell in tab.verdict.cells["Dice"])
-    assert new > base
+    first, matched = (float(cell.text()) for cell in tab.border.cells["Dice"])
+    below, new = (float(cell.text()) for cell in tab.verdict.cells["Dice"])
+    assert first < matched == below
+    assert new > first
+    assert tab.verdict.names[0].text() == "<b>your border</b>"
     assert tab.verdict.strip.list.count() == 6
-    assert tab.verdict.adopt_button.text() == "Adopt"
     assert store.default_name() == "spot-finder"
 
+    answer(QMessageBox.StandardButton.Yes) if "anyway" in tab.verdict.adopt_button.text() else None
     press(qtbot, tab.verdict.adopt_button)
     settle()
     assert store.default_name() == segment.model.currentText() == review.model == "spot-finder-tuned"
@@ -210,14 +229,14 @@ def test_a_candidate_that_is_not_better_is_adopted_only_after_a_question(qtbot, 
     assert tab.verdict.isVisible(), tab.message.text()
     assert "Keep the base" in tab.verdict.sentence.text()
     assert tab.verdict.adopt_button.text() == "Adopt anyway…"
-    assert "bold" in tab.verdict.keep_button.styleSheet()
     assert "bold" not in tab.verdict.adopt_button.styleSheet()
+    assert ("bold" in tab.keep_button.styleSheet()) != ("bold" in tab.border.adopt_button.styleSheet())
     asked = answer(QMessageBox.StandardButton.No)
     press(qtbot, tab.verdict.adopt_button)
     settle()
     assert tab.verdict.sentence.text() in asked[0]
     assert [model.name for model in store.list_models() if model.origin == "user"] == ["spot-finder"]
-    press(qtbot, tab.verdict.keep_button)
+    press(qtbot, tab.keep_button)
     settle()
     assert tab.verdict.isHidden()
     assert store.default_name() == "spot-finder"
@@ -271,6 +290,22 @@ def test_other_tabs_work_during_a_run_and_cancel_changes_nothing(
     assert {path.suffix for path in run.iterdir()} <= {".csv", ".json"}  # only a log
 
 
+def test_a_run_is_paused_and_goes_on(qtbot, learning):
+    press(qtbot, learning.pause_button)
+    assert learning.pause_button.text() == "Resume"
+    assert "paused" in learning.progress.format()
+    qtbot.wait(500)
+    at = learning._last_event
+    qtbot.wait(500)
+    assert learning._last_event is at
+    press(qtbot, learning.pause_button)
+    assert learning.pause_button.text() == "Pause"
+    qtbot.waitUntil(lambda: learning._last_event is not at, timeout=60_000)
+    press(qtbot, learning.pause_button)
+    press(qtbot, learning.cancel_button)  # also of a paused run
+    qtbot.waitUntil(lambda: learning._run is None, timeout=60_000)
+
+
 def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
     widget.viewer.window.remove_dock_widget(widget)
     settle()
@@ -319,25 +354,17 @@ def test_a_source_without_masks_is_reported_in_tab_and_notification(qtbot, tab, 
     assert not any("unexpected" in sentence for sentence in notified)
 
 
-def test_one_correction_trains_a_model_that_is_not_measured(qtbot, tab, settle, tmp_path, wide):
+def test_one_correction_starts_nothing_and_says_what_is_missing(qtbot, tab, settle, tmp_path, wide):
     image, mask = wide(PLACES[0])
     Image.fromarray(image).save(tmp_path / "only.png")
     write_mask(tmp_path / "only_segmentation.png", mask)
     tab.use_folder(tmp_path)
     settle()
-    assert "too few to be judged" in tab.evidence.text()
-    tab.options.show_value(IDLE)
-    press(qtbot, tab.start_button)
-    settle()
-    assert "Not measured" in tab.verdict.sentence.text()
-    assert {cell.text() for row in ("Dice", "95 % range", "Worst photo") for cell in tab.verdict.cells[row]} == {"–"}
-    assert tab.verdict.strip.isHidden()
-    assert tab.verdict.adopt_button.text() == "Adopt anyway…"
-    answer(QMessageBox.StandardButton.Yes)
-    press(qtbot, tab.verdict.adopt_button)
-    settle()
-    assert store.default_name() == "spot-finder-tuned"
-    assert tab.base.currentData() == "spot-finder"  # the next run begins at the root, unless the person chooses
+    assert "too few to be judged. 1 corrected photo" in tab.evidence.text()
+    for button in (tab.border_button, tab.start_button):
+        press(qtbot, button)
+        assert "Correct at least 3 to match the border, and 4 to fine-tune" in tab.message.text()
+        assert tab._run is None
 
 
 def test_a_wrong_option_or_a_used_name_is_reported_before_the_run(qtbot, tab, settle, folder):

@@ -257,6 +257,23 @@ def test_a_threshold_does_not_carry_over_to_the_next_photo(qtbot, viewer, panel,
     assert panel.options.threshold_value() == 0.9
 
 
+def test_the_border_slider_makes_the_mask_wider_or_tighter_without_the_network(qtbot, viewer, panel, settled):
+    segment(qtbot, panel, settled)
+    mask = viewer.layers["arm_segmentation"]
+    first = mask.data.copy()
+    panel.options.offset.setValue(5)
+    settled(panel)
+    assert panel.options.value().border.offset == 0.05
+    assert (mask.data > 0).sum() / (first > 0).sum() == pytest.approx(1.1**2, abs=0.05)
+    assert mask.metadata["napari_skinseg"]["border"] == {"threshold": 0.5, "offset": 0.05, "smoothing": 0.0}
+    panel.options.offset.setValue(-5)
+    settled(panel)
+    assert (mask.data > 0).sum() / (first > 0).sum() == pytest.approx(0.9**2, abs=0.05)
+    press(qtbot, panel.options.reset_offset)
+    settled(panel)
+    assert np.array_equal(mask.data, first)
+
+
 def test_a_mask_changed_by_hand_is_replaced_only_after_a_yes(qtbot, viewer, panel, settled):
     segment(qtbot, panel, settled)
     mask = viewer.layers["arm_segmentation"]
@@ -541,15 +558,16 @@ def test_every_option_of_the_command_line_has_its_field(panel):
     from dataclasses import fields
 
     from napari_skinseg.pixels.cleaning import CleanUp
+    from napari_skinseg.segmentation.border import Border
     from napari_skinseg.segmentation.options import SegmentOptions
 
     names = {field.name for field in fields(SegmentOptions)}
-    assert names == {"threshold", "tta", "clean_up", "second_look", "always_outline"}
+    assert names == {"threshold", "tta", "clean_up", "second_look", "always_outline", "border"}
     assert set(panel.options.clean_up) == {field.name for field in fields(CleanUp)}
-    assert panel.options.value() == SegmentOptions(threshold=0.5)
+    assert panel.options.value() == SegmentOptions(threshold=0.5, border=Border(0.5))
     own = (panel.options.tta, panel.options.second_look, panel.options.always_outline)
     switches = (*own, *panel.options.clean_up.values())
-    for widget in (panel.options.threshold, *switches):
+    for widget in (panel.options.threshold, panel.options.offset, *switches):
         assert widget.toolTip()
 
 

@@ -23,11 +23,6 @@ YOURS, BASE, CANDIDATE = (255, 255, 255), (255, 214, 0), CYAN
 """Colours of the outlines, which differ from all colours of skin; yellow is the model's colour in the Review tab
 too."""
 
-LEGEND = " · ".join(
-    f'<span style="color: rgb{colour}; background: #333333">&nbsp;{words}&nbsp;</span>'
-    for words, colour in (("yours", YOURS), ("base", BASE), ("new", CANDIDATE))
-)
-
 _SMALL, _LARGE = (120, 90), (1000, 750)
 _MOST = 60
 
@@ -40,7 +35,7 @@ class ComparisonStrip(QWidget):
         self._background = background
         self._cases: list[ComparedPhoto] = []
         self._job: Job | None = None
-        self.title, self.legend = WrappingText(), QLabel(LEGEND)
+        self.title, self.legend = WrappingText(), QLabel()
         self.list = QListWidget()
         self.list.setFlow(QListWidget.Flow.LeftToRight)
         self.list.setWrapping(False)
@@ -57,12 +52,23 @@ class ComparisonStrip(QWidget):
         layout.addWidget(self.list)
         layout.addWidget(self.legend)
 
-    def show_cases(self, compared: Sequence[ComparedPhoto]) -> None:
-        """Show the photos; a worker draws their pictures one by one."""
+    def show_cases(self, compared: Sequence[ComparedPhoto], before: str = "base", after: str = "new") -> None:
+        """Show the photos, new failures first; a worker draws their pictures one by one.
+
+        Args:
+            compared: the photos.
+            before: name of what is used now.
+            after: name of what is new.
+        """
         self.clear_cases()
-        cases = sorted(compared, key=lambda case: -abs(case.candidate_dice - case.base_dice))[:_MOST]
+        cases = sorted(compared, key=lambda case: (not case.newly_failed, -abs(case.gain)))[:_MOST]
         self._cases = cases
-        self.title.setText("Dice of base → new, the greatest change first. Click a photo to enlarge it.")
+        failures = sum(case.newly_failed for case in cases)
+        first = f"the {failures} new failure{'s' * (failures != 1)} first, then " if failures else ""
+        self.title.setText(
+            f"Dice of {before} → {after}: {first}the greatest change first. Click a photo to enlarge it."
+        )
+        self.legend.setText(_legend(before, after))
         self.setVisible(bool(cases))
         blank = QPixmap(*_SMALL)
         blank.fill(Qt.GlobalColor.transparent)
@@ -102,7 +108,7 @@ class ComparisonStrip(QWidget):
             if outcome.error is not None:
                 report_failure(outcome.error, f"Opening {case.image.name}")
             elif outcome.state == "done":
-                self.large.show_case(case, outcome.result)
+                self.large.show_case(case, outcome.result, self.legend.text())
 
         self._background.start(
             f"opening {case.image.name}", lambda report, cancel: draw_comparison(case, _LARGE), on_end
@@ -120,14 +126,21 @@ class _LargePhoto(QDialog):
         layout.addWidget(self.picture)
         layout.addWidget(self.caption)
 
-    def show_case(self, case: ComparedPhoto, picture: QImage) -> None:
+    def show_case(self, case: ComparedPhoto, picture: QImage, legend: str) -> None:
         """Show a photo instead of the last one."""
         self.setWindowTitle(case.image.name)
         self.picture.setPixmap(QPixmap.fromImage(picture))
-        self.caption.setText(f"Dice {case.base_dice:.3f} → {case.candidate_dice:.3f}. {LEGEND}")
+        self.caption.setText(f"Dice {case.base_dice:.3f} → {case.candidate_dice:.3f}. {legend}")
         self.adjustSize()
         self.show()
         self.raise_()
+
+
+def _legend(before: str, after: str) -> str:
+    return " · ".join(
+        f'<span style="color: rgb{colour}; background: #333333">&nbsp;{words}&nbsp;</span>'
+        for words, colour in (("yours", YOURS), (before, BASE), (after, CANDIDATE))
+    )
 
 
 def draw_comparison(case: ComparedPhoto, size: tuple[int, int]) -> QImage:

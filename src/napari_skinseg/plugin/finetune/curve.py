@@ -120,7 +120,7 @@ def _axes(figure: Any) -> "tuple[Axes, Axes]":
     loss = figure.add_axes((0.12, 0.22, 0.75, 0.66))
     dice = loss.twinx()
     loss.set(xlim=(0, 100), xlabel="% of the run")
-    loss.set_title("loss", loc="left", color=_GRAY, fontsize=8, pad=3)
+    loss.set_title("training loss", loc="left", color=_GRAY, fontsize=8, pad=3)
     loss.set_title("base", loc="center", color=_ORANGE, fontsize=8, pad=3)
     dice.set_title("held-out Dice", loc="right", color=_BLUE, fontsize=8, pad=3)
     for axes in (loss, dice):

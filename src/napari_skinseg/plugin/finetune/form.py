@@ -35,12 +35,26 @@ class FineTuneForm(RunForm):
         self.folder_button.setToolTip("Choose another project, or a folder of photos with masks.")
         self.evidence = WrappingText()
         self.options = FineTuneFields()
-        self.start_button = _button("Fine-tune", "Train a copy of the base on your masks, and compare both models.")
+        self.border_button = _button(
+            "1. Match my border", "Fit the border of the base to your masks, in seconds and without training."
+        )
+        self.start_button = _button(
+            "2. Fine-tune", "Match the border, and then train a copy of the base on your masks: some minutes."
+        )
+        self.border_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
         self.start_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
         self.resume_button = _button("Continue", "Continue the stopped run with its own settings.")
         self.restart_button = _button("Start again", "Delete the stopped run; start a new one with the settings above.")
         self.curve = LearningCurve(background)
-        self.verdict = VerdictCard(background)
+        self.pause_button = _button("Pause", "Let the run wait, so that the computer is free; nothing is lost.")
+        self.border = VerdictCard(
+            background, "1. Border", "Use my border", "Use the base with your border in all tabs. One press reverts it."
+        )
+        self.verdict = VerdictCard(
+            background, "2. Fine-tuned model", "Adopt", "Use the new model from now on. One press reverts it."
+        )
+        self.keep_button = _button("Keep base", "Use neither, and delete them. Your corrections are kept.")
+        self.off_button = _button("", "")
         self.history = ModelHistory()
         self._lay_out()
         self.show_running(False)
@@ -50,22 +64,30 @@ class FineTuneForm(RunForm):
     def ask(self, text: str) -> None:
         """Ask whether to continue an unfinished run, and hide Fine-tune meanwhile; an empty text asks nothing."""
         super().ask(text)
-        self.start_button.setVisible(not text)
+        for button in (self.border_button, self.start_button):
+            button.setVisible(not text)
 
     def show_running(self, running: bool) -> None:
         """Enable Cancel during a run, and all other widgets otherwise."""
         super().show_running(running)
-        for widget in (self.start_button, self.source, self.folder_button, self.base, self.options):
+        for widget in (self.border_button, self.start_button, self.source, self.folder_button, self.base, self.options):
             widget.setEnabled(not running)
         self.cancel_button.setVisible(running)
+        self.pause_button.setVisible(running)
+        self.show_paused(False)
+
+    def show_paused(self, paused: bool) -> None:
+        """Show whether the run waits."""
+        self.pause_button.setText("Resume" if paused else "Pause")
 
     def show_verdict_in_view(self) -> None:
-        """Scroll to the verdict, which a small screen does not show."""
+        """Scroll to the first verdict, which a small screen does not show."""
         parent = self.parentWidget()
         while parent is not None and not isinstance(parent, QScrollArea):
             parent = parent.parentWidget()
         if parent is not None:
-            parent.ensureWidgetVisible(self.verdict, 0, 0)
+            card = self.border if self.border.isVisible() else self.verdict
+            parent.ensureWidgetVisible(card, 0, 0)
 
     def _lay_out(self) -> None:
         source = QHBoxLayout()
@@ -82,14 +104,15 @@ class FineTuneForm(RunForm):
         self.question_layout.addLayout(answers)
         running = QHBoxLayout()
         running.addWidget(self.progress, 2)
+        running.addWidget(self.pause_button, 1)
         running.addWidget(self.cancel_button, 1)
         layout = QVBoxLayout(self)
         layout.addLayout(choices)
         layout.addWidget(self.options)
-        for widget in (self.start_button, self.question):
+        for widget in (self.border_button, self.start_button, self.off_button, self.question):
             layout.addWidget(widget)
         layout.addLayout(running)
-        for widget in (self.message, self.curve, self.verdict, self.history):
+        for widget in (self.message, self.curve, self.border, self.verdict, self.keep_button, self.history):
             layout.addWidget(widget)
         layout.addStretch(1)
 

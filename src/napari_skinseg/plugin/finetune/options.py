@@ -19,6 +19,7 @@ _SETTINGS: dict[str, dict[str, Any]] = {
     "device": {"choices": ["auto", "cuda", "mps", "cpu"]},
 }
 """`FineTuneOptions.validate` checks the ranges; its messages say more than a number that cannot be typed."""
+_LABELS = {"folds": "Parts for judging"}
 
 
 class FineTuneFields(QWidget):
@@ -26,7 +27,7 @@ class FineTuneFields(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self.editors = create_editors(FineTuneOptions(device=preferred_device()), _SETTINGS)
+        self.editors = create_editors(FineTuneOptions(device=preferred_device()), _SETTINGS, leave_out=("border_only",))
         self.editors["learning_rate"].adaptive_step = True  # a tenth of the value; the step above sets the decimals
         self.more = QToolButton()
         self.more.setText("More")
@@ -65,7 +66,8 @@ class FineTuneFields(QWidget):
     def _lay_out(self) -> None:
         first, others = QFormLayout(), QFormLayout(self._others)
         for name, editor in self.editors.items():
-            (first if name == "name" else others).addRow(name.replace("_", " ").capitalize(), editor.native)
+            label = _LABELS.get(name, name.replace("_", " ").capitalize())
+            (first if name == "name" else others).addRow(label, editor.native)
         for form in (first, others):
             form.setContentsMargins(0, 0, 0, 0)
             form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)

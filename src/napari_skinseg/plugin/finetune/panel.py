@@ -1,6 +1,7 @@
 """The Fine-tune tab: it starts runs, shows their verdict, and adopts or discards the new model."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from napari_skinseg.events import Event
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
 from napari_skinseg.finetuning.runs import discard, list_fine_tuned, revert
+from napari_skinseg.finetuning.verdict import Verdict
 from napari_skinseg.models import store
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.plugin.background import Job, LatestJob, Outcome, RemainingTime
@@ -22,7 +24,8 @@ from napari_skinseg.plugin.session import Session, preferred_model, report_failu
 from napari_skinseg.project.project import SUBFOLDER
 
 from .form import FineTuneForm
-from .worker import SourceState, Unfinished, adopt_and_discard, find_project, read_source, run
+from .verdict_card import CHOSEN, OTHER
+from .worker import Pause, SourceState, Unfinished, adopt_and_discard, find_project, read_source, run
 
 
 class FineTunePanel(FineTuneForm):
@@ -34,6 +37,7 @@ class FineTunePanel(FineTuneForm):
         super().__init__(session.training)
         self._session, self._background = session, session.training
         self._run: Job | None = None
+        self._pause = Pause()
         self._remaining, self._discard_run = RemainingTime(1), False
         self._last_event: Event | None = None
         self._outcome: FineTuneOutcome | None = None  # of a complete run whose candidate waits for a decision
@@ -55,8 +59,12 @@ class FineTunePanel(FineTuneForm):
         self._add_source(find_project(folder), folder.name)
         self._read_source(notify_if_empty=True)
 
+    def match_border(self) -> None:
+        """Fit the border of the base to all corrections so far, without training."""
+        self._start(drop=self._folder_to_drop(), border_only=True)
+
     def start(self) -> None:
-        """Fine-tune on all corrections so far; discard an unfinished run or an undecided candidate."""
+        """Match the border and fine-tune on all corrections so far; discard an unfinished or undecided run."""
         self._start(drop=self._folder_to_drop())
 
     def resume(self) -> None:
@@ -67,7 +75,7 @@ class FineTunePanel(FineTuneForm):
             self.options.show_value(unfinished.options)
             self._start(drop=None)
 
-    def _start(self, drop: Path | None) -> None:
+    def _start(self, drop: Path | None, *, border_only: bool = False) -> None:
         source, base = self.source.currentData(), self.base.currentData()
         if self._run is not None:
             return
@@ -76,7 +84,9 @@ class FineTunePanel(FineTuneForm):
                 raise BadInput("There is nothing to learn from; open a folder in Review, or choose one with “…”.")
             if base is None:
                 raise BadInput("There is no model to start from; add one: napari-skinseg models add FILE.")
-            options = self.options.value()
+            options = replace(self.options.value(), border_only=border_only)
+            if self._evidence is not None:
+                self._evidence.check_enough(options)
             if any(model.name == options.name for model in store.list_models()):
                 raise BadInput(f"There is a model named {options.name} already; choose another name for the new one.")
         except BadInput as error:
@@ -84,6 +94,7 @@ class FineTunePanel(FineTuneForm):
             return
         self._remaining = RemainingTime(options.passes * (options.folds + 1))
         self._discard_run, self._last_event = False, None
+        self._pause = pause = Pause()
         self._forget_outcome()
         self.say("")
         self.ask("")
@@ -91,28 +102,41 @@ class FineTunePanel(FineTuneForm):
         self.show_running(True)
         self._run = self._background.start(
             "fine-tuning",
-            lambda report, cancel: run(source, base, options, drop, self._session.segmenters, report, cancel),
+            lambda report, cancel: run(source, base, options, drop, self._session.segmenters, report, cancel, pause),
             self._on_end,
             self._on_report,
         )
+
+    def pause(self) -> None:
+        """Let the run wait, or go on."""
+        self._pause.set(not self._pause.is_set)
+        self._remaining = RemainingTime(self._remaining.parts)  # the time of the pause does not count
+        self.show_paused(self._pause.is_set)
+        self._show_progress_of_run()
 
     def cancel(self) -> None:
         """Stop and discard the run; no model is changed."""
         self._discard_run = True
         self._stop()
 
+    def use_border(self) -> None:
+        """Make the base with the border of the person the default model; ask first if it is not better."""
+        if self._outcome is not None and self._outcome.border is not None:
+            self._adopt(self._outcome, self._outcome.border.model, self._outcome.border.verdict)
+
     def adopt(self) -> None:
         """Make the candidate the default model; ask first if it is not better."""
         outcome = self._outcome
-        if outcome is None or outcome.verdict is None:
-            return
-        verdict = outcome.verdict
+        if outcome is not None and outcome.verdict is not None and outcome.candidate is not None:
+            self._adopt(outcome, outcome.candidate, outcome.verdict)
+
+    def _adopt(self, outcome: FineTuneOutcome, model: Path, verdict: Verdict) -> None:
         if not verdict.better:
             buttons = QMessageBox.StandardButton
             answer = QMessageBox.question(
                 self,
                 "Adopt anyway?",
-                f"{verdict.sentence}\n\nUse the new model anyway? Revert makes the base the default again at any time.",
+                f"{verdict.sentence}\n\nUse it anyway? Revert makes the base the default again at any time.",
                 buttons.Yes | buttons.No,
                 buttons.No,
             )
@@ -123,15 +147,15 @@ class FineTunePanel(FineTuneForm):
             self._forget_outcome()
             self._announce_model(model.name, f"{model.name} is now the model in all tabs.")
 
-        self._change("Adopting the new model", lambda: adopt_and_discard(outcome), adopted)
+        self._change("Adopting the new model", lambda: adopt_and_discard(outcome, model), adopted)
 
     def keep_base(self) -> None:
-        """Discard the candidate."""
+        """Discard the new models."""
         if self._outcome is None:
             return
         self._discard(self._outcome.folder)
         self._forget_outcome()
-        self.say("The base is kept; the new model was deleted.")
+        self.say("The base is kept; what was new was deleted.")
 
     # Qt
 
@@ -161,6 +185,11 @@ class FineTunePanel(FineTuneForm):
         self.base.blockSignals(False)
         self._on_base()
         self.history.show_models(list(tuned.values()), in_use)
+        spec = tuned[in_use].spec if in_use in tuned else None
+        has_border = spec is not None and not spec.guarded and spec.border is not None
+        self.off_button.setVisible(has_border)
+        self.off_button.setText("Turn off my border")
+        self.off_button.setToolTip(f"{in_use} is in use. Go back to the base, whose border is not changed.")
 
     def _add_reviewed_project(self) -> None:
         """Add the project that is open in Review to the sources; choose it if it was opened since the last call."""
@@ -206,12 +235,25 @@ class FineTunePanel(FineTuneForm):
         if (None if shown is None else shown.folder) == (None if outcome is None else outcome.folder):
             return
         self._outcome = outcome
-        if outcome is None or outcome.verdict is None:
-            self.verdict.clear()
-            self.say("")
-        else:
-            self.verdict.show_verdict(outcome.verdict)
-            self.say("This run waits for your decision: adopt the new model, or keep the base.")
+        self._show_verdicts(outcome)
+        self.say(
+            "" if outcome is None else "This run waits for your decision: use one of the results, or keep the base."
+        )
+
+    def _show_verdicts(self, outcome: FineTuneOutcome | None) -> None:
+        """Show the verdict of each step of a run; a border that changes nothing needs no decision."""
+        border = None if outcome is None else outcome.border
+        trained = None if outcome is None or (border and outcome.candidate == border.model) else outcome.verdict
+        for card, verdict in ((self.border, None if border is None else border.verdict), (self.verdict, trained)):
+            if verdict is None:
+                card.clear()
+            else:
+                card.show_verdict(verdict)
+        advised = None if outcome is None else outcome.recommended
+        self.keep_button.setVisible(outcome is not None)
+        self.keep_button.setStyleSheet(OTHER if advised else CHOSEN)
+        if border is not None and trained is not None and trained.better:  # it contains the border
+            self.border.adopt_button.setStyleSheet(OTHER)
 
     def _show_evidence(self, *_: int) -> None:
         if self._evidence is None:
@@ -220,7 +262,8 @@ class FineTunePanel(FineTuneForm):
             options = self.options.value()
         except BadInput:
             options = FineTuneOptions()  # Start will report the wrong option
-        self.evidence.setText(self._evidence.describe(options))
+        missing = self._evidence.missing(options)
+        self.evidence.setText(" ".join(part for part in (f"{self._evidence.describe(options)}.", missing) if part))
         self.evidence.setToolTip("\n".join(why for _, why in self._evidence.left_out[:20]))
 
     # A run
@@ -239,7 +282,9 @@ class FineTunePanel(FineTuneForm):
         event = self._last_event
         if event is None or self._run is None:
             return
-        if event.stage == "train":
+        if self._pause.is_set:
+            text = "%p % · paused"
+        elif event.stage == "train":
             left = self._remaining.describe(event.done, event.total)
             text = " · ".join(part for part in ("%p %", left) if part)
         else:
@@ -264,9 +309,11 @@ class FineTunePanel(FineTuneForm):
                 self._discard(result.folder)
         else:
             self._outcome = result
-            self.verdict.show_verdict(result.verdict)
+            self._show_verdicts(result)
             QTimer.singleShot(0, self.show_verdict_in_view)
-            show_info(f"Fine-tuning is done. {result.verdict.sentence}")
+            steps = [] if result.border is None else [result.border.verdict]
+            sentences = [one.sentence for one in (*steps, result.verdict) if one.measured]
+            show_info(" ".join(dict.fromkeys(sentences)))
 
     def _discard(self, folder: Path) -> None:
         self._background.start("deleting a run", lambda report, cancel: discard(folder), lambda outcome: None)
@@ -277,7 +324,7 @@ class FineTunePanel(FineTuneForm):
 
     def _forget_outcome(self) -> None:
         self._outcome = self._unfinished = None
-        self.verdict.clear()
+        self._show_verdicts(None)
 
     # Models
 
@@ -321,7 +368,9 @@ class FineTunePanel(FineTuneForm):
 
     def _connect(self) -> None:
         self._progress_timer.timeout.connect(self._show_progress_of_run)
+        self.border_button.clicked.connect(self.match_border)
         self.start_button.clicked.connect(self.start)
+        self.pause_button.clicked.connect(self.pause)
         self.resume_button.clicked.connect(self.resume)
         self.restart_button.clicked.connect(self.start)
         self.cancel_button.clicked.connect(self.cancel)
@@ -330,7 +379,9 @@ class FineTunePanel(FineTuneForm):
         self.base.currentIndexChanged.connect(self._on_base)
         self.options.editors["folds"].changed.connect(self._show_evidence)
         self.verdict.adopt_button.clicked.connect(self.adopt)
-        self.verdict.keep_button.clicked.connect(self.keep_base)
+        self.border.adopt_button.clicked.connect(self.use_border)
+        self.keep_button.clicked.connect(self.keep_base)
+        self.off_button.clicked.connect(lambda: self._revert(store.default_name()))
         self.history.revert_requested.connect(self._revert)
         self.history.use_requested.connect(self._use)
         self._session.models_changed.connect(self.refresh_models)
@@ -347,6 +398,7 @@ class FineTunePanel(FineTuneForm):
 _STAGES = {
     "read": "Reading the photos…",
     "judge": "Segmenting with the base…",
+    "border": "Preparing the training…",
     "phantoms": "Segmenting generated photos…",
     "resumed": "Continuing…",
 }

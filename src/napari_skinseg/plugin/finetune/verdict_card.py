@@ -1,6 +1,6 @@
-"""The verdict on a candidate: a sentence, a table of both models, and the buttons Adopt and Keep base."""
+"""The verdict on one step of a run: a sentence, a table of both models, the photos, and a button to use the result."""
 
-from qtpy.QtWidgets import QFrame, QGridLayout, QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
+from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
 from napari_skinseg.finetuning.verdict import ModelResult, Verdict
 from napari_skinseg.plugin.background import Background
@@ -9,8 +9,8 @@ from napari_skinseg.plugin.forms import WrappingText
 from .comparison_strip import ComparisonStrip
 
 _BETTER, _NOT_BETTER = "#1b7a45", "#8a5a00"  # white text is readable on both
-_CHOSEN = "QPushButton { background: #1b6ec2; color: white; font-weight: bold; padding: 6px; }"
-_OTHER = "QPushButton { padding: 6px; }"
+CHOSEN = "QPushButton { background: #1b6ec2; color: white; font-weight: bold; padding: 6px; }"
+OTHER = "QPushButton { padding: 6px; }"
 
 _ROWS = {
     "Dice": "Overlap with your outlines, from 0 to 1; the mean of all held-out photos.",
@@ -19,17 +19,27 @@ _ROWS = {
     "Failures": "Photos with an outline so wrong (Jaccard below 0.65) that it is of no use.",
     "Phantoms": "Dice on generated photos; a lower value means that the new model has forgotten other lesions.",
 }
+_NAMES = {"base": "base", "border": "your border", "weights": "fine-tuned"}
 
 
 class VerdictCard(QFrame):
-    """Hidden until `show_verdict`."""
+    """Hidden until `show_verdict`.
 
-    def __init__(self, background: Background) -> None:
+    Args:
+        background: draws the photos.
+        title: heading of the step.
+        adopt: text of the button that uses the result.
+        tooltip: of this button.
+    """
+
+    def __init__(self, background: Background, title: str, adopt: str, tooltip: str) -> None:
         super().__init__()
-        self.sentence = WrappingText()
+        self.title, self.sentence = QLabel(f"<b>{title}</b>"), WrappingText()
+        self.names = QLabel(), QLabel()
         self.cells = {row: (QLabel(), QLabel()) for row in _ROWS}
         self.strip = ComparisonStrip(background)
-        self.adopt_button, self.keep_button = QPushButton("Adopt"), QPushButton("Keep base")
+        self._adopt, self.adopt_button = adopt, QPushButton(adopt)
+        self.adopt_button.setToolTip(tooltip)
         self._lay_out()
         self.hide()
 
@@ -40,15 +50,18 @@ class VerdictCard(QFrame):
         self.sentence.setStyleSheet(
             f"QLabel {{ background: {colour}; color: white; border-radius: 4px; padding: 6px; }}"
         )
+        for label, rung in zip(self.names, (verdict.below, verdict.rung), strict=True):
+            label.setText(f"<b>{_NAMES[rung]}</b>")
         phantoms = (verdict.phantoms_base, verdict.phantoms_candidate)
         for column, result in enumerate((verdict.base, verdict.candidate)):
             texts = (*_cell_texts(result, verdict.measured), _format(phantoms[column]))
             for cells, text in zip(self.cells.values(), texts, strict=True):
                 cells[column].setText(text)
-        self.adopt_button.setText("Adopt" if verdict.better else "Adopt anyway…")
-        self.adopt_button.setStyleSheet(_CHOSEN if verdict.better else _OTHER)
-        self.keep_button.setStyleSheet(_OTHER if verdict.better else _CHOSEN)
-        self.strip.show_cases(verdict.compared)
+        for label in (self._phantoms_title, *self.cells["Phantoms"]):
+            label.setVisible(verdict.rung == "weights")  # a border forgets nothing
+        self.adopt_button.setText(self._adopt if verdict.better else f"{self._adopt} anyway…")
+        self.adopt_button.setStyleSheet(CHOSEN if verdict.better else OTHER)
+        self.strip.show_cases(verdict.compared, _NAMES[verdict.below], _NAMES[verdict.rung])
         self.show()
 
     def clear(self) -> None:
@@ -57,27 +70,24 @@ class VerdictCard(QFrame):
         self.hide()
 
     def _lay_out(self) -> None:
-        self.adopt_button.setToolTip("Use the new model from now on. The base is kept, and Revert brings it back.")
-        self.keep_button.setToolTip("Keep using the base and delete the new model. Your corrections are kept.")
         table = QGridLayout()
         table.setColumnStretch(2, 1)
-        for column, name in enumerate(("<b>base</b>", "<b>new</b>"), start=1):
-            table.addWidget(QLabel(name), 0, column)
+        for column, name in enumerate(self.names, start=1):
+            table.addWidget(name, 0, column)
         for number, (row, cells) in enumerate(self.cells.items(), start=1):
             title = QLabel(row)
             for column, label in enumerate((title, *cells)):
                 label.setToolTip(_ROWS[row])
                 table.addWidget(label, number, column)
-        buttons = QHBoxLayout()
-        for button in (self.adopt_button, self.keep_button):
-            button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
-            buttons.addWidget(button)
+        self._phantoms_title = title
+        self.adopt_button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.title)
         layout.addWidget(self.sentence)
         layout.addLayout(table)
         layout.addWidget(self.strip)
-        layout.addLayout(buttons)
+        layout.addWidget(self.adopt_button)
 
 
 def _cell_texts(result: ModelResult, measured: bool) -> tuple[str, str, str, str]:

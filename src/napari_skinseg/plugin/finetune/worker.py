@@ -2,13 +2,14 @@
 
 import gc
 import json
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from napari_skinseg.events import CancelToken
+from napari_skinseg.events import CancelToken, Event
 from napari_skinseg.finetuning.evidence import Evidence, collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
@@ -59,6 +60,33 @@ def read_source(source: Path, cancel: CancelToken) -> SourceState:
     return SourceState(collect(source, cancel=cancel), _unfinished(source), find_undecided(source))
 
 
+class Pause:
+    """Lets a run wait between two batches; it uses no processor meanwhile."""
+
+    def __init__(self) -> None:
+        self._may_run = threading.Event()
+        self._may_run.set()
+
+    @property
+    def is_set(self) -> bool:
+        """Whether the run waits."""
+        return not self._may_run.is_set()
+
+    def set(self, paused: bool) -> None:
+        """Pause the run, or let it go on."""
+        (self._may_run.clear if paused else self._may_run.set)()
+
+    def after(self, report: Report, cancel: CancelToken) -> Report:
+        """Return a function that reports an event, and then waits until the run may go on or is cancelled."""
+
+        def report_and_wait(event: Event) -> None:
+            report(event)
+            while not self._may_run.wait(0.1) and not cancel.is_set():
+                pass
+
+        return report_and_wait
+
+
 def run(
     source: Path,
     base: str,
@@ -67,8 +95,9 @@ def run(
     segmenters: Segmenters,
     report: Report,
     cancel: CancelToken,
+    pause: Pause,
 ) -> FineTuneOutcome:
-    """Fine-tune on the photos that `source` holds now.
+    """Match the border and fine-tune on the photos that `source` holds now.
 
     Args:
         source: project, or folder of photos with masks.
@@ -78,6 +107,7 @@ def run(
         segmenters: those of the session, because another tab may load a model at the same time.
         report: receives every `Event`.
         cancel: is read before each batch.
+        pause: the run waits while it is set.
 
     Raises:
         BadInput: see `collect` and `fine_tune`.
@@ -86,21 +116,21 @@ def run(
     if drop is not None:
         discard(drop)
     evidence = collect(source, report, cancel)
+    evidence.check_enough(options)
     segmenters.import_monai()
     with _rare_garbage_collection():
-        return fine_tune(base, evidence, options, choose_run_folder(source), report, cancel)
+        return fine_tune(base, evidence, options, choose_run_folder(source), pause.after(report, cancel), cancel)
 
 
-def adopt_and_discard(outcome: FineTuneOutcome) -> StoredModel:
-    """Adopt the candidate, and delete all files of the run except its logs.
+def adopt_and_discard(outcome: FineTuneOutcome, model: Path) -> StoredModel:
+    """Adopt one of the new models of a run, and delete all files of the run except its logs.
 
     Raises:
         BadInput: see `runs.adopt`; no file is deleted.
     """
-    assert outcome.candidate is not None
-    model = adopt(outcome.candidate)
+    adopted = adopt(model)
     discard(outcome.folder)
-    return model
+    return adopted
 
 
 @contextmanager

@@ -1,13 +1,15 @@
 """The fields of `SegmentOptions`: the threshold, the clean-up and how the network runs."""
 
+from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QGridLayout, QHBoxLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
 
 from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.forms import create_editors, field_tooltips
+from napari_skinseg.segmentation.border import Border
 from napari_skinseg.segmentation.options import SegmentOptions
 
 _LABELS = {
@@ -34,20 +36,21 @@ class MaskOptions(QWidget):
 
     def __init__(self) -> None:
         super().__init__()
-        self._model_threshold = 0.5
-        self.threshold = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
-        self.threshold.setRange(0.05, 0.95)
-        self.threshold.setSingleStep(0.01)
-        self.threshold.setDecimals(2)
-        self.threshold.setValue(self._model_threshold)
+        self._model = Border(0.5)
+        tooltips = field_tooltips(SegmentOptions) | {"offset": field_tooltips(Border)["offset"]}
+        self.threshold = _slider((0.05, 0.95), 0.01, decimals=2)
         self.threshold.setToolTip(
-            field_tooltips(SegmentOptions)["threshold"]
-            + "\nA lower threshold gives a larger mask. The mask changes at once."
+            tooltips["threshold"] + "\nA lower threshold gives a larger mask. The mask changes at once."
         )
-        self.threshold.valueChanged.connect(self.changed)
-        self.reset = QToolButton()
-        self.reset.setText("↺")
-        self.reset.clicked.connect(lambda: self.threshold.setValue(self._model_threshold))
+        self.offset = _slider((-12, 12), 0.5, decimals=1)
+        self.offset.setToolTip("In % of the diameter of the lesion. The mask changes at once.\n" + tooltips["offset"])
+        self.reset, self.reset_offset = _reset_button(), _reset_button()
+        for slider, reset, own in (
+            (self.threshold, self.reset, lambda: self._model.threshold),
+            (self.offset, self.reset_offset, lambda: 100 * self._model.offset),
+        ):
+            slider.valueChanged.connect(self.changed)
+            reset.clicked.connect(lambda pressed=False, slider=slider, own=own: slider.setValue(own()))
         clean_up = {
             name: {"text": _LABELS[name], "annotation": bool, "value": getattr(CleanUp(), name) != off}
             for name, off in _OFF.items()
@@ -61,21 +64,27 @@ class MaskOptions(QWidget):
         self.always_outline.toggled.connect(self.changed)
         self.switches = QWidget()
         self._lay_out()
-        self.set_model_threshold(self._model_threshold)
+        self.show_style()
+        self.set_model_border(self._model)
 
-    def set_model_threshold(self, threshold: float) -> None:
-        """Set the model's own threshold; the slider follows unless the user moved it."""
-        follows = abs(self.threshold.value() - self._model_threshold) < 0.005
-        self._model_threshold = threshold
-        self.reset.setToolTip(f"Reset to the model's own threshold, {threshold:.2f}")
+    def set_model_border(self, model: Border) -> None:
+        """Set the border of the model, which has a threshold; the sliders follow unless the user moved them."""
+        follows = abs(self.threshold.value() - (self._model.threshold or 0.5)) < 0.005 and (
+            abs(self.offset.value() / 100 - self._model.offset) < 0.0005
+        )
+        self._model = model
+        self.reset.setToolTip(f"Reset to the model's own threshold, {model.threshold:.2f}")
+        self.reset_offset.setToolTip(f"Reset to the model's own border, {100 * model.offset:+.1f} %")
         if follows:
-            self.show_threshold(threshold)
+            self.show_style()
 
-    def show_threshold(self, threshold: float | None = None) -> None:
-        """Set the slider without changing a mask; None: to the model's own threshold."""
-        self.threshold.blockSignals(True)
-        self.threshold.setValue(self._model_threshold if threshold is None else threshold)
-        self.threshold.blockSignals(False)
+    def show_style(self, threshold: float | None = None, offset: float | None = None) -> None:
+        """Set the sliders without changing a mask; None: to the model's own value."""
+        offset = self._model.offset if offset is None else offset
+        for slider, value in ((self.threshold, threshold or self._model.threshold), (self.offset, 100 * offset)):
+            slider.blockSignals(True)
+            slider.setValue(value)
+            slider.blockSignals(False)
 
     def value(self) -> SegmentOptions:
         """Return the options, always with a threshold."""
@@ -85,6 +94,7 @@ class MaskOptions(QWidget):
             clean_up=self.clean_up_value(),
             second_look=self.second_look.isChecked(),
             always_outline=self.always_outline.isChecked(),
+            border=replace(self._model, offset=round(float(self.offset.value()) / 100, 4)),
         )
 
     def threshold_value(self) -> float:
@@ -97,16 +107,36 @@ class MaskOptions(QWidget):
         return CleanUp(**{name: getattr(own, name) if switches[name].isChecked() else _OFF[name] for name in switches})
 
     def _lay_out(self) -> None:
-        row = QHBoxLayout()
-        label = QLabel("&Threshold")
-        label.setBuddy(self.threshold)
-        row.addWidget(label)
-        row.addWidget(self.threshold, 1)
-        row.addWidget(self.reset)
+        sliders = QGridLayout()
+        sliders.setColumnStretch(1, 1)
+        for number, row in enumerate(
+            (
+                ("&Threshold", self.threshold, self.reset),
+                ("&Border: tighter ↔ wider", self.offset, self.reset_offset),
+            )
+        ):
+            label = QLabel(row[0])
+            label.setBuddy(row[1])
+            for column, widget in enumerate((label, *row[1:])):
+                sliders.addWidget(widget, number, column)
         grid = QGridLayout(self.switches)
         grid.setContentsMargins(0, 0, 0, 0)
         for index, switch in enumerate((*self.clean_up.values(), self.second_look, self.always_outline, self.tta)):
             grid.addWidget(switch, index // 2, index % 2)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(row)
+        layout.addLayout(sliders)
+
+
+def _slider(limits: tuple[float, float], step: float, decimals: int) -> QLabeledDoubleSlider:
+    slider = QLabeledDoubleSlider(Qt.Orientation.Horizontal)
+    slider.setRange(*limits)
+    slider.setSingleStep(step)
+    slider.setDecimals(decimals)
+    return slider
+
+
+def _reset_button() -> QToolButton:
+    button = QToolButton()
+    button.setText("↺")
+    return button

@@ -1,6 +1,7 @@
 """The Segment tab: outlines the lesion in photos that are open in the viewer."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +49,7 @@ from napari_skinseg.plugin.mask_layers import (
     written_provenance,
 )
 from napari_skinseg.plugin.session import Session, preferred_device, preferred_model, report_failure
+from napari_skinseg.segmentation.border import Border
 from napari_skinseg.segmentation.confidence import MaskDecision, describe_confidence
 
 from .folder import segment_folder
@@ -402,8 +404,8 @@ class SegmentPanel(SegmentForm):
         self._show_card()
 
     def _apply(self, result: Result, *, always_outline: bool) -> None:
-        threshold, clean_up = self.options.threshold_value(), self.options.clean_up_value()
-        self._options_job.request(lambda report, cancel: change_options(result, threshold, clean_up, always_outline))
+        options = replace(self.options.value(), always_outline=always_outline)
+        self._options_job.request(lambda report, cancel: change_options(result, options))
 
     def _on_options_applied(self, outcome: Outcome) -> None:
         if outcome.error is not None:
@@ -483,6 +485,8 @@ class SegmentPanel(SegmentForm):
         if result is not None and not lesion.any() and not found.withheld:
             highest = float(result.probability.max())
             words += f" The highest probability is {highest:.2f}, the threshold {threshold:.2f}."
+        if provenance.get("guarded"):
+            words += " This is the mask of the base: the fine-tuned model disagreed and was less certain."
         tooltip = (
             "Expected overlap (Jaccard index) with an expert's outline; "
             f"{provenance['model']}, threshold {threshold:.2f}."
@@ -498,7 +502,7 @@ class SegmentPanel(SegmentForm):
         if spec is None:
             self.device.setText("There is no model on this computer; add one: napari-skinseg models add FILE.")
             return
-        self.options.set_model_threshold(spec.threshold)
+        self.options.set_model_border(Border.of_model(spec))
         if self.isVisible():
             self._load_model()
 
@@ -610,7 +614,8 @@ class SegmentPanel(SegmentForm):
             # The slider shows how this photo's mask was made; a threshold chosen for another photo does not carry over.
             self._last_photo = photo.key
             provenance = {} if mask is None else written_provenance(mask, photo) or mask.metadata[KEY]
-            self.options.show_threshold(provenance.get("threshold"))
+            border = provenance.get("border") or {}  # masks of earlier releases have none
+            self.options.show_style(provenance.get("threshold"), border.get("offset"))
         if mask is not None:
             self._monitor.refresh(mask)
         self._show_card()

@@ -15,10 +15,10 @@ from napari_skinseg.errors import Cancelled
 from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
-from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Segmenters
+from napari_skinseg.segmentation.border import Border
 from napari_skinseg.segmentation.confidence import MaskDecision, decide_mask
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -88,11 +88,13 @@ def segment_photos(
     return segmenter.device_line
 
 
-def change_options(result: Result, threshold: float, clean_up: CleanUp, always_outline: bool) -> Result:
-    """Return the result that other options give, from the kept probability."""
-    options = replace(result.options, threshold=threshold, clean_up=clean_up, always_outline=always_outline)
-    presence = result.provenance["presence"]
-    found = decide_mask(result.probability, result.spec, threshold, clean_up, always_outline, presence=presence)
+def change_options(result: Result, options: SegmentOptions) -> Result:
+    """Return the result that other options give, from the kept probability; `tta` and `second_look` stay."""
+    options = replace(options, tta=result.options.tta, second_look=result.options.second_look)
+    border = options.border or Border.of_model(result.spec)
+    threshold = options.threshold or border.threshold or result.spec.threshold
+    clean_up, always, presence = options.clean_up, options.always_outline, result.provenance["presence"]
+    found = decide_mask(result.probability, result.spec, threshold, clean_up, always, border=border, presence=presence)
     return _result(result.photo, result.spec, result.probability, found, options, result.provenance)
 
 
@@ -141,6 +143,7 @@ def _segment(photo: LayerPhoto, options: SegmentOptions, segmenter: Segmenter) -
         "tta": options.tta,
         "second_look": options.second_look,
         "napari_skinseg": version("napari-skinseg"),
+        **({"guarded": True} if found.guarded else {}),
     }
     options = replace(options, threshold=found.threshold)
     shown = MaskDecision(found.mask, found.confidence, found.withheld, found.presence)
@@ -159,6 +162,7 @@ def _result(
         **provenance,
         "threshold": options.threshold,
         "clean_up": asdict(options.clean_up),
+        "border": None if options.border is None else asdict(options.border),
         "always_outline": options.always_outline,
         "confidence": round(found.confidence, 4),
         "withheld": found.withheld,
