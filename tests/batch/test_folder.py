@@ -54,8 +54,68 @@ def test_the_names_are_those_below_the_named_folder(segmenter, photos, tmp_path)
     folder = tmp_path / "photos"
     assert list(find_photos([folder]).values()) == ["north/a.png", "north/b.png", "south/a.png"]
     assert list(find_photos([folder / "north"]).values()) == ["a.png", "b.png"]
-    with pytest.raises(BadInput, match=r"south.a\.png and .*north.a\.png have the same name"):
-        find_photos([folder / "north", folder / "south"])
+    assert list(find_photos([folder / "north", folder / "south"]).values()) == ["a.png", "b.png", "a.png"]
+
+
+def test_masks_lie_below_the_named_folder_whichever_others_are_named(segmenter, photos, out, tmp_path):
+    north, south = tmp_path / "photos" / "north", tmp_path / "photos" / "south"
+    (alone,) = segment_files([south], out, segmenter).done
+    assert alone.mask == out / "a_segmentation.png"
+    options = BatchOptions(measure=True)
+    together = segment_files([north, south], out, segmenter, options)
+    assert [result.mask.relative_to(out).as_posix() for result in together.done] == [
+        "north/a_segmentation.png",
+        "b_segmentation.png",
+        "a_segmentation.png",
+    ]
+    assert [row["photo"] for row in table_of(together.table)] == ["a.png", "b.png", "north/a.png"]
+    for result in together.done:
+        assert dice(read_mask(result.mask), photos[result.photo]) > 0.9
+    again = segment_files([north], out, segmenter, options)
+    assert [result.kept for result in again.done] == [True, True]
+    assert again.table.read_bytes() == together.table.read_bytes()
+
+
+def test_a_recorded_photo_keeps_the_place_that_an_earlier_version_gave_it(segmenter, photos, out, tmp_path):
+    photo = tmp_path / "photos" / "south" / "a.png"
+    segment_files([photo], out, segmenter)  # the place below the common folder of the photos, as in version 0.1
+    outcome = segment_files([tmp_path / "photos"], out, segmenter)
+    assert [(result.name, result.kept) for result in outcome.done] == [
+        ("north/a.png", False),
+        ("north/b.png", False),
+        ("a.png", True),
+    ]
+
+
+def test_a_repeated_run_reads_no_photo_and_changes_no_file(segmenter, photos, out, monkeypatch):
+    options = BatchOptions(measure=True, overlay=True)
+    first = segment_files([*photos], out, segmenter, options)
+    before = {path: path.read_bytes() for path in out.rglob("*.*")}
+    times = [result.mask.stat().st_mtime_ns for result in first.done]
+    monkeypatch.setattr("napari_skinseg.batch.folder.read_image", None)  # a call would fail
+    again = segment_files([*photos], out, segmenter, options)
+    assert not again.failed
+    assert {path: path.read_bytes() for path in out.rglob("*.*")} == before
+    assert [result.mask.stat().st_mtime_ns for result in again.done] == times
+    assert again.done[0].measures["area_px"] == pytest.approx(first.done[0].measures["area_px"])
+
+
+def test_a_mask_is_made_again_if_its_photo_or_the_options_changed(segmenter, photos, out, tmp_path):
+    photo = min(photos)
+    segment_files([photo], out, segmenter)
+    assert segment_files([photo], out, segmenter).done[0].kept
+    other = BatchOptions(segment=SegmentOptions(threshold=0.3))
+    assert not segment_files([photo], out, segmenter, other).done[0].kept
+    Image.fromarray(read_image(tmp_path / "photos" / "south" / "a.png")).save(photo)
+    (result,) = segment_files([photo], out, segmenter, other).done
+    assert not result.kept
+    assert dice(read_mask(result.mask), photos[tmp_path / "photos" / "south" / "a.png"]) > 0.9
+
+
+def test_an_overwritten_mask_that_was_not_measured_has_no_row(segmenter, photos, out):
+    segment_files([*photos], out, segmenter, BatchOptions(measure=True))
+    segment_files([*photos], out, segmenter, BatchOptions(overwrite=True))
+    assert table_of(out / "measurements.csv") == []
 
 
 def test_a_resumed_run_writes_the_same_table_as_an_uninterrupted_one(segmenter, photos, out, tmp_path):
@@ -211,6 +271,7 @@ def test_events_count_every_photo_once(segmenter, photos, out, tmp_path):
     segment_files([*sorted(photos), broken], out, segmenter, on_event=events.append)
     assert [event.done for event in events] == [1, 2, 3, 4]
     assert {event.total for event in events} == {4}
+    assert any(event.values.get("seconds_left", 0) > 0 for event in events)
 
 
 @pytest.mark.parametrize(

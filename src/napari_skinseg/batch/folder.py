@@ -6,16 +6,21 @@
     <out>/segmentations.json                      source of each mask: model, weights, options, confidence
 
 The sub-folders are those of the folder that the user named, or of the common folder of photos that were named one by
-one. If a photo fails, its name is reported and the others continue. Threads read photos before the network
-needs them, and write masks after it.
+one. A photo that has a record in <out> keeps its place. If the mask of another photo has the place, the photo gets one
+below the name of its own folder: <out>/<named folder>/<sub-folder>/. If a photo fails, its name is reported and the
+others continue. Threads read photos before the network needs them, and write masks after it.
 """
 
+import hashlib
+import json
 import os
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,7 +38,7 @@ from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .parts import Part
-from .records import MASK_SUFFIX, FolderRecords, Row
+from .records import MASK_SUFFIX, TABLE_COLUMNS, FolderRecords, Record, Row
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -47,7 +52,8 @@ class BatchOptions:
         overlay: Also write a copy of each photo with the outline of the lesion.
         measure: Also measure each lesion and write one table (measurements.csv). Measurement only, not a diagnosis.
         mm_per_px: Millimetres per pixel, if known and the same for all photos; without this value, sizes are in pixels.
-        overwrite: Replace existing masks; otherwise they are kept, and measured without a change.
+        overwrite: Replace existing masks, also those that a person corrected. Without it, a mask is made again only if
+            nobody changed it and its photo, the weights of the model or the options are others than when it was made.
         batch_size: Photos per batch of the network.
         part: Segment only one part of the photos, such as 3/40, for a job array of a cluster. The parts may run at the
             same time on several computers, with the same paths and the same output folder; merge them at the end.
@@ -78,7 +84,7 @@ class PhotoResult:
     """Result of one photo.
 
     Attributes:
-        name: path of the photo below the folder that the user named, with forward slashes.
+        name: path of the photo below the folder that the user named, with forward slashes; see the module.
         photo: path of the photo.
         mask: path of the mask.
         overlay: path of the overlay, or None.
@@ -147,7 +153,8 @@ def segment_files(
         segmenter: the model on its device.
         options: see `BatchOptions`.
         on_event: receives an event for each photo: stage "segment", `done` out of `total`, `message` the name of the
-            photo or the error sentence, `values` {"confidence": …} if known.
+            photo or the error sentence, `values` {"confidence": …} if known, and {"seconds_left": …}, the time that the
+            remaining photos take at the speed of this run.
         cancel: checked before each photo; photos that were segmented before are written and are in the table.
 
     Raises:
@@ -157,8 +164,10 @@ def segment_files(
     options = options or BatchOptions()
     options.validate()
     part = Part.parse(options.part) if options.part else None
-    photos = {photo: name for photo, name in find_photos(paths).items() if part is None or part.contains(name)}
+    found = find_photos(paths)
     with FolderRecords(make_output_folder(out), part) as records:
+        named = _keep_places(found, records)
+        photos = {photo: name for photo, name in named.items() if part is None or part.contains(name)}
         return _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
 
 
@@ -180,19 +189,26 @@ class _Batch:
         self.done: list[tuple[_Job, PhotoResult]] = []
         self.failed: list[tuple[Path, str]] = []
         self.cancelled = False
+        self.settings = json.dumps([segmenter.sha256, asdict(options.segment)], sort_keys=True, default=str)
+        self.started, self.count_at_start = time.monotonic(), 0
         self.jobs = list(self._plan(photos))
 
     def run(self) -> BatchOutcome:
         kept = [] if self.options.overwrite else [job for job in self.jobs if job.mask.exists()]
         kept_orders = {job.order for job in kept}
+        new = [job for job in self.jobs if job.order not in kept_orders]
         try:
             for job, existing in read_ahead(self._keep, kept, cancel=self.cancel):
-                self._collect(job, existing)
+                if existing.exception() is None and existing.result() is None:
+                    new.append(job)
+                else:
+                    self._collect(job, existing)
         except Cancelled:
             self.cancelled = True
-        new = self._segment([job for job in self.jobs if job.order not in kept_orders])
+        self.started, self.count_at_start = time.monotonic(), self._count()
+        segmented = self._segment(sorted(new, key=lambda job: job.order))
         ahead = 2 * self.options.batch_size
-        for (job, _, _), written in read_ahead(self._write, new, ahead=ahead, pixels=lambda result: result[1]):
+        for (job, _, _), written in read_ahead(self._write, segmented, ahead=ahead, pixels=lambda result: result[1]):
             self._collect(job, written)
         self.done.sort(key=lambda item: item[0].order)
         return BatchOutcome(
@@ -210,7 +226,7 @@ class _Batch:
             # On Windows and macOS the masks of A.jpg and a.png are the same file, too.
             first = taken.setdefault(str(stem).casefold(), photo)
             if first is not photo:
-                self._fail(photo, f"{photo} differs from {first} only in suffix or letter case; rename one of them.")
+                self._fail(photo, f"{photo} and {first} would have the same mask; rename one of them.")
                 continue
             mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_SUFFIX, "_overlay.png"))
             yield _Job(order, name, photo, mask, picture)
@@ -269,6 +285,9 @@ class _Batch:
             "confidence": confidence,
             "withheld": result.withheld,
             **({"guarded": True} if result.guarded else {}),
+            "inputs_sha256": self._inputs_sha256(job.photo),
+            **({"measured_with": self._measured_with()} if self.options.measure else {}),
+            "empty": photo.empty,
             "mask_sha256": "",  # known once the file is written
             "napari_skinseg": version("napari-skinseg"),
         }
@@ -279,12 +298,44 @@ class _Batch:
         self.records.confirm(job.mask)
         return photo, pixels
 
-    def _keep(self, job: _Job) -> _Result:
-        """Return the result of an existing mask, which a user may have corrected; runs in a thread."""
+    def _keep(self, job: _Job) -> _Result | None:
+        """Return the result of an existing mask, or None if it must be made again; runs in a thread."""
+        record = self.records.find(job.mask)  # empty if a person changed the mask
+        if record.get("inputs_sha256"):
+            if record["inputs_sha256"] != self._inputs_sha256(job.photo):
+                return None
+            if known := self._known(job, record):
+                return known, 0
         rgb = read_image(job.photo)
         mask = read_mask(job.mask, rgb.shape[:2])
-        record = self.records.find(job.mask)
         return self._result(job, rgb, mask, record.get("confidence"), bool(record.get("withheld")), kept=True)
+
+    def _known(self, job: _Job, record: Record) -> PhotoResult | None:
+        """Return the result of an unchanged mask without reading the photo; None if it must be measured or drawn."""
+        row = self.records.row(job.name) if self.options.measure else None
+        if self.options.measure and (row is None or record.get("measured_with") != self._measured_with()):
+            return None
+        if self.options.overlay and not job.overlay.exists():
+            return None
+        cells = dict(zip(TABLE_COLUMNS, row, strict=True)) if row else {}
+        return PhotoResult(
+            name=job.name,
+            photo=job.photo,
+            mask=job.mask,
+            overlay=job.overlay if self.options.overlay else None,
+            confidence=record["confidence"],
+            empty=record["empty"],
+            withheld=record["withheld"],
+            kept=True,
+            measures={name: _parse(cells[name]) for name in COLUMNS if name in cells},
+        )
+
+    def _inputs_sha256(self, photo: Path) -> str:
+        """Return a checksum of all that decides a mask: the photo, the weights and the options."""
+        return hashlib.sha256((self.settings + sha256(photo)).encode()).hexdigest()
+
+    def _measured_with(self) -> dict[str, Any]:
+        return {"mm_per_px": self.options.mm_per_px, "napari_skinseg": version("napari-skinseg")}
 
     def _result(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool) -> _Result:
         if self.options.overlay:
@@ -303,13 +354,18 @@ class _Batch:
         )
         return result, mask.size
 
-    def _collect(self, job: _Job, future: Future[_Result]) -> None:
+    def _collect(self, job: _Job, future: Future[_Result] | Future[_Result | None]) -> None:
         if error := future.exception():
             self._fail(job.photo, _sentence(job.photo, error))
             return
-        result, _ = future.result()
+        written = future.result()
+        assert written is not None
+        result, _ = written
         self.done.append((job, result))
         values = {} if result.confidence is None else {"confidence": result.confidence}
+        if new := self._count() - self.count_at_start:
+            seconds = (time.monotonic() - self.started) / new
+            values["seconds_left"] = round(seconds * (self.total - self._count()), 1)
         self.on_event(Event("segment", self._count(), self.total, result.name, values))
 
     def _fail(self, file: Path, sentence: str) -> None:
@@ -339,32 +395,71 @@ def _row(result: PhotoResult) -> Row:
     return [result.name, *(value.item() if isinstance(value, np.generic) else value for value in values), ""]
 
 
+def _parse(cell: Cell) -> Cell:
+    """Return the value of a cell that was read from the table."""
+    if not isinstance(cell, str):
+        return cell
+    if cell in ("", "true", "false"):
+        return None if not cell else cell == "true"
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
+
+
 def find_photos(paths: Sequence[Path]) -> dict[Path, str]:
     """Return the photos among `paths`, sorted, and the name of each: its path below the folder that was named.
 
     The names of photos that were named one by one are their paths below their common folder.
 
     Raises:
-        BadInput: a path does not exist, there is no photo, or photos in two of the folders have the same name.
+        BadInput: a path does not exist, or there is no photo.
     """
     names: dict[Path, str] = {}
-    owners: dict[str, Path] = {}
     files = [path for path in paths if not path.is_dir()]
     root = _common_folder(files) if files else None
     for photo in find_images(files) if files else ():
         names[photo] = _absolute(photo).relative_to(root).as_posix() if root else photo.name
-    for folder in (path for path in paths if path.is_dir()):
+    for folder in sorted(path for path in paths if path.is_dir()):
         for photo in find_images(folder):
-            name = photo.relative_to(folder).as_posix()
-            if owners.setdefault(name, folder) != folder:
-                raise BadInput(
-                    f"{photo} and {owners[name] / name} have the same name, and would have the same mask; give the "
-                    "folder that contains both folders, or segment each folder with a separate --out."
-                )
-            names.setdefault(photo, name)
+            names.setdefault(photo, photo.relative_to(folder).as_posix())
     if not names:
         raise BadInput("No photo was named; give photos or folders of photos.")
     return dict(sorted(names.items()))
+
+
+def _keep_places(photos: Mapping[Path, str], records: FolderRecords) -> dict[Path, str]:
+    """Return the name of each photo, so that it keeps its place in the folder and no two share one if possible."""
+    places = records.places()
+    names = {photo: name for photo in photos if (name := places.get(str(_absolute(photo))))}
+    owners = {_stem(name): photo for photo, name in names.items()}
+    for photo, name in photos.items():
+        if names.get(photo) and owners[_stem(names[photo])] == photo:
+            continue
+        names[photo] = name
+        owner = owners.setdefault(_stem(name), photo)
+        if owner == photo:
+            owner = _earlier_owner(records, name, photo) or photo
+        if owner != photo and owner.parent != photo.parent:
+            root = _absolute(photo).parents[len(Path(name).parts) - 1]
+            names[photo] = f"{root.name}/{name}"
+            owners.setdefault(_stem(names[photo]), photo)
+    return {photo: names[photo] for photo in photos}
+
+
+def _stem(name: str) -> str:
+    # On Windows and macOS the masks of A.jpg and a.png are the same file, too.
+    return Path(name).with_suffix("").as_posix().casefold()
+
+
+def _earlier_owner(records: FolderRecords, name: str, photo: Path) -> Path | None:
+    """Return the photo whose mask has this place in the folder, if it still exists and has another content."""
+    earlier = records.photo_of(name)
+    if earlier is None or not earlier.is_file() or not photo.is_file() or sha256(earlier) == sha256(photo):
+        return None
+    return earlier
 
 
 def _common_folder(photos: Sequence[Path]) -> Path | None:

@@ -111,9 +111,17 @@ class FolderRecords:
         self._rows: dict[str, Row] = {}
         for path in tables:
             self._rows |= self._read_table(path)
-        killed_rows = {entry["row"][0]: entry["row"] for entry in journal if entry.get("row")}
-        self._rows |= killed_rows
-        self._has_new_rows = bool(killed_rows or parts.get(TABLE))
+        self._has_new_rows = bool(parts.get(TABLE))
+        for entry in journal:
+            self._set_row(entry["mask"], entry["record"], entry.get("row"))
+
+    def _set_row(self, mask: str, record: Record, row: Row | None) -> None:
+        """Add the row of a new mask; without one, remove the row of an earlier mask of the same photo."""
+        if row is not None:
+            self._rows[str(row[0])] = row
+            self._has_new_rows = True
+        elif self._rows.pop(_photo_name(mask, record), None) is not None:
+            self._has_new_rows = True
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
@@ -123,6 +131,25 @@ class FolderRecords:
         digest = sha256(mask)
         records = self._all_records.get(self._name(mask), [])
         return next((record for record in records if record.get("mask_sha256") == digest), {})
+
+    def places(self) -> dict[str, str]:
+        """The name of each photo that has a record, by its absolute path: that of its mask, with the photo's suffix."""
+        return {
+            record["photo"]: _photo_name(mask, record)
+            for mask, records in self._all_records.items()
+            for record in records
+            if isinstance(record.get("photo"), str)
+        }
+
+    def photo_of(self, name: str) -> Path | None:
+        """The photo that the mask of this name was made from; None if there is no record or no mask."""
+        mask = PurePosixPath(name).with_suffix("").as_posix() + MASK_SUFFIX
+        photo = next((record.get("photo") for record in reversed(self._all_records.get(mask, []))), None)
+        return Path(photo) if isinstance(photo, str) and (self.folder / mask).is_file() else None
+
+    def row(self, photo: str) -> Row | None:
+        """The row of the table that an earlier run wrote for a photo, by its name."""
+        return self._rows.get(photo)
 
     def add(self, mask: Path, record: Record, row: Row | None) -> None:
         """Append the record of a mask to the journal and flush it to disk, before the mask gets its name."""
@@ -140,6 +167,7 @@ class FolderRecords:
                 raise BadInput(
                     f"{self._journal} could not be written ({error.strerror or error}); choose another folder."
                 ) from error
+            self._set_row(name, record, row)
             records = self._all_records.setdefault(name, [])
             records.append(record)
             self._records[name] = records
@@ -206,6 +234,11 @@ class FolderRecords:
         if tuple(columns) != TABLE_COLUMNS:
             return {}
         return {row[0]: row for row in rows if len(row) == len(TABLE_COLUMNS)}
+
+
+def _photo_name(mask: str, record: Record) -> str:
+    """The name of the photo in the table: that of its mask, with the suffix of the photo."""
+    return mask.removesuffix(MASK_SUFFIX) + Path(str(record.get("photo", ""))).suffix
 
 
 def merge_parts(folder: Path) -> int:
