@@ -210,7 +210,7 @@ def test_old_results_keep_their_masks_and_confidence(old_files):
             old[name] for name in ("photo", "empty", "area_px")
         ]
         assert float(new["confidence"]) == pytest.approx(float(old["confidence"]), abs=1e-4)
-        assert (old["mask_kept"], new["mask_kept"]) == ("false", "true")
+        assert (old["mask_kept"], new["mask_kept"]) == ("false", "false")
     assert json.loads((old_files / "results" / "segmentations.json").read_text(encoding="utf-8")) == records
     for name in ("0_segmentation.png", "1_segmentation.png"):
         assert (old_files / "results" / name).read_bytes() == (OLD / "results" / name).read_bytes()
