@@ -19,7 +19,7 @@ from napari_skinseg.segmentation.border import Border, change_border
 from .verdict import LEVELS, trimmed_interval
 
 FEWEST_CASES = 3
-"""With fewer cases, a style cannot be told from chance."""
+"""With fewer cases, a style cannot be distinguished from chance."""
 MAP_SIDE = 96
 """Longer side in pixels of the map in which a lesion is fitted; a lesion takes about 65 of them."""
 MARGIN = 0.25
