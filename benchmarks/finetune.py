@@ -180,9 +180,9 @@ def _print_decisions(clinics: Mapping[str, Clinic]) -> None:
         for test in (mean, trimmed, signed_rank):
             for name, harmless in failures.items():
                 adopted = np.array([test(gains) and harmless(*failed) for gains, failed, _ in cases])
-                true = np.array([gain for _, _, gain in cases])
-                right = np.where(adopted, true >= 0, true <= LEAST_GAIN)
-                false = adopted & (true < 0)
+                gained = np.array([gain for _, _, gain in cases])
+                right = np.where(adopted, gained >= 0, gained <= LEAST_GAIN)
+                false = adopted & (gained < 0)
                 rows.append(
                     [str(count), test.__name__.replace("_", " "), name]
                     + [f"{100 * values.mean():.0f} %" for values in (right, false, adopted)]
