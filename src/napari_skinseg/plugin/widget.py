@@ -9,6 +9,7 @@ from napari_skinseg.plugin.review.panel import ReviewPanel
 from napari_skinseg.plugin.segment.panel import SegmentPanel
 
 from .about import show_about
+from .canvas_guard import guard_canvas
 from .forms import WrappingText
 from .session import Session
 from .tour import Tour
@@ -21,6 +22,7 @@ class SkinSegWidget(QWidget):
         super().__init__()
         offer_masks_first()
         self.session = Session(napari_viewer)
+        guard_canvas(napari_viewer)
         self.tabs = QTabWidget()
         self.panels = SegmentPanel(self.session), ReviewPanel(self.session), FineTunePanel(self.session)
         for panel in self.panels:
