@@ -43,8 +43,10 @@ def test_bad_input_gives_exit_code_2_and_one_sentence(
 
 
 def test_a_bug_prints_one_sentence_and_writes_a_file_with_details(run, photos, spot_finder, tmp_path, monkeypatch):
-    monkeypatch.setattr(segment, "find_images", lambda paths: 1 / 0)
-    code, out, messages = run("segment", tmp_path / "photos")
+    monkeypatch.setattr(segment, "segment_files", lambda *arguments: 1 / 0)
+    code, out, messages = run(
+        "segment", tmp_path / "photos", "--model", spot_finder, "--out", tmp_path / "out", "--quiet"
+    )
     assert code == 70
     assert out == ""
     assert "division by zero" in messages

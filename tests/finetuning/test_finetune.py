@@ -250,7 +250,7 @@ def test_a_run_of_other_photos_is_not_continued(tmp_path, clinic, spot_finder, m
 
     monkeypatch.setattr(run, "SECONDS_BETWEEN_CHECKPOINTS", 0)
     folder, options, cancel = clinic(6), replace(SHORT, passes=2, folds=2), threading.Event()
-    stop = lambda event: event.stage == "train" and event.done == 2 and cancel.set()  # noqa: E731
+    stop = lambda event: (tmp_path / "run" / "checkpoint.pt").exists() and cancel.set()  # noqa: E731
     assert fine_tune(spot_finder, collect(folder), options, tmp_path / "run", stop, cancel).cancelled
     next((folder / "images").iterdir()).unlink()
     seen = []
@@ -456,7 +456,7 @@ def test_a_loss_that_is_not_finite_stops_with_a_message(tmp_path, clinic, spot_f
     model = bundle.load(spot_finder)
     for parameter in model.network.parameters():
         torch.nn.init.constant_(parameter, 6e4)
-    wild = bundle.save(tmp_path / "wild", replace(model.spec, name="wild"), model.network)
+    wild = bundle.save(tmp_path / "wild", replace(model.spec, name="wild"), model.network, presence=model.presence)
     before = everything_in(wild)
     with pytest.raises(BadInput, match="no longer a number"):
         fine_tune(wild, collect(clinic(4)), SHORT, tmp_path / "run")

@@ -23,7 +23,7 @@ def tuned(tmp_path) -> Path:
     model = bundle.load(store.find("lesion-unet").folder)
     for weights in model.network.parameters():
         weights.data *= 1.01
-    return bundle.save(tmp_path / "tuned", replace(model.spec, name="tuned"), model.network)
+    return bundle.save(tmp_path / "tuned", replace(model.spec, name="tuned"), model.network, presence=model.presence)
 
 
 def difference(folder: Path) -> float:
@@ -73,13 +73,13 @@ def test_a_file_that_lies_about_its_weights_is_replaced(tuned):
 def test_the_weights_before_fine_tuning_use_the_same_file(tuned, tmp_path):
     model, base = bundle.load(tuned), bundle.load(store.find("lesion-unet").folder)
     spec = replace(model.spec, name="guarded", guarded=True)
-    folder = bundle.save(tmp_path / "guarded", spec, model.network, base=base.network)
+    folder = bundle.save(tmp_path / "guarded", spec, model.network, base=base.network, presence=model.presence)
     assert write_onnx(folder) is None
     weights = bundle.read_weights(folder / bundle.BASE_WEIGHTS)
     inputs = onnx_export.example(spec)
     with torch.inference_mode():
         expected = base.network(inputs).sigmoid().numpy()
-    (found,) = OnnxNetwork(folder / ONNX, *weights)(inputs.numpy())
+    found, *_ = OnnxNetwork(folder / ONNX, *weights)(inputs.numpy())
     np.testing.assert_allclose(1 / (1 + np.exp(-found)), expected, atol=1e-5)
 
 

@@ -60,7 +60,9 @@ def blind_model(models_here, spot_finder):
     for parameter in model.network.parameters():
         parameter.data.zero_()
     list(model.network.parameters())[-1].data.fill_(-3)
-    bundle.save(models_here / "models" / "blind", replace(model.spec, name="blind"), model.network)
+    bundle.save(
+        models_here / "models" / "blind", replace(model.spec, name="blind"), model.network, presence=model.presence
+    )
     return "blind"
 
 

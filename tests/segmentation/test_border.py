@@ -70,7 +70,7 @@ def wide_model(tmp_path, spot_finder, monkeypatch):
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
     model = bundle.load(spot_finder)
     spec = replace(model.spec, name="wide", border=(0.5, 0.1, 0.0))
-    return store.add(bundle.save(tmp_path / "wide", spec, model.network)).folder
+    return store.add(bundle.save(tmp_path / "wide", spec, model.network, presence=model.presence)).folder
 
 
 def test_the_border_of_a_model_is_used_everywhere_and_can_be_switched_off(photos, spot_finder, wide_model):
@@ -97,7 +97,7 @@ def test_a_guarded_model_uses_the_mask_of_its_base_where_it_is_lost(tmp_path, ph
     for parameter in lost.network.parameters():
         parameter.data.zero_()
     spec = replace(base.spec, name="guarded", guarded=True)
-    saved = bundle.save(tmp_path / "guarded", spec, lost.network, base=base.network)
+    saved = bundle.save(tmp_path / "guarded", spec, lost.network, base=base.network, presence=base.presence)
     guarded = Segmenter(store.add(saved).name, "cpu")
     result, expected = guarded.segment(image), Segmenter(spot_finder, "cpu").segment(image)
     assert result.guarded

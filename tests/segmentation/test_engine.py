@@ -114,7 +114,7 @@ def test_a_stale_onnx_file_is_not_used_and_a_sentence_says_so(copied, photos):
     model = bundle.load(copied)
     for weights in model.network.parameters():
         weights.data *= 0.9
-    bundle.save(copied, model.spec, model.network)
+    bundle.save(copied, model.spec, model.network, presence=model.presence)
     messages: list[str] = []
     segmenter = Segmenter(copied, "cpu", messages.append)
     assert segmenter.engine["engine"] == "torch"
@@ -156,7 +156,7 @@ def test_a_guarded_model_runs_without_torch(tmp_path, photos):
     blind = bundle.load(store.find("lesion-unet").folder)
     list(blind.network.parameters())[-1].data.fill_(-20)
     spec = replace(base.spec, name="guarded", guarded=True)
-    folder = bundle.save(tmp_path / "guarded", spec, blind.network, base=base.network)
+    folder = bundle.save(tmp_path / "guarded", spec, blind.network, base=base.network, presence=base.presence)
     assert write_onnx(folder) is None
     segmenter = Segmenter(folder, "cpu")
     found = segmenter.segment(photos[0], SegmentOptions())

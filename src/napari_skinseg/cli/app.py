@@ -7,7 +7,7 @@ COMMANDS = {
     "demo": "Segment and measure your photos, or four generated ones, and print a table.",
     "evaluate": "Compare the masks of a model with masks that people drew.",
     "train": "Train a new model on photos with masks. The same command continues a run that was stopped.",
-    "finetune": "Fine-tune a model on corrected masks, and compare it with its base on held-out photos.",
+    "finetune": "Match the border of a model to corrected masks, and fine-tune it; held-out photos judge each step.",
     "export": "Export a reviewed project: masks, overlays, a table, COCO files and a folder for `train`.",
     "models": "List, inspect, share and choose models.",
 }

@@ -30,7 +30,7 @@ def finetune(
     options: FineTuneOptions = FineTuneOptions(),
     output: Output = Output(),
 ) -> int:
-    """Match the border of a model to corrected masks and fine-tune it; each step is judged on held-out photos.
+    """Match the border of a model to corrected masks, and fine-tune it; held-out photos judge each step.
 
     The same command continues a run that was stopped.
 
