@@ -1,10 +1,12 @@
-"""Keep the canvas from a crash after a layer was removed.
+"""Keep the canvas from a crash after a layer was removed or its data changed.
 
-vispy 0.17 leaves the vertex attribute arrays of a visual enabled after it was drawn. When the layer of the visual is
-removed, their buffers are deleted, and the next draw of another layer can read the deleted buffers: a segmentation
-fault in OpenGL, seen with Mesa in `glDrawArrays` after a Points layer was removed.
+vispy 0.17 leaves the vertex attribute arrays of a visual enabled after it was drawn. When the buffers of the visual are
+deleted, the next draw of another visual can read them: a segmentation fault in OpenGL, seen with Mesa in `glDrawArrays`
+after a Points layer was removed. So the arrays are disabled after each frame and when a layer is removed; vispy enables
+those that it needs at each draw.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
@@ -15,18 +17,24 @@ _ARRAYS = 16
 
 
 def guard_canvas(viewer: Any) -> None:
-    """Disable the vertex attribute arrays when a layer is removed; vispy enables those that it needs at each draw."""
-    viewer.layers.events.removed.connect(_disable_arrays)
+    """Guard the canvases that exist now; `viewer` is the napari viewer."""
+    for canvas in _canvases():
+        canvas.frameSwapped.connect(_disable_all_arrays)
+    viewer.layers.events.removed.connect(_disable_all_arrays)
 
 
-def _disable_arrays(event: Any = None) -> None:
+def _canvases() -> Iterator[QOpenGLWidget]:
+    for window in QApplication.topLevelWidgets():
+        yield from window.findChildren(QOpenGLWidget)
+
+
+def _disable_all_arrays(event: Any = None) -> None:
     from vispy.gloo import gl
 
-    for window in QApplication.topLevelWidgets():
-        for canvas in window.findChildren(QOpenGLWidget):
-            if not canvas.isValid():  # it was never drawn
-                continue
-            canvas.makeCurrent()
-            for number in range(_ARRAYS):
-                gl.glDisableVertexAttribArray(number)
-            canvas.doneCurrent()
+    for canvas in _canvases():
+        if not canvas.isValid():  # it was never drawn
+            continue
+        canvas.makeCurrent()
+        for number in range(_ARRAYS):
+            gl.glDisableVertexAttribArray(number)
+        canvas.doneCurrent()
