@@ -180,7 +180,7 @@ def test_an_old_project_is_exported_and_used_for_fine_tuning(old_files, capsys):
     assert [case.image.name for case in evidence.corrected] == ["2.jpg", "6.jpg"]
     assert [case.image.name for case in evidence.accepted] == ["3.jpg"]
     assert main(["export", "project/skinseg-review", "--out", "exported"]) == 0
-    assert capsys.readouterr().out.startswith("3 masks in ")
+    assert capsys.readouterr().out.startswith("3 masks are in ")
 
 
 def test_masks_of_an_old_model_do_not_count_as_masks_of_a_person(old_files, capsys):

@@ -171,7 +171,7 @@ def fine_tune(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     hands.until(lambda: not training.is_busy, "the corrections are read")
     assert "4" in hands.fine_tune.evidence.text(), hands.fine_tune.evidence.text()
     timer = hands.answering()
-    start = hands.button("Fine-tune")
+    start = hands.button("2. Fine-tune")
     hands.bring_into_view(start)
     QTest.mouseClick(start, LEFT)
     hands.until(lambda: hands.fine_tune._last_event is not None, "the run reports its progress")

@@ -166,7 +166,9 @@ def test_markers_lie_at_their_pixels_of_a_rotated_and_scaled_photo(window):
     window.refine()
     window.click(SKIN)
     assert window.mask.data[SKIN] == 1
-    assert [dot[:2] for dot in window.markers] == [SKIN]
+    (marker,) = window.markers
+    # A pixel of the screen is larger than a pixel of the photo.
+    assert np.abs(np.subtract(marker[:2], SKIN)).max() <= 1
     markers = window.viewer.layers["· clicks"]
     np.testing.assert_allclose(markers.data_to_world(SKIN), photo.data_to_world(SKIN))
 
