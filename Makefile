@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check docs screenshots format clean
+.PHONY: demo test test-all check docs screenshots format clean
 .DELETE_ON_ERROR:
 
 demo: $(VENV)/.demo
@@ -21,6 +21,10 @@ test: $(VENV)/.test
 	bash scripts/system-libraries.sh
 	@# The tests of the plugin open windows: on a virtual screen where there is X, directly on macOS.
 	$$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python scripts/check.py
+
+test-all: $(VENV)/.test
+	bash scripts/system-libraries.sh
+	SKINSEG_WALK=all $$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python scripts/check.py --all
 
 check: $(VENV)/.test
 	$(BIN)/python scripts/check.py --quick

@@ -1,8 +1,9 @@
 """Run everything that a change must pass: lint, format, types, imports, dependencies, documentation, tests.
 
-    python scripts/check.py [--quick]
+    python scripts/check.py [--quick | --all]
 
-Uses the programs of the Python environment that runs it. `--quick` leaves out the tests. On Linux, `make test` calls
+Uses the programs of the Python environment that runs it. `--quick` leaves out the tests,
+and without `--all` the slow ones are left out. On Linux, `make test` calls
 this script on a virtual screen, because the tests of the plugin open windows.
 """
 
@@ -14,6 +15,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+ALL = "--all" in sys.argv[1:]
 ROOT = Path(__file__).resolve().parents[1]
 PROGRAMS = Path(sysconfig.get_path("scripts"))
 
@@ -26,11 +28,13 @@ CHECKS = {
     "dependencies of the package": ["deptry", "src", "--optional-dependencies-dev-groups", "test,docs"],
     "dependencies of tests, benchmarks and scripts": ["deptry", "."],
 }
-SLOW = ["tests/models", "tests/finetuning", "tests/cli", "tests/batch"]
+MODELS = ["tests/models", "tests/finetuning", "tests/cli", "tests/batch"]
+TOOLS = ["tests/plugin/correct", "tests/plugin/finetune", "tests/plugin/manifest"]
 TESTS = {
-    "plugin": ["tests/plugin"],
-    "slow": SLOW,
-    "other": [f"--ignore={folder}" for folder in ("tests/plugin", *SLOW)],
+    "plugin": [f"--ignore={folder}" for folder in TOOLS] + ["tests/plugin"],
+    "models": MODELS,
+    "tools": TOOLS,
+    "other": [f"--ignore={folder}" for folder in ("tests/plugin", *MODELS)],
 }
 """Processes of pytest, two at a time, the longest first: each keeps one core busy."""
 
@@ -75,7 +79,7 @@ def _check(name: str, command: list[str]) -> bool:
 def _test(name: str, arguments: list[str]) -> bool:
     """Run one part of the tests; print each line when it is complete, with the name of the part before it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--durations=5", *arguments],
+        [sys.executable, "-m", "pytest", "--durations=5", *([] if ALL else ["-m", "not slow"]), *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

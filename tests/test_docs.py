@@ -56,6 +56,7 @@ def test_python_examples_of_a_page_run_in_order(page, folder_of_examples):
         exec(compile(example, f"{page.name}, example {number}", "exec"), names)
 
 
+@pytest.mark.slow
 def test_the_tutorial_trains_a_model_and_compares_it(tmp_path, monkeypatch):
     import nbformat
     from nbclient import NotebookClient

@@ -114,6 +114,7 @@ def test_the_largest_mixing_coefficient_is_chosen_unless_clearly_worse():
     assert MIXING_COEFFICIENTS[choose_coefficient({})] == 0.5
 
 
+@pytest.mark.slow
 def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):
     folder = tmp_path / "mixed-up"
     (folder / "images").mkdir(parents=True)
@@ -176,6 +177,7 @@ def test_masks_changed_during_a_run_do_not_change_its_verdict(tmp_path, clinic, 
         assert row.mask.read_bytes() == before[f"{row.id}_segmentation.png"]
 
 
+@pytest.mark.slow
 def test_a_run_continues_with_the_masks_of_its_start(tmp_path, clinic, spot_finder, monkeypatch):
     from napari_skinseg.finetuning import run
 
@@ -313,6 +315,7 @@ def test_a_discarded_run_leaves_only_its_logs(tmp_path, clinic, spot_finder):
     ]
 
 
+@pytest.mark.slow
 def test_an_outcome_is_undecided_until_its_candidate_is_adopted_or_discarded(clinic, spot_finder):
     source, once = clinic(4), replace(SHORT, passes=1)
     assert find_undecided(source) is None
@@ -354,6 +357,7 @@ def test_three_cases_match_the_border_but_train_no_weights(tmp_path, clinic, spo
         fine_tune(spot_finder, collect(clinic(1, name="one")), replace(SHORT, border_only=True), tmp_path / "one")
 
 
+@pytest.mark.slow
 def test_many_cases_have_one_held_out_part(tmp_path, clinic, spot_finder):
     evidence = collect(clinic(64))
     parts = evidence.split_folds(4, 0)

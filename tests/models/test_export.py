@@ -120,6 +120,7 @@ def test_a_missing_extra_raises_and_says_what_to_install(tiny, tmp_path, monkeyp
     assert not (tmp_path / "tiny.onnx").exists()
 
 
+@pytest.mark.slow
 def test_monai_runs_the_bundle_with_masks_like_those_of_segment(tmp_path):
     """One photo upright and with an opacity channel, one gray."""
     upright = phantom(2, (600, 450)).image

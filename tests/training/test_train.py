@@ -78,6 +78,7 @@ def test_every_step_and_every_pass_is_reported(finished):
     assert all(np.isfinite(event.values["loss"]) for event in events if event.stage == "train")
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_stops_after_the_step_and_can_be_resumed(cases, tmp_path):
     cancel = threading.Event()
     steps = []
@@ -131,6 +132,7 @@ def test_a_checkpoint_without_a_new_option_is_continued(finished, cases, tmp_pat
         train(cases[:8], cases[8:], replace(OPTIONS, loss="dice_focal"), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_a_run_with_another_mask_or_photo_is_not_continued(finished, cases, tmp_path):
     shutil.copytree(finished[1], tmp_path / "run")
     edited = tmp_path / "edited_segmentation.png"
@@ -203,6 +205,7 @@ def test_augmentation_is_the_same_for_the_same_seed(cases):
     assert not np.array_equal(views[0][0], views[0][1])
 
 
+@pytest.mark.slow
 def test_a_training_can_start_from_a_model(finished, cases, tmp_path):
     options = replace(OPTIONS, passes=1, small_first=0, start=str(finished[0].model), learning_rate=1e-9)
     outcome = train(cases[:8], cases[8:], options, tmp_path)
@@ -254,6 +257,7 @@ def test_a_share_of_each_batch_gets_clicks_on_the_lesion(cases):
     assert not (included & ~wide).any()
 
 
+@pytest.mark.slow
 def test_two_processes_train_one_model(cases, tmp_path):
     command = [
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "napari_skinseg",
@@ -269,6 +273,7 @@ def test_two_processes_train_one_model(cases, tmp_path):
     assert "12 to train" in read_spec(tmp_path / "together").provenance["photos"]
 
 
+@pytest.mark.slow
 def test_a_training_from_imagenet_is_recorded_in_the_model(cases, tmp_path):
     options = replace(OPTIONS, network="FlexibleUNet", start="imagenet", passes=1)
     outcome = train(cases, cases[:2], options, tmp_path)

@@ -338,7 +338,9 @@ def test_a_box_in_any_direction_outlines_the_lesion_in_it(window, spot, start, e
 def test_a_box_replaces_a_wrong_mask_and_clicks_refine_it_further(window, spot):
     mask = window.mask
     mask.data_setitem(np.nonzero(np.ones(SHAPE, bool)), 1)
+    window.settle()
     window.qtbot.mouseClick(window.tool.box_button, LEFT)
+    window.settle()
     window.drag((25, 45), (95, 115))
     boxed = mask.data == 1
     assert jaccard(boxed, spot(*MIDDLE, 30, SHAPE)[1]) > 0.8
@@ -550,6 +552,7 @@ def test_the_undo_and_redo_buttons_remove_and_restore_markers(window, review_tab
     assert window.mask.data[SKIN] == 1
 
 
+@pytest.mark.slow
 def test_hiding_the_mask_hides_the_markers_and_display_modes_keep_refine_on(qtbot, window, review_tab):
     window.refine()
     window.click(SKIN)
@@ -583,7 +586,7 @@ def test_closing_the_project_switches_refine_off(window, review_tab):
     assert len(window.viewer.layers) == 0
     window.widget.tabs.setCurrentIndex(0)
     assert traces(window) == []
-    assert set(window.viewer.keymap) == set(window.segment._keys._calls) or len(window.viewer.keymap) == 1
+    assert set(map(str, window.viewer.keymap)) == {"K", "Shift+K", "Shift+O"}
 
 
 # --- key -------------------------------------------------------------------------------------------------------------

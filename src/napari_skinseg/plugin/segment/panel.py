@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from numpy.typing import NDArray
 from qtpy.QtCore import QEventLoop, Qt, QTimer
 from qtpy.QtGui import QHideEvent, QShowEvent
@@ -581,7 +581,8 @@ class SegmentPanel(SegmentForm):
         show_as_outline(layer)
         layer.events.visible.connect(self._show_card)
         seen = next((other for other in reversed(viewer.layers) if covers(layer, other)), layer)  # before this one
-        if not np.allclose(layer.extent.world[:, -2:], seen.extent.world[:, -2:]):
+        # Only for photos: the layers of tools are empty at first, and have no extent.
+        if isinstance(layer, Image) and not np.allclose(layer.extent.world[:, -2:], seen.extent.world[:, -2:]):
             # Later: while a layer is inserted, the viewer does not know its extent.
             QTimer.singleShot(0, lambda: layer in viewer.layers and viewer.reset_view(layers=[layer]))
         if isinstance(layer, Labels) and "image_id" in layer.metadata.get(KEY, {}):
