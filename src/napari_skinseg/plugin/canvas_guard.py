@@ -9,7 +9,6 @@ those that it needs at each draw.
 from collections.abc import Iterator
 from typing import Any
 
-from qtpy.QtGui import QOpenGLContext
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
@@ -32,14 +31,9 @@ def _canvases() -> Iterator[QOpenGLWidget]:
 def _disable_all_arrays(event: Any = None) -> None:
     from vispy.gloo import gl
 
-    before = QOpenGLContext.currentContext()
-    surface = before.surface() if before is not None else None
     for canvas in _canvases():
         if not canvas.isValid():  # it was never drawn
             continue
-        canvas.makeCurrent()
+        canvas.makeCurrent()  # and stays so: napari asks OpenGL questions between frames
         for number in range(_ARRAYS):
             gl.glDisableVertexAttribArray(number)
-    # napari asks OpenGL questions between frames: the context that was current must stay so.
-    if before is not None:
-        before.makeCurrent(surface)
