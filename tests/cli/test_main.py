@@ -82,6 +82,8 @@ def test_the_list_of_commands_repeats_their_first_sentences():
 
 INTERRUPTED_IMPORT = """
 import os, signal, sys
+
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a program in the background ignores it
 from napari_skinseg.cli.main import main
 
 class Interrupt:
