@@ -584,9 +584,15 @@ class SegmentPanel(SegmentForm):
         # Only for photos: the layers of tools are empty at first, and have no extent.
         if isinstance(layer, Image) and not np.allclose(layer.extent.world[:, -2:], seen.extent.world[:, -2:]):
             # Later: while a layer is inserted, the viewer does not know its extent.
-            QTimer.singleShot(0, lambda: layer in viewer.layers and viewer.reset_view(layers=[layer]))
+            QTimer.singleShot(0, lambda: self._fit_view(layer))
         if isinstance(layer, Labels) and "image_id" in layer.metadata.get(KEY, {}):
             explain_blocked_strokes(layer, self.say)
+
+    def _fit_view(self, layer: Image) -> None:
+        viewer = self._viewer
+        if layer in viewer.layers:
+            # In a viewer with more dimensions, napari does not know the extent of this layer alone.
+            viewer.reset_view(layers=[layer] if layer.ndim == viewer.dims.ndim else None)
 
     def _on_removed(self, event: Any) -> None:
         self._results.remove_layer(event.value)
