@@ -43,6 +43,7 @@ ENVIRONMENT = {
     **os.environ,
     "OMP_NUM_THREADS": "1",
     "OMP_WAIT_POLICY": "PASSIVE",
+    "LP_NUM_THREADS": "0",  # Mesa's software OpenGL
     "MPLBACKEND": "Agg",
     "NO_MKDOCS_2_WARNING": "1",
     "PYTHONUTF8": "1",

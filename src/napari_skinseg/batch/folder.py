@@ -114,12 +114,14 @@ class BatchOutcome:
         done: results in the order of the photos.
         failed: (file, error sentence) of each failed photo, and of the table if it could not be written.
         table: path of the table, or None if there is none.
+        total: number of photos of the run.
         cancelled: whether the run was cancelled; photos that are not in `done` or `failed` were not segmented.
     """
 
     done: tuple[PhotoResult, ...]
     failed: tuple[tuple[Path, str], ...]
     table: Path | None
+    total: int
     cancelled: bool
 
 
@@ -166,8 +168,9 @@ def segment_files(
     part = Part.parse(options.part) if options.part else None
     found = find_photos(paths)
     with FolderRecords(make_output_folder(out), part) as records:
-        named = _keep_places(found, records)
-        photos = {photo: name for photo, name in named.items() if part is None or part.contains(name)}
+        names = _keep_places(found, records)
+        # The name that was found decides, because a place can depend on what other parts have written.
+        photos = {photo: names[photo] for photo, name in found.items() if part is None or part.contains(name)}
         return _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
 
 
@@ -215,6 +218,7 @@ class _Batch:
             done=tuple(result for _, result in self.done),
             failed=tuple(self.failed),
             table=self._write_reports(),
+            total=self.total,
             cancelled=self.cancelled,
         )
 

@@ -16,7 +16,7 @@ from napari_skinseg.pixels.cleaning import CleanUp, clean_mask
 from napari_skinseg.pixels.mask import bounding_box, signed_distance
 from napari_skinseg.segmentation.border import Border, change_border
 
-from .verdict import LEVELS, trimmed_interval
+from .verdict import LEVELS, TRIMMED, trimmed_interval
 
 FEWEST_CASES = 3
 """With fewer cases, a style cannot be distinguished from chance."""
@@ -27,8 +27,6 @@ MARGIN = 0.25
 THRESHOLDS = (0.2, 0.4, 0.7, 0.85, 0.95)
 SMOOTHINGS = (0.0, 0.02, 0.05)
 OFFSETS = tuple(np.round(np.arange(-0.12, 0.1201, 0.01), 2).tolist())
-TRIMMED = 0.2
-"""Share of the cases left out at each end of a mean: a lesion that was not found says nothing about the border."""
 COST_OF_CHANGE = 0.05
 """What a usual change of the border (see `USUAL`) must gain in Dice, divided by the number of cases: with few cases a
 large change is more often chance. Of 0 to 0.2, this value gave the best borders for 3 to 20 cases in the simulation."""
@@ -93,6 +91,7 @@ class BorderTable:
     def choose(self, without: NDArray[np.bool_] | None = None) -> int:
         """Return the number of the border with the best trimmed mean of Dice.
 
+        The mean is trimmed, because a lesion that was not found says nothing about the border.
         A change costs `COST_OF_CHANGE`.
 
         Args:

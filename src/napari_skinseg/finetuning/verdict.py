@@ -1,8 +1,8 @@
 """The verdict on a candidate: is it better than what is used now, on photos that it was not trained on?
 
 Two questions are answered separately. Is the candidate better on the typical photo? The gains in Dice are compared
-photo by photo; their trimmed mean and its 95 % interval (Tukey and McLaughlin 1963) are not governed by one photo, as
-a mean is. And does it do harm? Photos on which only the candidate fails are counted and shown first. The rule was
+photo by photo. One photo cannot decide their trimmed mean and its interval (Tukey and McLaughlin 1963), as it can
+decide a mean. And does it do harm? Photos on which only the candidate fails are counted and shown first. The rule was
 chosen by simulation; `docs/finetune.md` has the table.
 """
 
@@ -26,7 +26,7 @@ LEAST_DICE_ACCEPTED = 0.90
 """Mean Dice that a candidate must keep on masks that were accepted without a change. A person who outlines a lesion
 twice reaches 0.90 to 0.94."""
 TRIMMED = 0.2
-"""Share of the gains left out at each end of the trimmed mean."""
+"""Share of the values left out at each end of a trimmed mean."""
 
 HARM = 0.05
 """Loss in Dice from which a photo that fails now is a new failure."""
@@ -101,7 +101,7 @@ class Verdict:
         compared: every held-out photo.
         base, candidate: the results of both on them.
         difference, low, high: trimmed mean of the gains in Dice on the corrected photos (on all, if none was
-            corrected) and its 95 % interval.
+            corrected) and its interval; `LEVELS` has its level.
         phantoms_base, phantoms_candidate: mean Dice on generated photos; lower means that the model has forgotten.
         mixing_coefficient: see `fits`; 0 for a border.
         passes: number of passes of the candidate; 0 for a border.

@@ -32,7 +32,7 @@ ENDLESS = FineTuneOptions(passes=1000, folds=6)  # minutes on any machine: not o
 
 @pytest.fixture
 def wide(spot):
-    """OpenOptions this clinic draws: well outside the border. Photos of dark spots, and their masks."""
+    """Photos of dark spots with masks that lie well outside the border, as this clinic draws."""
 
     def draw(place):
         image, truth = spot(*place, SHAPE)
@@ -362,6 +362,7 @@ def test_one_correction_starts_nothing_and_says_what_is_missing(qtbot, tab, sett
     tab.use_folder(tmp_path)
     settle()
     assert "too few to be judged. 1 corrected photo" in tab.evidence.text()
+    assert tab.keep_button.isHidden()  # there is nothing to keep yet
     for button in (tab.border_button, tab.start_button):
         press(qtbot, button)
         assert "Correct at least 3 to match the border, and 4 to fine-tune" in tab.message.text()

@@ -54,6 +54,7 @@ class FineTuneForm(RunForm):
             background, "2. Fine-tuned model", "Adopt", "Use the new model from now on. One press reverts it."
         )
         self.keep_button = _button("Keep base", "Use neither, and delete them. Your corrections are kept.")
+        self.keep_button.hide()  # until a run waits for a decision
         self.off_button = _button("", "")
         self.history = ModelHistory()
         self._lay_out()

@@ -4,7 +4,6 @@ from pathlib import Path
 
 from napari_skinseg.batch.folder import BatchOptions, BatchOutcome, segment_files
 from napari_skinseg.events import CancelToken, Event
-from napari_skinseg.pixels.image import find_images
 from napari_skinseg.plugin.background import Report
 from napari_skinseg.plugin.session import Segmenters
 from napari_skinseg.segmentation.options import SegmentOptions
@@ -27,20 +26,18 @@ def segment_folder(
     Raises:
         BadInput: the folder has no photo or cannot be written, or the model or the device cannot be used.
     """
-    report(Event("load", message=f"Searching {folder.name} for photos…"))
-    photos = find_images(folder)
     report(Event("load", message=f"Loading {model}…"))
+    segmenter = segmenters.get(model, device)
+    report(Event("load", message=f"Searching {folder.name} for photos…"))
     batch = BatchOptions(overlay=True, measure=True, segment=options)
-    outcome = segment_files(
-        photos, folder / RESULTS, segmenters.get(model, device), batch, on_event=report, cancel=cancel
-    )
-    return _describe(outcome, len(photos), folder / RESULTS)
+    outcome = segment_files([folder], folder / RESULTS, segmenter, batch, on_event=report, cancel=cancel)
+    return _describe(outcome, folder / RESULTS)
 
 
-def _describe(outcome: BatchOutcome, total: int, out: Path) -> str:
+def _describe(outcome: BatchOutcome, out: Path) -> str:
     done, kept = len(outcome.done), sum(result.kept for result in outcome.done)
     sentences = ["Cancelled; finished masks stay."] if outcome.cancelled else []
-    sentences.append(f"{done} of {total} photos have a mask. Masks, overlays and the table are in {out}.")
+    sentences.append(f"{done} of {outcome.total} photos have a mask. Masks, overlays and the table are in {out}.")
     if kept:
         sentences.append(f"{kept} of the masks existed before and were kept.")
     sentences += [sentence for _, sentence in outcome.failed]
