@@ -66,13 +66,16 @@ def read_ahead(
 
 
 def in_batches(
-    items: Iterable[Item], count: int, pixels: Callable[[Item], int], max_pixels: int = PIXELS_PER_BATCH
+    items: Iterable[Item], count: int, pixels: Callable[[Item], int] | None = None, max_pixels: int = PIXELS_PER_BATCH
 ) -> Iterator[list[Item]]:
-    """Yield lists of up to `count` consecutive items with at most `max_pixels` together; a larger item is alone."""
+    """Yield lists of up to `count` consecutive items.
+
+    If `pixels` is given, which returns the size of an item, a list has at most `max_pixels`; a larger item is alone.
+    """
     batch: list[Item] = []
     total = 0
     for item in items:
-        size = pixels(item)
+        size = 0 if pixels is None else pixels(item)
         if batch and total + size > max_pixels:
             yield batch
             batch, total = [], 0

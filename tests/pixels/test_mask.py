@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask, trace_contours, write_mask
+from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask, resize_mask, trace_contours, write_mask
 
 
 def disc(row=100, column=150, radius=60, shape=(200, 300)):
@@ -28,6 +28,13 @@ def test_contours_at_the_frame_are_closed_and_holes_have_contours():
     assert line.max(axis=0) == pytest.approx([39.5, 49.5])
     assert [len(line) > 300 for line in trace_contours(disc() & ~disc(radius=20))] == [True, False]
     assert trace_contours(np.zeros((40, 50), dtype=bool)) == []
+
+
+def test_a_resized_mask_holds_the_pixels_that_lesion_covers_by_half():
+    mask = np.zeros((4, 6), dtype=bool)
+    mask[:2, :2] = mask[2, 2:4] = mask[3, 4] = True  # a whole block, half a block and a quarter of a block
+    assert resize_mask(mask, (2, 3)).tolist() == [[True, False, False], [False, True, False]]
+    assert resize_mask(disc(), (400, 600)).mean() == pytest.approx(disc().mean(), abs=0.002)
 
 
 def test_an_overlay_changes_only_the_border_and_not_the_input():

@@ -32,13 +32,13 @@ from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, i
 from napari_skinseg.files import Cell, atomic, make_output_folder
 from napari_skinseg.measurement.measure import COLUMNS, measure
 from napari_skinseg.pixels.image import find_images, read_image
-from napari_skinseg.pixels.mask import draw_overlay, read_mask, write_mask
+from napari_skinseg.pixels.mask import MASK_ENDING, draw_overlay, read_mask, write_mask
 from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .parts import Part
-from .records import MASK_SUFFIX, TABLE_COLUMNS, FolderRecords, Record, Row
+from .records import TABLE_COLUMNS, FolderRecords, Record, Row
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -232,7 +232,7 @@ class _Batch:
             if first is not photo:
                 self._fail(photo, f"{photo} and {first} would have the same mask; rename one of them.")
                 continue
-            mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_SUFFIX, "_overlay.png"))
+            mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_ENDING, "_overlay.png"))
             yield _Job(order, name, photo, mask, picture)
 
     def _segment(self, jobs: list[_Job]) -> Iterator[_Segmented]:

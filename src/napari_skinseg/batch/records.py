@@ -19,6 +19,7 @@ from napari_skinseg.datasets.records import JOURNAL, RECORDS, read_finished, rea
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import Cell, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, NOTE
+from napari_skinseg.pixels.mask import MASK_ENDING
 from napari_skinseg.project.lock import Lock, ProjectInUse
 
 from .parts import Part, find_parts
@@ -26,8 +27,6 @@ from .parts import Part, find_parts
 TABLE = "measurements.csv"
 TABLE_COLUMNS = ("photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE)
 """The last column has no values; its header says what the numbers are not, in every program that shows the table."""
-
-MASK_SUFFIX = "_segmentation.png"
 
 _LOCK = "segmentations.lock"
 _FILES = (RECORDS, JOURNAL, TABLE)
@@ -143,7 +142,7 @@ class FolderRecords:
 
     def photo_of(self, name: str) -> Path | None:
         """The photo that the mask of this name was made from; None if there is no record or no mask."""
-        mask = PurePosixPath(name).with_suffix("").as_posix() + MASK_SUFFIX
+        mask = PurePosixPath(name).with_suffix("").as_posix() + MASK_ENDING
         photo = next((record.get("photo") for record in reversed(self._all_records.get(mask, []))), None)
         return Path(photo) if isinstance(photo, str) and (self.folder / mask).is_file() else None
 
@@ -216,7 +215,7 @@ class FolderRecords:
 
     def _has_mask(self, photo: str) -> bool:
         path = self.folder / photo
-        return path.with_name(path.stem + MASK_SUFFIX).is_file()
+        return path.with_name(path.stem + MASK_ENDING).is_file()
 
     def _ends_with_newline(self) -> bool:
         with self._journal.open("rb") as file:
@@ -238,7 +237,7 @@ class FolderRecords:
 
 def _photo_name(mask: str, record: Record) -> str:
     """The name of the photo in the table: that of its mask, with the suffix of the photo."""
-    return mask.removesuffix(MASK_SUFFIX) + Path(str(record.get("photo", ""))).suffix
+    return mask.removesuffix(MASK_ENDING) + Path(str(record.get("photo", ""))).suffix
 
 
 def merge_parts(folder: Path) -> int:

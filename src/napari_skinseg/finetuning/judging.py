@@ -18,7 +18,7 @@ from napari_skinseg.models.bundle import Model
 from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import read_mask, write_mask
+from napari_skinseg.pixels.mask import read_mask, resize_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice, jaccard
 from napari_skinseg.segmentation.border import NO_CHANGE, Border, change_border
 from napari_skinseg.segmentation.options import SegmentOptions
@@ -51,10 +51,9 @@ class JudgedPhoto:
         scale = LONGEST_SIDE / max(truth.shape)
         if scale >= 1:
             return cls(image, truth)
-        size = (round(truth.shape[1] * scale), round(truth.shape[0] * scale))
-        reduced = Image.fromarray(image).resize(size, Image.Resampling.BOX)
-        covered = Image.fromarray(truth.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)
-        return cls(np.asarray(reduced), np.asarray(covered) >= 128)
+        height, width = (round(side * scale) for side in truth.shape)
+        reduced = Image.fromarray(image).resize((width, height), Image.Resampling.BOX)
+        return cls(np.asarray(reduced), resize_mask(truth, (height, width)))
 
 
 @dataclass(frozen=True)

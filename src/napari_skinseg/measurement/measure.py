@@ -42,6 +42,7 @@ _SIZES = {
     "minor_axis": "short axis of that ellipse",
 }
 _CHANNELS = {"red": "red", "green": "green", "blue": "blue", "lab_l": "lightness L*", "lab_a": "a*", "lab_b": "b*"}
+_STATISTICS: dict[str, Callable[[NDArray[Any]], Any]] = {"mean": np.mean, "median": np.median, "sd": np.std}
 _RANGES = {"red": "0-255", "green": "0-255", "blue": "0-255", "lab_l": "0-100", "lab_a": "CIELAB", "lab_b": "CIELAB"}
 
 COLUMNS: dict[str, str] = {
@@ -68,7 +69,7 @@ COLUMNS: dict[str, str] = {
     **{
         f"{channel}_{statistic}": f"{statistic} {text} of the lesion [{_RANGES[channel]}]"
         for channel, text in _CHANNELS.items()
-        for statistic in ("mean", "median", "sd")
+        for statistic in _STATISTICS
     },
     "variegation": "mean colour difference between the pixels of the lesion and their median [ΔE2000]",
     "skin_ring_px": "area of the surrounding skin that the lesion is compared with [px]",
@@ -357,9 +358,7 @@ def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]
     colours = crop.photo[tuple(pixels.T)]
     in_lab = to_lab(colours)
     for name, values in zip(_CHANNELS, [*colours.T, *in_lab.T], strict=True):
-        found |= {
-            f"{name}_{statistic.__name__.replace('std', 'sd')}": float(statistic(values)) for statistic in _STATISTICS
-        }
+        found |= {f"{name}_{statistic}": float(compute(values)) for statistic, compute in _STATISTICS.items()}
     median = np.median(in_lab, axis=0)
     found["variegation"] = float(colour_difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
     if symmetric:
@@ -372,9 +371,6 @@ def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]
         "contrast": float(colour_difference(median, skin)),
         "contrast_l": float(skin[0] - median[0]),
     }, []
-
-
-_STATISTICS: tuple[Callable[[NDArray[Any]], Any], ...] = (np.mean, np.median, np.std)
 
 
 def _colour_asymmetry(

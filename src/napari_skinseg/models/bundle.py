@@ -29,6 +29,9 @@ if TYPE_CHECKING:
 
     from .presence import PresenceHead
 
+BUNDLED_MODELS = Path(__file__).resolve().parents[1] / "weights"
+"""The folder of the models in the package."""
+
 METADATA = Path("configs") / "metadata.json"
 WEIGHTS = Path("models") / "model.safetensors"
 BASE_WEIGHTS = Path("models") / "base.safetensors"
@@ -40,7 +43,7 @@ the entries of version 2, `border`, base weights and `presence`, is written as v
 use it."""
 
 PRESENCE = "presence."
-"""The names of the tensors of the presence head begin so."""
+"""Prefix of the names of the tensors of the presence head."""
 
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 """Allowed names of models; a name is also a folder name on every operating system."""
@@ -250,7 +253,7 @@ def save(
     import torch
     from safetensors.torch import save as serialise
 
-    _spec_from({**_section(spec)}, Path(spec.name))
+    _spec_from(_section(spec), Path(spec.name))
     if spec.presence != (presence is not None):
         raise BadInput(f"{spec.name} has a presence head in its description or in its weights, but not in both.")
     folder = Path(folder)

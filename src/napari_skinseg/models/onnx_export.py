@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 TOLERANCE = 1e-3
 """Largest allowed difference in probability between an exported network and the model."""
-_BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 
 
 def write_onnx(folder: Path) -> str | None:
@@ -63,7 +62,7 @@ def write_onnx(folder: Path) -> str | None:
     return None
 
 
-def export_network(network: "torch.nn.Module", example: "torch.Tensor", optimise: bool) -> Any:
+def export_network(network: "torch.nn.Module", inputs: "torch.Tensor", optimise: bool) -> Any:
     """Return the `torch.onnx.ONNXProgram` of a network for any number of photos.
 
     Raises:
@@ -87,7 +86,7 @@ def export_network(network: "torch.nn.Module", example: "torch.Tensor", optimise
         try:
             return torch.onnx.export(
                 network,
-                (example,),
+                (inputs,),
                 input_names=[onnx_file.INPUT],
                 output_names=list(onnx_file.OUTPUTS[: 2 if isinstance(network, NetworkWithPresence) else 1]),
                 dynamic_shapes=({0: torch.export.Dim("photos")},),
@@ -163,7 +162,7 @@ def _compare(model: bundle.Model, folder: Path, path: Path) -> None:
 
 def _graph(spec: bundle.ModelSpec, header: bytes) -> bytes:
     """Return an ONNX file for weights with this safetensors header; of a bundled model if one has the same network."""
-    for folder in sorted(_BUNDLED.iterdir()):
+    for folder in sorted(bundle.BUNDLED_MODELS.iterdir()):
         known = bundle.read_spec(folder)
         same = (known.network, known.network_arguments, known.input_size) == (
             spec.network,
@@ -193,7 +192,7 @@ def _export_graph(name: str, arguments: str, size: tuple[int, int], header: byte
     graph = model.graph
     named = {value: _stored_name(value.name or "") for value in graph.initializers.values()}
     weights = {value: key for value, key in named.items() if key in entries}
-    # The optimiser must not compute with the weights, so they are inputs meanwhile.
+    # The optimiser must not compute with the weights, so they are inputs while it runs.
     for value in weights:
         del graph.initializers[value.name or ""]
         value.const_value = None

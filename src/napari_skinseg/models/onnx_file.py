@@ -4,9 +4,9 @@
 float16, and become float32 when the file is loaded: so no weight is stored twice. The metadata properties `HASHES` name
 the weights for which the file was made and compared with torch by `onnx_export`; with other weights it is not used.
 
-The file is data: the graph must consist of standard operators without sub-graphs, and no tensor may lie in any other
-file. This is read off the file itself (protobuf, https://protobuf.dev/programming-guides/encoding; field numbers from
-onnx.proto3), because ONNX Runtime says nothing about external data before it has opened it.
+The file is data: the graph must consist of standard operators without sub-graphs, and no tensor may be in any other
+file. The bytes of the file are checked (protobuf, https://protobuf.dev/programming-guides/encoding; field numbers from
+onnx.proto3), because ONNX Runtime names external data only after it has opened them.
 """
 
 from collections.abc import Iterator
@@ -41,8 +41,8 @@ class OnnxNetwork:
         sha256: hash of this content.
 
     Raises:
-        BadInput: the file is missing, damaged, made for other weights, or has what no model needs; the sentence is
-            complete, and the model works by torch.
+        BadInput: the file is missing, damaged, made for other weights, or contains what no model needs; torch can run
+            the model without this file.
     """
 
     def __init__(self, path: Path, weights: bytes, sha256: str) -> None:
@@ -97,7 +97,7 @@ def _session(content: bytes, weights: bytes, path: Path) -> Any:
     options.intra_op_num_threads = granted_cores()
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # errors are raised
-    # Waiting threads sleep: polling ones take the time of other programs and of training.
+    # Waiting threads sleep, because polling threads take processor time from other programs.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_external_initializers_from_files_in_memory([WEIGHTS_FILE], [weights], [len(weights)])
     try:
@@ -111,7 +111,7 @@ def _session(content: bytes, weights: bytes, path: Path) -> Any:
 
 
 def _problem(content: bytes) -> str | None:
-    """Return what makes the file unfit, or None."""
+    """Return what a model file must not contain and this one does, or None."""
     model = memoryview(content)
     graphs = _parts(model, 7)
     if len(graphs) != 1:

@@ -1,7 +1,7 @@
 """The presence head: the probability that a photo shows a lesion, from the encoder of the segmentation network.
 
-A faint border lowers the confidence of an outline, but it does not make a lesion less real. So "is there a lesion?" has
-an output of its own: a small classifier on the deepest feature maps, which are computed for the outline anyway.
+A low confidence of an outline does not mean that there is no lesion: its border may be faint. So the presence has an
+output of its own, a small classifier on the deepest feature maps, which are computed for the outline anyway.
 """
 
 import torch

@@ -1,8 +1,8 @@
 """Find, add, export and remove models: those in the package and those of the user.
 
 A user's models are folders under `user_folder() / "models"`; nothing here needs the internet, and only `add` and
-`load_model` need torch. A new model is copied to a temporary folder, loaded
-once as a check, and only then renamed to its place.
+`load_model` need torch. A new model is copied to a temporary folder, loaded once as a check, and only then moved to its
+place.
 """
 
 import json
@@ -29,9 +29,8 @@ from . import bundle, onnx_file
 BUNDLED_DEFAULT = "lesion-unet"
 """The default model until the user chooses another."""
 
-_BUNDLED = Path(__file__).resolve().parents[1] / "weights"
 _LIMITS = {
-    bundle.METADATA: 2**20,
+    bundle.METADATA: bundle.MAX_METADATA_BYTES,
     bundle.WEIGHTS: bundle.MAX_WEIGHT_BYTES,
     bundle.BASE_WEIGHTS: bundle.MAX_WEIGHT_BYTES,
     onnx_file.ONNX: onnx_file.MAX_BYTES,
@@ -61,7 +60,7 @@ class StoredModel:
 
 def list_models() -> list[StoredModel]:
     """List the bundled models and then the user's models, sorted by name; a damaged model has a `problem`."""
-    bundled = [_inspect(folder, "bundled") for folder in _folders(_BUNDLED)]
+    bundled = [_inspect(folder, "bundled") for folder in _folders(bundle.BUNDLED_MODELS)]
     taken = {model.name for model in bundled}
     users = [_inspect(folder, "user") for folder in _folders(_user_models())]
     clash = "has the name of a bundled model of napari-skinseg; rename the folder to use the model."
@@ -303,10 +302,7 @@ def _open_zip(path: Path) -> Iterator[zipfile.ZipFile]:
             yield archive
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise BadInput(f"{path} is not a complete zip file ({error}); get the model again.") from error
-    except (
-        NotImplementedError,
-        RuntimeError,
-    ) as error:  # raised for unknown compression and for encryption
+    except (NotImplementedError, RuntimeError) as error:  # unknown compression, encryption
         raise BadInput(f"{path} cannot be unpacked ({error}); pack it again without encryption.") from error
 
 

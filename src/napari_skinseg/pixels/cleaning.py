@@ -74,7 +74,7 @@ def clean_mask(mask: NDArray[np.bool_], clean_up: CleanUp = CleanUp()) -> NDArra
         return result
     part = mask[box].astype(bool)
     min_pixels = clean_up.min_area * mask.size
-    # Smoothing comes first: it can split a piece or close a bay, and the result must have no small piece and no hole.
+    # Smoothing comes first: it can split a piece or close a notch to a hole, and both must be cleaned afterwards.
     cleaned = _keep_and_fill(blur(part, sigma) >= 128, clean_up, min_pixels) if sigma else None
     if cleaned is None or not cleaned.any():
         cleaned = _keep_and_fill(part, clean_up, min_pixels)

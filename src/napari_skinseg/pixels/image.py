@@ -47,7 +47,7 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
 
     Gray, palette, 16-bit, alpha (composited over black, as napari shows it) and CMYK (with the colour profile of the
     file, if it has one) are converted. Other colour profiles and the orientation tag are not applied, as in napari.
-    From the MPO file of a phone, the photo is read and the preview ignored.
+    In an MPO file, which phones write, the photo is read and the preview is ignored.
 
     Raises:
         BadInput: the file is missing, empty, damaged, not a photo, a stack or animation, or refused by `to_rgb`.

@@ -17,6 +17,9 @@ from napari_skinseg.files import atomic
 
 from .image import read_pixels
 
+MASK_ENDING = "_segmentation.png"
+"""End of the name of a mask file, as in ISIC; the start is the name of the photo."""
+
 CYAN = (0, 220, 255)
 """The colour of outlines: skin, hair and ink do not have it."""
 
@@ -35,6 +38,12 @@ def bounding_box(mask: NDArray[np.bool_], margin: int = 0) -> Window | None:
     first = [max(0, int(indices[0]) - margin) for indices in (rows, columns)]
     last = [int(indices[-1]) + margin for indices in (rows, columns)]
     return slice(first[0], last[0] + 1), slice(first[1], last[1] + 1)
+
+
+def resize_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:
+    """Return the mask in `shape` (height, width); a pixel is lesion if lesion covers at least half of it."""
+    covered = Image.fromarray(mask.astype(np.uint8) * 255).resize(shape[::-1], Image.Resampling.BOX)
+    return np.asarray(covered) >= 128
 
 
 def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.image import to_rgb
+from napari_skinseg.pixels.mask import MASK_ENDING
 from napari_skinseg.project.records import Line
 
 KEY = "napari_skinseg"
@@ -174,7 +175,7 @@ def free_mask_path(photo: LayerPhoto) -> Path:
     folder = Path(source).parent if source and Path(source).exists() else Path.home()
     stem = "_".join([re.sub(r'[\\/:*?"<>|]', "_", photo.name), *map(str, photo.plane)])
     names = itertools.chain([stem], (f"{stem}-{number}" for number in itertools.count(2)))
-    paths = (folder / f"{name}_segmentation.png" for name in names)
+    paths = (folder / f"{name}{MASK_ENDING}" for name in names)
     return next(path for path in paths if not path.exists())
 
 

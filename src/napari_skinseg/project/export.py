@@ -31,12 +31,11 @@ from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event
 from napari_skinseg.files import Cell, atomic, make_output_folder, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, EXPERIMENTAL_COLUMNS, NOTE, Value, measure
-from napari_skinseg.pixels.mask import draw_overlay, write_mask
+from napari_skinseg.pixels.mask import MASK_ENDING, draw_overlay, write_mask
 from napari_skinseg.read_ahead import read_ahead
 
 from .blind_sample import BlindSample, compare_blind_sample
 from .coco import polygons, run_lengths
-from .mask_files import MASK_ENDING
 from .project import Photo, Project, Status
 from .records import relative_path
 

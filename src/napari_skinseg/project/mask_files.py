@@ -23,9 +23,7 @@ from PIL import Image
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic, make_output_folder
-from napari_skinseg.pixels.mask import read_mask
-
-MASK_ENDING = "_segmentation.png"
+from napari_skinseg.pixels.mask import MASK_ENDING, read_mask
 
 # Names that `files.atomic`, SQLite and the lock give to their temporary files; no other file is ever removed.
 _TEMPORARY = re.compile(

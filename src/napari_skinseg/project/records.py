@@ -9,7 +9,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from .mask_files import MASK_ENDING, Fingerprint
+from napari_skinseg.pixels.mask import MASK_ENDING
+
+from .mask_files import Fingerprint
 from .validation import STATUSES
 
 Status = Literal["new", "predicted", "corrected", "accepted", "skipped", "issue"]

@@ -106,7 +106,7 @@ class Scan:
         done = total - len(to_read)
         on_event(Event("scan", done, total))
         files = (future.result() for _, future in read_ahead(_read, to_read, ahead=BATCH_SIZE, cancel=cancel))
-        for batch in in_batches(files, BATCH_SIZE, lambda file: 1, BATCH_SIZE):
+        for batch in in_batches(files, BATCH_SIZE):
             with self.store.write() as connection:
                 for file in batch:
                     self._take(connection, file)

@@ -12,8 +12,9 @@ import sqlite3
 from collections.abc import Callable
 
 from napari_skinseg.pixels.image import MAX_PIXELS
+from napari_skinseg.pixels.mask import MASK_ENDING
 
-from .mask_files import MASK_ENDING, is_plain_name
+from .mask_files import is_plain_name
 
 STATUSES = ("new", "predicted", "corrected", "accepted", "skipped", "issue")
 

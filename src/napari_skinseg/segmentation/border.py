@@ -1,4 +1,4 @@
-"""The border that a person draws, compared with the border of a model: tighter or wider, and smoother."""
+"""Change the border of a mask to the style of a person: farther outwards or inwards, and smoother."""
 
 import math
 from dataclasses import dataclass
@@ -57,7 +57,7 @@ def change_border(mask: NDArray[np.bool_], border: Border) -> NDArray[np.bool_]:
     diameter = math.sqrt(4 * np.count_nonzero(mask) / math.pi)
     mask = _smooth(mask, border.smoothing * diameter)
     pixels = border.offset * diameter
-    if abs(pixels) < 0.5:  # less than half a pixel cannot be drawn
+    if abs(pixels) < 0.5:  # a shift of less than half a pixel changes no pixel
         return mask
     # The border lies half a pixel outside the centres of the outermost pixels.
     moved = grow(mask, pixels + 0.5) if pixels > 0 else shrink(mask, 0.5 - pixels)

@@ -50,7 +50,7 @@ class Box:
         return sides[0], sides[1]
 
     def prompts(self, shape: tuple[int, int]) -> tuple[NDArray[np.bool_], list[Click]]:
-        """Return what tells the network of the box: a previous mask, and clicks.
+        """Return the input that describes the box to the network: a previous mask, and clicks.
 
         The network was trained with clicks and previous masks, not with boxes. So the previous mask is the ellipse in
         the box, and the clicks say that the middle is lesion and the corners are not. On 15 validation photos that the

@@ -49,8 +49,8 @@ def decide_mask(
         clean_up: clean-up of the mask after the threshold.
         always: never withhold the outline.
         small: the same probability in the input size of the network, if the caller has it.
-        border: style of the border. Confidence is the overlap with a person of the same style, so it is measured at
-            the threshold of the model where `threshold` is that of the style.
+        border: style of the border. If `threshold` is that of the style, the confidence is computed at the threshold of
+            the model, because it is the expected overlap with the mask of a person of the same style.
         presence: the probability that the photo shows a lesion; None for a model without a presence head.
     """
     mask = change_border(binarise(probability, threshold, clean_up), border)

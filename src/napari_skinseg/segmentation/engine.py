@@ -36,7 +36,7 @@ class Engine(Protocol):
 
     @property
     def facts(self) -> Mapping[str, str]:
-        """What records say: "engine", "engine_version", "device" and "precision"."""
+        """The values for records: "engine", "engine_version", "device" and "precision"."""
 
     def close(self) -> None:
         """Free the memory of the device; a later call allocates it again."""
@@ -86,7 +86,7 @@ def _network(model: Model, base: bool) -> "torch.nn.Module":
 
 
 def _why_cpu(device: str, precision: str) -> tuple[str | None, DeviceChoice | None]:
-    """Return why the CPU is used, or None if it is not; and the choice of torch, if torch had to be asked."""
+    """Return why the CPU is used, or None if it is not; and the result of `choose_device`, if it was called."""
     why = {"cpu": "chosen by the user", "auto": why_no_gpu()}.get(device)
     if why is not None:
         return why, None

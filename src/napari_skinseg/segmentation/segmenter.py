@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from napari_skinseg.device import check_choice
 from napari_skinseg.errors import BadInput
@@ -24,8 +23,9 @@ from napari_skinseg.models.click_channels import Click, encode_clicks
 from napari_skinseg.models.store import default_name, find
 from napari_skinseg.pixels.cleaning import CleanUp, binarise, clean_mask, keep_pieces
 from napari_skinseg.pixels.image import to_rgb
-from napari_skinseg.pixels.mask import Window, bounding_box
+from napari_skinseg.pixels.mask import Window, bounding_box, resize_mask
 from napari_skinseg.pixels.metrics import jaccard
+from napari_skinseg.read_ahead import in_batches
 
 from .border import Border, change_border
 from .box import Box
@@ -118,7 +118,7 @@ class Segmenter:
 
     @property
     def engine(self) -> Mapping[str, str]:
-        """What records say about the computation: "engine", "engine_version", "device" and "precision"."""
+        """The values for records: "engine", "engine_version", "device" and "precision"."""
         return self._engine.facts
 
     def segment(
@@ -153,14 +153,7 @@ class Segmenter:
             BadInput: an image or an option cannot be used.
             Cancelled: `cancel` was set; it is checked before each batch.
         """
-        batch: list[NDArray[np.uint8]] = []
-        for image in images:
-            batch.append(to_rgb(image))
-            if len(batch) == batch_size:
-                raise_if_cancelled(cancel or NeverCancelled())
-                yield from self._segment_batch(batch, options or SegmentOptions())
-                batch = []
-        if batch:
+        for batch in in_batches(map(to_rgb, images), batch_size):
             raise_if_cancelled(cancel or NeverCancelled())
             yield from self._segment_batch(batch, options or SegmentOptions())
 
@@ -376,8 +369,7 @@ class Refiner:
     ) -> NDArray[np.float32]:
         if self._resized is None or self._resized[0] != window:
             self._resized = window, resize_to_input(self._rgb[window], spec.input_size)
-        part = Image.fromarray(before[window].astype(np.uint8) * 255)
-        small = np.asarray(part.resize(spec.input_size[::-1], Image.Resampling.BOX)) >= 128
+        small = resize_mask(before[window], spec.input_size)
         inside = [replace(c, row=c.row - window[0].start, column=c.column - window[1].start) for c in clicks]
         channels = encode_clicks(spec.input_size, before[window].shape, inside, small.astype(np.float32))
         return np.concatenate([normalise(self._resized[1], spec), channels])

@@ -66,8 +66,8 @@ def distorted(truth: Mask, random: Generator) -> Mask:
     radius = float(np.sqrt(truth.sum() / np.pi))
     depth = signed_distance(truth)
     coarse = Image.fromarray(random.normal(0, 1, (6, 8)).astype(np.float32))
-    wobble = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
-    result: Mask = depth + wobble * radius * random.uniform(0, 0.25) > radius * random.normal(0, 0.2)
+    noise = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
+    result: Mask = depth + noise * radius * random.uniform(0, 0.25) > radius * random.normal(0, 0.2)
     if random.random() < 0.5:
         centre = _random_place(np.argwhere(np.abs(depth) < radius * 0.7), random)
         size = radius * random.uniform(0.3, 1.0, 2)

@@ -20,7 +20,7 @@ from torch.nn import functional
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.phantoms.artefacts import ARTEFACTS, add_artefact
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.pixels.mask import read_mask, resize_mask
 from napari_skinseg.segmentation.preprocess import resize_to_input
 
 Sample = dict[str, Any]
@@ -60,8 +60,7 @@ class Read(Transform):
     def __call__(self, case: Case) -> Sample:
         image = read_image(case.image)
         mask = read_mask(case.mask, image.shape[:2]) if case.mask else np.zeros(image.shape[:2], dtype=bool)
-        small = Image.fromarray(mask.astype(np.uint8) * 255).resize(self.size[::-1], Image.Resampling.BOX)
-        return {"image": resize_to_input(image, self.size), "mask": np.asarray(small) >= 128}
+        return {"image": resize_to_input(image, self.size), "mask": resize_mask(mask, self.size)}
 
 
 class RandomPlainSkin(RandomizableTransform):

@@ -71,7 +71,7 @@ def add_presence_head(
     runner = Runner(_Features(model.network), choose_device(device))
     features, labels = [], []
     examples = _examples([cases[number] for number in chosen], model.spec.input_size, seed, on_event, cancel)
-    for batch in in_batches(examples, 16, lambda _: 1):
+    for batch in in_batches(examples, 16):
         inputs = np.stack([network_input(image, model.spec) for image, _ in batch])
         features.append(runner(torch.from_numpy(inputs)))
         labels += [lesion for _, lesion in batch]

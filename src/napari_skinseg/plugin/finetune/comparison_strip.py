@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 from qtpy.QtCore import QSize, Qt
 from qtpy.QtGui import QIcon, QImage, QPixmap
@@ -14,7 +13,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, raise_if_cancelled
 from napari_skinseg.finetuning.verdict import ComparedPhoto
 from napari_skinseg.pixels.image import read_image
-from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask
+from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask, resize_mask
 from napari_skinseg.plugin.background import Background, Job, Outcome, Report
 from napari_skinseg.plugin.forms import WrappingText
 from napari_skinseg.plugin.session import report_failure
@@ -153,10 +152,7 @@ def draw_comparison(case: ComparedPhoto, size: tuple[int, int]) -> QImage:
     photo.thumbnail(size, reducing_gap=2.0)
     pixels = np.asarray(photo)
     for path, colour in ((case.mask, YOURS), (case.base_mask, BASE), (case.candidate_mask, CANDIDATE)):
-        pixels = draw_overlay(pixels, _resized(read_mask(path), photo.size), colour)  # the masks have different sizes
+        mask = resize_mask(read_mask(path), (photo.height, photo.width))  # the masks have different sizes
+        pixels = draw_overlay(pixels, mask, colour)
     pixels = np.ascontiguousarray(pixels)
     return QImage(pixels.data, photo.width, photo.height, pixels.strides[0], QImage.Format.Format_RGB888).copy()
-
-
-def _resized(mask: NDArray[np.bool_], size: tuple[int, int]) -> NDArray[np.bool_]:
-    return np.asarray(Image.fromarray(mask.astype(np.uint8) * 255).resize(size, Image.Resampling.BOX)) >= 128

@@ -9,20 +9,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_skinseg.pixels.image import read_pixels
-from napari_skinseg.pixels.mask import read_mask
+from napari_skinseg.pixels.mask import MASK_ENDING, read_mask
 from napari_skinseg.plugin.layers import KEY
 from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksum
 
 from .writers import sidecar_of
 
-SUFFIX = "_segmentation.png"
-
 LayerData = tuple[Any, dict[str, Any], str]
 
 
 def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
-    """Return the reader for one file whose name ends with `SUFFIX`, else None."""
-    return read_mask_layer if isinstance(path, str) and path.lower().endswith(SUFFIX) else None
+    """Return the reader for one file whose name ends with `MASK_ENDING`, else None."""
+    return read_mask_layer if isinstance(path, str) and path.lower().endswith(MASK_ENDING) else None
 
 
 def read_mask_layer(path: str) -> list[LayerData]:
