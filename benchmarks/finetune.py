@@ -4,9 +4,10 @@
     python benchmarks/finetune.py weights --base runs/ham-base/ham-base     trained weights (hours)
 
 `border` uses the photos of the splits val and test of `isic_whole` and the bundled model, which was not trained on them
-(its threshold was chosen on some of those of val). A style changes all masks: the border moves by a share of the
-diameter of the lesion, with a standard deviation of 1 % from photo to photo, or it becomes smoother. A clinic is a
-random sample of the photos, or of those with one artefact; the gain is measured on all its other photos.
+(its threshold was chosen on some of those of val). A rule is chosen on val; all is reported on test. A style changes
+all masks: the border moves by a share of the diameter of the lesion, with a standard deviation of 1 % from photo to
+photo, or it becomes smoother. A clinic is a random sample of the photos, or of those with one artefact; the gain is
+measured on all its other photos.
 
 For `weights`, the base must not be trained on the photos of the simulated clinics. This command trains one in ten
 minutes:
@@ -33,6 +34,7 @@ import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -48,7 +50,7 @@ from napari_skinseg.finetuning.border import BorderTable
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.verdict import LEAST_GAIN, LEVELS, trimmed_interval
+from napari_skinseg.finetuning.verdict import HARM, LEAST_GAIN, LEVELS, trimmed_interval
 from napari_skinseg.pixels.cleaning import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, bootstrap_interval, dice
@@ -125,13 +127,13 @@ class Clinic:
 def border(*, data: Path = DATA, most: int = 0) -> None:
     """Print the gain of the border (five seeds), and how often each rule for adopting it is right (50 clinics).
 
-    `most` limits the number of photos, to check the script.
+    `most` limits the number of photos of each split, to check the script.
     """
-    clinics = _clinics(data, most)
+    val, test = (_clinics(data, split, most) for split in ("val", "test"))
     print(f"{machine()}\n")
-    _print_gains(clinics)
+    _print_gains(test)
     print()
-    _print_decisions({style: clinic for (name, style), clinic in clinics.items() if name == "all"})
+    _print_decisions(*(_decisions(clinics) for clinics in (val, test)))
 
 
 def _print_gains(clinics: Mapping[tuple[str, str], Clinic]) -> None:
@@ -146,48 +148,83 @@ def _print_gains(clinics: Mapping[tuple[str, str], Clinic]) -> None:
     )
 
 
-def _print_decisions(clinics: Mapping[str, Clinic]) -> None:
+@dataclass(frozen=True)
+class Decision:
+    """One clinic: Dice of base and border on its cases, `[cases]` each, and the mean gain on all other photos."""
+
+    base: NDArray[np.float64]
+    border: NDArray[np.float64]
+    true: float
+
+    @property
+    def gains(self) -> NDArray[np.float64]:
+        return self.border - self.base
+
+    @property
+    def failed(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        return jaccards_of(self.base) < FAILURE_JACCARD, jaccards_of(self.border) < FAILURE_JACCARD
+
+
+def _mean(gains: NDArray[np.float64], level: float) -> bool:
+    half = float(stdtrit(len(gains) - 1, (1 + level) / 2)) * gains.std(ddof=1) / np.sqrt(len(gains))
+    return bool(gains.mean() - half > 0 and gains.mean() >= LEAST_GAIN)
+
+
+def _trimmed_mean(gains: NDArray[np.float64], level: float) -> bool:
+    typical, low, _ = trimmed_interval(gains.tolist(), level)
+    return low > 0 and typical >= LEAST_GAIN
+
+
+def _signed_rank(gains: NDArray[np.float64], level: float) -> bool:
     from scipy.stats import wilcoxon
 
-    def mean(gains: NDArray[np.float64]) -> bool:
-        half = float(stdtrit(len(gains) - 1, 0.975)) * gains.std(ddof=1) / np.sqrt(len(gains))
-        low = min(bootstrap_interval(gains)[0], gains.mean() - half)
-        return bool(low > 0 and gains.mean() >= LEAST_GAIN)
+    return bool(np.any(gains) and wilcoxon(gains, alternative="greater").pvalue < (1 - level) / 2)
 
-    def trimmed(gains: NDArray[np.float64]) -> bool:
-        typical, low, _ = trimmed_interval(gains.tolist(), LEVELS["border"])
-        return low > 0 and typical >= LEAST_GAIN
 
-    def signed_rank(gains: NDArray[np.float64]) -> bool:
-        return bool(np.any(gains) and wilcoxon(gains, alternative="greater").pvalue < 0.025)
+def _no_new_failure(one: Decision) -> bool:
+    before, after = one.failed
+    return not (after & ~before).any()
 
-    failures = {
-        "no new failure": lambda before, after: not (after & ~before).any(),
-        "not more failures": lambda before, after: after.sum() <= before.sum(),
-        "any failures": lambda before, after: True,
-    }
-    rows = []
-    for count in (5, 10, 20):
-        cases = []
-        for clinic in clinics.values():
-            for seed in range(50):
+
+def _harmless(one: Decision) -> bool:
+    """As in `verdict`: not more new failures, each with a loss of at least `HARM`, than repaired ones."""
+    before, after = one.failed
+    return bool((after & ~before & (one.gains <= -HARM)).sum() <= (before & ~after).sum())
+
+
+TESTS = {"mean": _mean, "signed rank": _signed_rank, "trimmed mean": _trimmed_mean}
+HARMS = {"no new failure": _no_new_failure, "not more harm than repair": _harmless, "any failures": lambda one: True}
+CASES_OF_DECISIONS = (5, 10, 20)
+
+
+def _decisions(clinics: Mapping[tuple[str, str], Clinic]) -> dict[int, list[Decision]]:
+    """Draw 50 clinics of each style and number of cases from all photos."""
+    found: dict[int, list[Decision]] = {}
+    for count in CASES_OF_DECISIONS:
+        for (name, _), clinic in clinics.items():
+            for seed in range(50) if name == "all" else ():
                 table, others = clinic.draw(count, seed)
-                found = table.dice[np.arange(count), table.choose_without_own(range(count))]
+                after = table.dice[np.arange(count), table.choose_without_own(range(count))]
                 held_out = clinic.table.dice[others]
                 true = float((held_out[:, table.choose()] - held_out[:, 0]).mean())
-                failed = (jaccards_of(table.dice[:, 0]) < FAILURE_JACCARD, jaccards_of(found) < FAILURE_JACCARD)
-                cases.append((found - table.dice[:, 0], failed, true))
-        for test in (mean, trimmed, signed_rank):
-            for name, harmless in failures.items():
-                adopted = np.array([test(gains) and harmless(*failed) for gains, failed, _ in cases])
-                gained = np.array([gain for _, _, gain in cases])
-                right = np.where(adopted, gained >= 0, gained <= LEAST_GAIN)
-                false = adopted & (gained < 0)
-                rows.append(
-                    [str(count), test.__name__.replace("_", " "), name]
-                    + [f"{100 * values.mean():.0f} %" for values in (right, false, adopted)]
-                )
-    print_table(["cases", "test of the gains", "and", "right", "false adoptions", "adopted"], rows)
+                found.setdefault(count, []).append(Decision(table.dice[:, 0], after, true))
+    return found
+
+
+def _print_decisions(val: Mapping[int, list[Decision]], test: Mapping[int, list[Decision]]) -> None:
+    rows = []
+    for count, (name, is_certain), level, (harm, harmless) in product(
+        CASES_OF_DECISIONS, TESTS.items(), (0.95, 0.8, 0.6, 0.4), HARMS.items()
+    ):
+        used = name == "trimmed mean" and level == LEVELS["border"] and harmless is _harmless
+        cells = [str(count), name, f"{100 * level:.0f} %", harm + " (in use)" * used]
+        for decisions in (val[count], test[count]):
+            adopted = np.array([is_certain(one.gains, level) and harmless(one) for one in decisions])
+            gained = np.array([one.true for one in decisions])
+            right = np.where(adopted, gained >= 0, gained <= LEAST_GAIN)
+            cells += [f"{100 * values.mean():.1f} %" for values in (right, adopted & (gained < 0))]
+        rows.append(cells)
+    print_table(["cases", "test of the gains", "level", "and", "right, val", "false, val", "right", "false"], rows)
 
 
 def jaccards_of(dices: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -196,24 +233,26 @@ def jaccards_of(dices: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _gain(clinic: Clinic, count: int) -> str:
-    """Mean and range over five seeds of the gain on the other photos of the clinic."""
+    """Mean and range over five seeds of the gain on the other photos of the clinic, with the rule in use."""
     if len(clinic.table.dice) < count + 20:
         return "–"
     gains = []
     for seed in range(5):
         table, others = clinic.draw(count, seed)
-        certain = table.is_certain(table.choose_without_own(range(count)))
+        after = table.dice[np.arange(count), table.choose_without_own(range(count))]
+        decision = Decision(table.dice[:, 0], after, 0.0)
+        used = _trimmed_mean(decision.gains, LEVELS["border"]) and _harmless(decision)
         held_out = clinic.table.dice[others]
-        gains.append(float((held_out[:, table.choose() if certain else 0] - held_out[:, 0]).mean()))
+        gains.append(float((held_out[:, table.choose() if used else 0] - held_out[:, 0]).mean()))
     return f"{np.mean(gains):+.3f} ({min(gains):+.3f} to {max(gains):+.3f})"
 
 
-def _clinics(data: Path, most: int) -> dict[tuple[str, str], Clinic]:
+def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]:
     """Segment the photos once, and measure all borders for each style and artefact."""
     from napari_skinseg.finetuning.judging import JudgedPhoto, segment_photos
     from napari_skinseg.models.store import find
 
-    cases = [case for split in ("test", "val") for case in _cases(data, "isic_whole", split)][: most or None]
+    cases = _cases(data, "isic_whole", split)[: most or None]
     with (data / "isic_artefacts.csv").open() as stream:
         artefacts = {row["id"]: row for row in csv.DictReader(stream)}
     model = find("lesion-unet")

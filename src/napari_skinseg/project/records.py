@@ -122,6 +122,14 @@ class Photo:
         """Whether a person's mask exists that is not exactly the model's mask."""
         return self.has_mask and self.dice != 1.0
 
+    def awaits_prediction(self, model: str, version: str) -> bool:
+        """Whether this model shall predict the photo.
+
+        True without a prediction, and if another model predicted it and nobody has worked on it since.
+        """
+        untouched = self.status == "predicted" and not self.has_mask
+        return not self.predicted_file or (untouched and (self.model, self.model_version) != (model, version))
+
     @property
     def hides_prediction(self) -> bool:
         """Whether the prediction must stay hidden: the photo is in the blind sample and has no person's mask yet."""

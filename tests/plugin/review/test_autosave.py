@@ -68,7 +68,7 @@ panel.open_folder(folder)
 wait_for(lambda: panel.navigator.current.photo is not None and panel._job is None)
 panel.predict_all()
 wait_for(lambda: panel._job is None and not panel._session.background.is_busy)
-assert not panel.photos.list.without_prediction()
+assert all(photo.predicted_file for photo in panel.photos.list.existing())
 panel.navigator.autosave.state_changed.connect(report)
 canvas = viewer.window._qt_viewer.canvas.native
 canvas.setFocus()

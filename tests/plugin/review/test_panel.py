@@ -402,7 +402,7 @@ def test_after_predict_all_the_least_certain_photo_is_offered(qtbot, tab, folder
     assert current(tab) == "photo_0.png"
     press_answer(qtbot, tab, "Go to least certain")
     settle(tab)
-    assert tab.photos.list.without_prediction() == []
+    assert all(photo.predicted_file for photo in tab.photos.list.existing())
     doubts = [tab.photos.list[one].doubt for one in tab.photos.list.shown]
     assert doubts == sorted(doubts, reverse=True)
     assert doubts[0] > doubts[-1]
@@ -832,3 +832,25 @@ def test_a_photo_without_a_predicted_lesion_is_the_least_certain(qtbot, tab, fol
     assert tab.photos.data(cell, Qt.ItemDataRole.DisplayRole) == "predicted\nno lesion"
     go_to(tab, settle, "photo_0.png")
     assert tab.name.text() == "photo_0.png"
+
+
+def test_predict_all_replaces_untouched_masks_of_another_model(qtbot, opened, folder, settle, blind_model):
+    press(qtbot, opened.predict_button)
+    settle(opened)
+    go_to(opened, settle, "photo_1.png")
+    paint(opened)
+    press(qtbot, opened.accept_button)
+    settle(opened)
+    mask = stored(folder, "photo_1.png")[1]
+    opened.menu.model_chosen.emit(blind_model)
+    assert "3 photos that you have not worked on have a mask of another model" in opened.message.text()
+    press(qtbot, opened.predict_button)
+    settle(opened)
+    photos = {photo.name: photo for photo in opened.photos.list.existing()}
+    assert photos["photo_1.png"].model == "spot-finder"
+    np.testing.assert_array_equal(stored(folder, "photo_1.png")[1], mask)
+    assert {photos[f"photo_{number}.png"].model for number in (0, 2, 3)} == {blind_model}
+    assert not opened.navigator.current.mask().any()  # the photo in view shows its new mask
+    press(qtbot, opened.predict_button)  # nothing is left to predict
+    settle(opened)
+    assert "All photos have a prediction" in opened.question_text.text()

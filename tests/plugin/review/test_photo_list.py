@@ -77,7 +77,7 @@ def test_missing_photos_come_last():
     photos = PhotoList([photo("a"), photo("b", state="missing")], Queue((QueueItem("a", ""),), "file"))
     assert photos.shown == ["a", "b"]
     assert photos.reason("b") == "file not found"
-    assert photos.without_prediction() == ["a"]
+    assert [one.id for one in photos.existing()] == ["a"]
 
 
 @pytest.mark.parametrize("name", ["all", "to do", "accepted"])

@@ -57,7 +57,7 @@ class ReviewForm(QWidget):
         )
         self.menu = ReviewMenu(self)
         self.more = _button("More", "Model, order, blind sample, moved photos, scale, export, close…")
-        self.predict_button = _button("Predict all", "Predict the masks of all photos that have no prediction yet.")
+        self.predict_button = _button("Predict all", "Predict the masks of all photos.")
         self.cancel_button = _button("Cancel", "Stop. Finished photos are kept.")
         self.progress = QProgressBar()
         self.message = Message()

@@ -159,12 +159,10 @@ class ReviewPanel(ReviewForm):
     # Actions on the project
 
     def predict_all(self) -> None:
-        """Predict the masks of all photos without a prediction."""
-        waiting = [] if self.photos.list is None else self.photos.list.without_prediction()
-        if waiting:
-            self.run_job("Predicting %v of %m", self.navigator.prefetch.prediction_work(waiting), self._on_predicted)
-        else:
-            self.say("All photos have a prediction.")
+        """Predict the masks of all photos that have no prediction of this model and on which nobody has worked."""
+        if self.photos.list is not None:
+            work = self.navigator.prefetch.prediction_work(self.photos.list.existing())
+            self.run_job("Predicting %v of %m", work, self._on_predicted)
 
     def add_current_layer(self) -> None:
         """Add the photo of the active layer to the project, with its mask if a person edited it."""
@@ -249,7 +247,8 @@ class ReviewPanel(ReviewForm):
         self.navigator.prefetch.use_model(name)
         self.tools.refine.use_model(name)
         self.predict_button.setToolTip(
-            f"Predict the masks of all photos that have no prediction yet, with the model {name}."
+            f"Predict the masks of all photos with the model {name}. Photos that you have worked on are left out, and "
+            "those that it has predicted."
             if name
             else "There is no model on this computer. Add one with: napari-skinseg models add FILE."
         )
@@ -465,7 +464,7 @@ class ReviewPanel(ReviewForm):
         menu.aboutToShow.connect(self._prepare_menu)
         menu.models.aboutToShow.connect(lambda: menu.show_models(store.list_models(), self.model))
         menu.folder_chosen.connect(self.open_folder)
-        menu.model_chosen.connect(self.use_model)
+        menu.model_chosen.connect(self._change_model)
         menu.order_chosen.connect(lambda _: self.reload_list(keep_order=False))
         menu.keep_zoom.toggled.connect(self._keep_zoom)
         menu.blind.triggered.connect(self._set_blind_sample)
@@ -499,7 +498,19 @@ class ReviewPanel(ReviewForm):
 
     def _on_models(self, name: str) -> None:
         if self.project is not None and not self._read_only:
-            self.use_model(name)
+            self._change_model(name)
+
+    def _change_model(self, name: str) -> None:
+        self.use_model(name)
+        photos = () if self.photos.list is None else self.photos.list.existing()
+        others = sum(
+            bool(photo.predicted_file) and photo.awaits_prediction(name, photo.model_version) for photo in photos
+        )
+        if name and others:
+            self.say(
+                f"{others:,} photos that you have not worked on have a mask of another model. "
+                f"Predict all replaces these masks by those of {name}."
+            )
 
     def _on_filter(self, index: int) -> None:
         self.photos.set_filter(FILTERS[index])

@@ -119,10 +119,10 @@ class PhotoList:
         named = {name: by_status[name] for name in FILTERS[2:]}
         return {ALL: len(self), TO_DO: len(self) - reviewed, "reviewed": reviewed, **named}
 
-    def without_prediction(self) -> list[str]:
-        """The existing photos without a prediction, in order."""
-        ids = (item.photo for item in self.queue.items)
-        return [one for one in ids if not self._photos[one].predicted_file and self._photos[one].state == "here"]
+    def existing(self) -> list[Photo]:
+        """The photos that the last scan found, in order."""
+        photos = (self._photos[item.photo] for item in self.queue.items)
+        return [photo for photo in photos if photo.state == "here"]
 
     def has_blind(self) -> bool:
         """Whether an open photo belongs to the blind sample."""

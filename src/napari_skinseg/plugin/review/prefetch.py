@@ -103,20 +103,25 @@ class Prefetch:
         with self._lock:
             self._loaded.pop(photo, None)
 
-    def prediction_work(self, photos: Sequence[str]) -> Work:
-        """The work of *Predict all*: reports an `Event` before each photo, then its `Photo` or an error message."""
+    def prediction_work(self, photos: Sequence[Photo]) -> Work:
+        """The work of *Predict all*: predict the photos that await a prediction of the present model.
+
+        It reports an `Event` before each photo, then its `Photo` or an error message.
+        """
         project, model = self._project, self._model
         assert project is not None
 
         def work(report: Report, cancel: CancelToken) -> None:
-            for done, one in enumerate(photos):
-                photo = project.photo(one)
-                report(Event("predict", done, len(photos), photo.name))
+            spec = self._session.segmenters.get(model.name, model.device).spec
+            waiting = [photo for photo in photos if photo.awaits_prediction(spec.name, spec.version)]
+            for done, listed in enumerate(waiting):
+                photo = project.photo(listed.id)  # a person may have worked on it since
+                report(Event("predict", done, len(waiting), photo.name))
                 raise_if_cancelled(cancel)
-                if photo.predicted_file:
+                if not photo.awaits_prediction(spec.name, spec.version):
                     continue
                 try:
-                    _, photo = self._predict(project, model, photo, project.read_photo(one))
+                    _, photo = self._predict(project, model, photo, project.read_photo(photo.id))
                     report(photo)
                 except BadInput as error:
                     report(str(error))
