@@ -131,6 +131,7 @@ def test_shuffled_masks_are_rejected(tmp_path, spot_finder, spot):
     assert "Keep the base" in verdict.sentence
 
 
+@pytest.mark.slow
 def test_a_resumed_run_ends_like_an_uninterrupted_run(tmp_path, clinic, spot_finder, monkeypatch):
     from napari_skinseg.finetuning import run as finetuner
 

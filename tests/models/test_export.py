@@ -87,8 +87,15 @@ def run_by_monai(folder: Path, photos: Path, masks: Path) -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", network.NETWORKS)
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    # test_onnx_export covers the FlexibleUNet, the network of the bundled model
+    [
+        pytest.param(name, kind, marks=[pytest.mark.slow] * ((name, kind) == ("FlexibleUNet", "onnx")))
+        for name in network.NETWORKS
+        for kind in KINDS
+    ],
+)
 def test_every_exported_network_gives_the_same_output(tmp_path, kind, name):
     if kind == "onnx":
         pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")

@@ -105,6 +105,7 @@ def test_a_cancelled_run_stops_after_the_step_and_can_be_resumed(cases, tmp_path
     assert second.best_dice > first.best_dice or load(second.model).sha256 == kept
 
 
+@pytest.mark.slow
 def test_a_resumed_run_sees_the_same_photos_as_an_uninterrupted_one(finished, cases, tmp_path):
     def losses(events: list[Event]) -> list[float]:
         return [event.values["loss"] for event in events if event.stage == "train"]
@@ -145,6 +146,7 @@ def test_a_run_with_another_mask_or_photo_is_not_continued(finished, cases, tmp_
     assert train(cases[:8], cases[8:], OPTIONS, tmp_path / "run").passes == 2
 
 
+@pytest.mark.slow
 def test_a_checkpoint_that_holds_only_counts_is_continued(finished, cases, tmp_path):
     shutil.copytree(finished[1], tmp_path / "run")
     state = torch.load(tmp_path / "run" / "checkpoint.pt", weights_only=True)

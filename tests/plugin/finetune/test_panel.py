@@ -307,6 +307,7 @@ def test_a_run_is_paused_and_goes_on(qtbot, learning):
     qtbot.waitUntil(lambda: learning._run is None, timeout=60_000)
 
 
+@pytest.mark.slow
 def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
     widget.viewer.window.remove_dock_widget(widget)
     settle()
@@ -320,6 +321,7 @@ def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
     assert call.ended.is_set()
 
 
+@pytest.mark.slow
 def test_a_killed_run_can_be_continued_from_the_tab(qtbot, tab, settle, folder, models_here):
     run = choose_run_folder(folder)
 
