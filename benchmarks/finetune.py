@@ -50,7 +50,7 @@ from napari_skinseg.finetuning.border import BorderTable
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.verdict import HARM, LEAST_GAIN, LEVELS, trimmed_interval
+from napari_skinseg.finetuning.verdict import LEAST_GAIN, LEVELS, NEW_FAILURE_DROP, trimmed_interval
 from napari_skinseg.pixels.cleaning import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, bootstrap_interval, dice
@@ -187,9 +187,9 @@ def _no_new_failure(one: Decision) -> bool:
 
 
 def _harmless(one: Decision) -> bool:
-    """As in `verdict`: not more new failures, each with a loss of at least `HARM`, than repaired ones."""
+    """As in `verdict`: not more new failures, each with a loss of at least `NEW_FAILURE_DROP`, than repaired ones."""
     before, after = one.failed
-    return bool((after & ~before & (one.gains <= -HARM)).sum() <= (before & ~after).sum())
+    return bool((after & ~before & (one.gains <= -NEW_FAILURE_DROP)).sum() <= (before & ~after).sum())
 
 
 TESTS = {"mean": _mean, "signed rank": _signed_rank, "trimmed mean": _trimmed_mean}
@@ -204,7 +204,7 @@ def _decisions(clinics: Mapping[tuple[str, str], Clinic]) -> dict[int, list[Deci
         for (name, _), clinic in clinics.items():
             for seed in range(50) if name == "all" else ():
                 table, others = clinic.draw(count, seed)
-                after = table.dice[np.arange(count), table.choose_without_own(range(count))]
+                after = table.dice[np.arange(count), table.choose_leave_one_out(range(count))]
                 held_out = clinic.table.dice[others]
                 true = float((held_out[:, table.choose()] - held_out[:, 0]).mean())
                 found.setdefault(count, []).append(Decision(table.dice[:, 0], after, true))
@@ -239,7 +239,7 @@ def _gain(clinic: Clinic, count: int) -> str:
     gains = []
     for seed in range(5):
         table, others = clinic.draw(count, seed)
-        after = table.dice[np.arange(count), table.choose_without_own(range(count))]
+        after = table.dice[np.arange(count), table.choose_leave_one_out(range(count))]
         decision = Decision(table.dice[:, 0], after, 0.0)
         used = _trimmed_mean(decision.gains, LEVELS["border"]) and _harmless(decision)
         held_out = clinic.table.dice[others]
@@ -339,11 +339,11 @@ def _plain_rows(cases: Sequence[Case]) -> list[dict[str, str]]:
 
 
 def _dice(segmenter: Any, row: dict[str, str]) -> float:
-    from napari_skinseg.finetuning.judging import OUTLINED
     from napari_skinseg.pixels.image import read_image
+    from napari_skinseg.segmentation.options import SegmentOptions
 
     image = read_image(row["image"])
-    return dice(segmenter.segment(image, OUTLINED).mask, read_mask(row["mask"], image.shape))
+    return dice(segmenter.segment(image, SegmentOptions(always_outline=True)).mask, read_mask(row["mask"], image.shape))
 
 
 def _plain(base: Path, cases: Sequence[Case]) -> Any:

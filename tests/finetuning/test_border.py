@@ -29,7 +29,7 @@ def lesions(count: int, style: Border, noise: float = 0.0) -> list:
 @pytest.mark.parametrize("offset", [-0.06, 0.04])
 def test_a_style_is_found_from_three_cases(offset):
     table = BorderTable.measure(lesions(3, Border(offset=offset)), MODEL)
-    chosen = table.choose_without_own([0, 1, 2])
+    chosen = table.choose_leave_one_out([0, 1, 2])
     own, matched = table.dice[:, 0].mean(), np.mean([table.dice[row, one] for row, one in enumerate(chosen)])
     assert matched > max(own + 0.05, 0.98)
 
@@ -37,7 +37,7 @@ def test_a_style_is_found_from_three_cases(offset):
 def test_no_style_leaves_the_border_as_it_is():
     table = BorderTable.measure(lesions(8, Border()), MODEL)
     assert table.borders[0] == MODEL
-    assert set(table.choose_without_own(range(8))) == {0}
+    assert set(table.choose_leave_one_out(range(8))) == {0}
 
 
 def test_the_table_is_what_the_border_gives():
@@ -52,14 +52,14 @@ def test_the_table_is_what_the_border_gives():
 def test_a_case_does_not_choose_its_own_border():
     maps = lesions(6, Border())[:5] + lesions(6, Border(offset=0.1))[5:]
     table = BorderTable.measure(maps, MODEL)
-    assert table.choose_without_own(range(6))[5] == 0
-    assert table.choose_without_own([0] * 6) == [0] * 6  # all show one lesion, so nothing can be learned without it
+    assert table.choose_leave_one_out(range(6))[5] == 0
+    assert table.choose_leave_one_out([0] * 6) == [0] * 6  # all show one lesion, so nothing can be learned without it
 
 
 def test_twenty_cases_take_about_a_second():
     maps = lesions(20, Border(offset=0.04))
     start = time.process_time()
-    BorderTable.measure(maps, MODEL).choose_without_own(range(20))
+    BorderTable.measure(maps, MODEL).choose_leave_one_out(range(20))
     assert time.process_time() - start < 4  # a second on an idle computer; those that test are slow
 
 

@@ -78,7 +78,7 @@ def test_a_style_is_learned_judged_adopted_and_reverted(tmp_path, clinic, spot_f
     assert border.better, border.sentence
     assert border.low > 0.02
     assert outcome.recommended == (outcome.candidate if verdict.better else outcome.border.model)
-    assert verdict.below == "border"
+    assert verdict.previous == "border"
     assert [row.base_dice for row in verdict.compared] == [row.candidate_dice for row in sorted_like(border, verdict)]
     assert len(verdict.compared) == verdict.base.cases == 12  # each case was judged by a model that had not seen it
     assert {"read", "train", "validated", "phantoms"} <= {event.stage for event in seen}

@@ -32,7 +32,7 @@ def test_one_photo_does_not_hide_the_gain_on_the_others():
     assert np.mean([row.gain for row in compared]) < 0.005  # the mean drowns in one photo
     assert verdict.low > 0.02
     assert "better on 16, worse on 2" in verdict.sentence
-    assert [row.base_dice for row in verdict.new_failures] == [0.846]
+    assert [row.base_dice for row in verdict.compared if row.newly_failed] == [0.846]
     assert not verdict.better
     assert "fails on 1 photo where" in verdict.sentence
 
@@ -45,7 +45,7 @@ def test_a_guarded_failure_does_not_prevent_the_gain():
 
 def test_a_border_is_judged_from_three_photos():
     compared = rows([0.80, 0.82, 0.84], [0.85, 0.868, 0.893])
-    assert judge_candidate(compared, ((), ()), 0, 0, rung="border").better
+    assert judge_candidate(compared, ((), ()), 0, 0, step="border").better
     assert not judge_candidate(compared, PHANTOMS, 0.5, 20).measured
 
 

@@ -8,7 +8,7 @@ from napari_skinseg.finetuning import runs
 from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions, FineTuneOutcome
-from napari_skinseg.finetuning.verdict import Verdict
+from napari_skinseg.finetuning.verdict import STEP_NAMES, Verdict
 from napari_skinseg.models import store
 
 from .exit_codes import DONE, INTERRUPTED
@@ -78,13 +78,10 @@ def _table(verdict: Verdict) -> str:
         "  worst photo": [figure(model.worst) for model in models],
         "  failures (Jaccard < 0.65)": [str(model.failures) if verdict.measured else "–" for model in models],
     }
-    if verdict.rung == "weights":
+    if verdict.step == "weights":
         rows["Dice on generated photos"] = [figure(verdict.phantoms_base), figure(verdict.phantoms_candidate)]
-    names = ("base", "your border") if verdict.rung == "border" else (_BELOW[verdict.below], "fine-tuned")
+    names = (STEP_NAMES[verdict.previous], STEP_NAMES[verdict.step])
     return Table(("", *names), tuple((label, *figures) for label, figures in rows.items())).as_text()
-
-
-_BELOW = {"base": "base", "border": "your border"}
 
 
 def _next_step(outcome: FineTuneOutcome, adopted: str | None) -> str:

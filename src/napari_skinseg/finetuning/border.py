@@ -28,9 +28,9 @@ THRESHOLDS = (0.2, 0.4, 0.7, 0.85, 0.95)
 SMOOTHINGS = (0.0, 0.02, 0.05)
 OFFSETS = tuple(np.round(np.arange(-0.12, 0.1201, 0.01), 2).tolist())
 COST_OF_CHANGE = 0.05
-"""What a usual change of the border (see `USUAL`) must gain in Dice, divided by the number of cases: with few cases a
-large change is more often chance. Of 0 to 0.2, this value gave the best borders for 3 to 20 cases in the simulation."""
-USUAL = (1.5, 0.04, 0.03)
+"""A `USUAL_CHANGE` of the border must gain this in Dice, divided by the number of cases: with few cases, a large change
+is more often chance. Of 0 to 0.2, this value gave the best borders for 3 to 20 cases in the simulation."""
+USUAL_CHANGE = (1.5, 0.04, 0.03)
 """A usual change of the logit of the threshold, of the offset and of the smoothing."""
 
 Map = tuple[NDArray[np.uint8], NDArray[np.bool_]]
@@ -89,7 +89,7 @@ class BorderTable:
         return cls(table.borders + smoothed.borders, np.concatenate([table.dice, smoothed.dice], axis=1))
 
     def choose(self, without: NDArray[np.bool_] | None = None) -> int:
-        """Return the number of the border with the best trimmed mean of Dice.
+        """Return the index of the border with the best trimmed mean of Dice.
 
         The mean is trimmed, because a lesion that was not found says nothing about the border.
         A change costs `COST_OF_CHANGE`.
@@ -102,11 +102,11 @@ class BorderTable:
         typical = used[cut : len(used) - cut].mean(axis=0)
         return int((typical - COST_OF_CHANGE / len(used) * _change(self.borders)).argmax())
 
-    def choose_without_own(self, groups: Sequence[Hashable]) -> list[int]:
-        """For each case, the number of the border that the cases of other groups choose; the first if there are none.
+    def choose_leave_one_out(self, groups: Sequence[Hashable]) -> list[int]:
+        """Return for each case the index of the border that the cases of other groups choose; 0 if there are none.
 
         Args:
-            groups: by case, what shows the same lesion.
+            groups: the group of each case; cases of one lesion are in one group.
         """
         names = np.array([hash(group) for group in groups])
         same = names[:, None] == names
@@ -121,10 +121,10 @@ class BorderTable:
 
 
 def _change(borders: Sequence[Border]) -> NDArray[np.float64]:
-    """How much each border differs from the first one, in usual changes."""
+    """Return the difference of each border from the first one, in units of `USUAL_CHANGE`."""
     values = np.array([[one.threshold, one.offset, one.smoothing] for one in borders], dtype=float)
     values[:, 0] = np.log(values[:, 0] / (1 - values[:, 0]))
-    return np.asarray((np.abs(values - values[0]) / USUAL).sum(axis=1))
+    return np.asarray((np.abs(values - values[0]) / USUAL_CHANGE).sum(axis=1))
 
 
 def _measure(maps: Sequence[Map], styles: Sequence[Border], offsets: Sequence[float]) -> BorderTable:
@@ -134,7 +134,7 @@ def _measure(maps: Sequence[Map], styles: Sequence[Border], offsets: Sequence[fl
 
 
 def _dice_of_offsets(one: Map, style: Border, offsets: Sequence[float]) -> NDArray[np.float64]:
-    """Dice for each offset, from one distance transform; see `segmentation.border.change_border`."""
+    """Return the Dice for each offset, from one distance transform; see `segmentation.border.change_border`."""
     probability, truth = one
     assert style.threshold is not None
     mask = clean_mask(probability >= 255 * style.threshold, _IN_MAP)

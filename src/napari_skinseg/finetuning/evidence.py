@@ -1,4 +1,4 @@
-"""The photos with corrected or accepted masks that a model is fine-tuned on and judged by."""
+"""The photos with corrected or accepted masks on which a model is fine-tuned and judged."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ FIXED_SHARE_FROM = 60
 """With this number of cases or more, a quarter is held out once; fewer cases are judged by cross-validation."""
 HELD_OUT_SHARE, MOST_HELD_OUT = 0.25, 100
 MOST_UNLABELLED = 12
+"""Largest number of unlabelled photos of a project."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Evidence:
         accepted: cases whose mask a person accepted without a change.
         left_out: (photo, sentence that says why) of each photo that cannot be used.
         unlabelled: photos of the project that nobody has reviewed; a few of them are shown with the masks of the base,
-            so that fine-tuning does not change what it should not.
+            so that fine-tuning changes little on photos like these.
     """
 
     corrected: tuple[Case, ...]
@@ -68,16 +69,16 @@ class Evidence:
         return [sorted(parts[0][:MOST_HELD_OUT])] if fixed else [sorted(part) for part in parts]
 
     def describe(self, options: FineTuneOptions) -> str:
-        """Such as "23 corrected, 41 accepted, judged in 4 folds"."""
+        """Return a summary such as "23 corrected, 41 accepted, judged in 4 parts"."""
         parts = self.split_folds(options.folds, options.seed)
         how = "too few to be judged" if not parts else f"judged in {len(parts)} parts"
         if len(parts) == 1:
-            how = f"{len(parts[0])} of them held out to judge by"
+            how = f"judged on {len(parts[0])} of them"
         out = f"; {len(self.left_out)} left out" if self.left_out else ""
         return f"{len(self.corrected)} corrected, {len(self.accepted)} accepted, {how}{out}"
 
     def missing(self, options: FineTuneOptions) -> str:
-        """A sentence that says what is missing before a run can be judged; empty if there are enough photos."""
+        """Return a sentence that says which photos are missing for a verdict; empty if there are enough."""
         judged = self.corrected or self.accepted
         fewest = fewest_photos("border" if options.border_only else "weights")
         if len(judged) >= fewest and len({lesion_of(case) for case in self.cases}) > 1:
@@ -137,7 +138,7 @@ def collect(path: str | Path, on_event: OnEvent = ignore_event, cancel: CancelTo
     unlabelled = tuple(photo.path for photo in waiting[::every][:MOST_UNLABELLED])
     evidence = Evidence(tuple(kept["corrected"]), tuple(kept["accepted"]), tuple(left_out), unlabelled)
     if not evidence.cases:
-        raise BadInput(f"No photo of {path} can be learned from; the first: {left_out[0][1]}")
+        raise BadInput(f"None of the masks of {path} can be used; the first: {left_out[0][1]}")
     if not any(_has_lesion(case) for case in evidence.cases):
         raise BadInput(f"All masks of {path} are empty; correct some photos that show a lesion.")
     return evidence

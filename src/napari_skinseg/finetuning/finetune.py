@@ -39,7 +39,7 @@ def fine_tune(
 
     First the border of the base is fitted to the masks (`finetuning.border`). If that is better, the weights are
     trained on masks in the style of the base, so that they learn only what a border cannot express; the candidate has
-    both. Each step is judged against the one below, on the same photos and masks.
+    both. Each step is compared with the one before, on the same photos and masks.
 
     For each part of `Evidence.split_folds`, a copy of the base is trained on the other cases and judged on this part.
     The judged model is an average of the weights of the base and of the copy (WiSE-FT, Wortsman et al. 2022); its

@@ -95,7 +95,7 @@ def choose_coefficient(dice: Mapping[int, NDArray[np.float64]], without: Sequenc
 
     Coefficients whose mean Dice is at most one standard error (of the differences by photo) below the best mean count
     as equal to the best. The largest of them is taken: with twenty photos, the smallest is nearly always among them,
-    but it has learned half as much.
+    but with it the model learns half as much.
 
     Args:
         dice: by case, Dice with each of `MIXING_COEFFICIENTS`.
@@ -108,9 +108,9 @@ def choose_coefficient(dice: Mapping[int, NDArray[np.float64]], without: Sequenc
     if not rows:
         return MIXING_COEFFICIENTS.index(UNMEASURED_COEFFICIENT)
     table = np.array(rows)
-    loss = table[:, [table.mean(axis=0).argmax()]] - table
-    standard_error = loss.std(axis=0) / np.sqrt(len(table))
-    return int(np.flatnonzero(loss.mean(axis=0) <= standard_error).max())
+    below_best = table[:, [table.mean(axis=0).argmax()]] - table
+    standard_error = below_best.std(axis=0) / np.sqrt(len(table))
+    return int(np.flatnonzero(below_best.mean(axis=0) <= standard_error).max())
 
 
 def mix_weights(base: torch.nn.Module, weights: Mapping[str, torch.Tensor], coefficient: float) -> torch.nn.Module:
@@ -125,7 +125,7 @@ def mix_weights(base: torch.nn.Module, weights: Mapping[str, torch.Tensor], coef
 
 
 def freeze_early_stages(network: torch.nn.Module) -> None:
-    """Keep the first stages of the encoder as they are: a step is faster, and less is forgotten."""
+    """Freeze the first stages of the encoder: a step is faster, and the model forgets less."""
     for name, parameter in network.named_parameters():
         if name.startswith(_EARLY_STAGES):
             parameter.requires_grad_(False)

@@ -4,7 +4,7 @@
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -27,8 +27,9 @@ from napari_skinseg.segmentation.segmenter import GROSS_DISAGREEMENT, Segmenter
 from .border import Map, small_map
 from .verdict import ComparedPhoto
 
-OUTLINED = SegmentOptions(always_outline=True)
-"""The outlines are compared, also where a model would find no lesion: that limit belongs to calibration."""
+OUTLINE_ONLY = SegmentOptions(always_outline=True, border=NO_CHANGE)
+"""The outline is judged also where a model would find no lesion, because calibration chooses that limit; the border of
+the model is applied afterwards."""
 LONGEST_SIDE = 512
 """Larger photos are reduced to this longer side; the network's input is much smaller."""
 PHANTOMS = 12
@@ -58,7 +59,7 @@ class JudgedPhoto:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a network finds in a photo, before a threshold and a border make a mask of it.
+    """The output of a network for a photo; a threshold and a border make a mask from it.
 
     Attributes:
         probability: uint8 `[H, W]`, from 0 to 255.
@@ -98,12 +99,11 @@ def segment_photos(
         device: one of `device.DEVICES`.
         cancel: is read before each photo.
     """
-    options = replace(OUTLINED, border=NO_CHANGE)
     segmenter = Segmenter(model, device)
     try:
         for number, photo in photos.items():
             raise_if_cancelled(cancel)
-            found = segmenter.segment(photo.image, options)
+            found = segmenter.segment(photo.image, OUTLINE_ONLY)
             yield number, Prediction(np.round(255 * found.probability).astype(np.uint8), found.confidence)
     finally:
         segmenter.close()
@@ -149,7 +149,7 @@ def compare_masks(
 def dice_on_phantoms(model: Model | Path, device: str, on_event: OnEvent, cancel: CancelToken) -> list[float]:
     """Dice on each of the same `PHANTOMS` generated photos, to see whether fine-tuning made the model forget.
 
-    The border of a person is not applied: it is a style, and not something that was forgotten.
+    The border of a person is not applied: it is a style, and no sign that the model forgot anything.
     """
     segmenter = Segmenter(model, device)
     scores = []

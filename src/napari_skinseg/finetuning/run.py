@@ -44,23 +44,24 @@ from .replay import replayed_samples
 from .run_log import plot_curve, write_log
 from .runs import HELD_OUT_MASKS, LOG, discard, suggest_name, write_verdict
 from .snapshot import read_snapshot, take_snapshot
-from .verdict import ComparedPhoto, Verdict, judge_candidate
+from .verdict import ComparedPhoto, Step, Verdict, judge_candidate
 
 EMA = 0.9
 """Decay of the averaged weights: an average over about ten steps. A fit has about sixty steps, so a longer average
 would keep too much of the base."""
 WEIGHT_DECAY = 1e-2
 ARTEFACTS = 0.3
+"""Probability that artefacts are added to a photo."""
 MILD_VIEWS = 1.0
-"""All views are mild changes: the position of a border is learned better from them, and the model forgets less."""
+"""All views are mild changes of the photo: the border is learned better from them, and the model forgets less."""
 REPLAY = 1 / 3
 """Photos with the masks of the base, for each photo with a mask of the person, so that less is forgotten: generated
 photos, and photos of the project that nobody has reviewed."""
 MOST_REPLAYED = 24
 MOST_FORGOTTEN = 0.01
 """Mean Dice on generated photos that a candidate may lose; otherwise it gets less of the trained weights."""
-SURE = 0.85
-"""Confidence from which the mask of the base on an unlabelled photo is shown."""
+MIN_CONFIDENCE = 0.85
+"""Confidence of the base from which an unlabelled photo is shown with its mask."""
 CLICKS = 0.25
 """Share of each batch with clicks, so that the model still reacts to clicks."""
 SECONDS_BETWEEN_CHECKPOINTS = 5.0
@@ -90,7 +91,7 @@ class FineTuningRun:
         self.found: dict[int, Prediction] = {}
         self.own_border = Border.of_model(self.base.spec)
         self.border: BorderOutcome | None = None
-        self.borders_below: dict[int, Border] = {}
+        self.previous_borders: dict[int, Border] = {}
         self.state: dict[str, Any] = {}
         self.unfinished_fit: dict[str, Any] | None = None
         self.checkpoint_time = 0.0
@@ -152,7 +153,7 @@ class FineTuningRun:
         self.parts = evidence.split_folds(self.options.folds, self.options.seed)
         self.fits = plan_fits(len(evidence.cases), self.parts, self.options)
         self.photo_hashes = [hash_file(case.image) for case in evidence.cases]
-        # What a resumed run must share with its checkpoint.
+        # A resumed run must have the same values as its checkpoint.
         self.identity = {
             **options,
             "mixes": list(MIXING_COEFFICIENTS),
@@ -197,9 +198,9 @@ class FineTuningRun:
         growth = float(np.median(areas[:, 1] / np.maximum(1, areas[:, 0])))
         style = "as wide as" if abs(growth - 1) < 0.01 else "wider than" if growth > 1 else "tighter than"
         verdict = judge_candidate(
-            compared, ((), ()), 0, 0, rung="border", what=f"Your border is {style} that of the model"
+            compared, ((), ()), 0, 0, step="border", what=f"Your border is {style} that of the model"
         )
-        self.borders_below = borders if verdict.better else dict.fromkeys(borders, self.own_border)
+        self.previous_borders = borders if verdict.better else dict.fromkeys(borders, self.own_border)
         name = self.options.name if self.options.border_only else suggest_name(self.stored.name, "border")
         changed = chosen if verdict.better or self.options.border_only else self.own_border
         spec = self._spec(name, verdict, "the weights of the base", changed, guarded=False)
@@ -218,7 +219,7 @@ class FineTuningRun:
         corrected = [number for number in found if number < len(self.evidence.corrected)] or list(found)
         table = BorderTable.measure([found[number].map(self.photos[number], own) for number in corrected], own)
         lesions = [lesion_of(self.evidence.cases[number]) for number in corrected]
-        rows = table.choose_without_own(lesions)
+        rows = table.choose_leave_one_out(lesions)
         chosen = table.choose() if table.is_certain(rows) else 0
         borders = dict.fromkeys(found, table.borders[chosen])
         if chosen:
@@ -235,8 +236,8 @@ class FineTuningRun:
 
     def _make_samples(self) -> None:
         """Give the masks the style of the base, so that the weights do not learn the border again; add the replay."""
-        if self.border is not None and self.border.verdict.better:
-            border = Border(*self.border.border)
+        border = self._better_border
+        if border is not None:
             areas = [(self._base_mask(n).sum(), one.mask(border).sum()) for n, one in self.found.items()]
             ratio = float(np.median([np.sqrt(base / max(1, other)) for base, other in areas if base]))
             back = Border(offset=float(np.clip((ratio - 1) / 2, -0.2, 0.2)))
@@ -246,7 +247,7 @@ class FineTuningRun:
             self.base.spec.input_size,
             self.evidence.unlabelled,
             MOST_REPLAYED,
-            SURE,
+            MIN_CONFIDENCE,
             self.choice.device,
         )
 
@@ -302,11 +303,11 @@ class FineTuningRun:
                 fit.predictions[number].append(found)
         if len(self.parts) > 1:
             fit.weights = {}  # the candidate comes from another fit
-        below = {number: self.borders_below[number] for number in fit.held_out}
+        borders = {number: self.previous_borders[number] for number in fit.held_out}
         base, tuned = (
             float(
                 np.mean(
-                    [dice(found[number].mask(border), self.photos[number].truth) for number, border in below.items()]
+                    [dice(found[number].mask(border), self.photos[number].truth) for number, border in borders.items()]
                 )
             )
             for found in (self.found, {number: row[-1] for number, row in fit.predictions.items()})
@@ -330,7 +331,7 @@ class FineTuningRun:
         borders, chosen, dices = [], [], []
         for column in range(len(MIXING_COEFFICIENTS)):
             found = {number: row[column] for number, row in predictions.items()}
-            by_case, of_all = self._fit_border(found, self._border_below())
+            by_case, of_all = self._fit_border(found, self._better_border or self.own_border)
             borders.append(by_case)
             chosen.append(of_all)
             dices.append([dice(one.mask(by_case[n]), self.photos[n].truth) for n, one in found.items()])
@@ -347,17 +348,15 @@ class FineTuningRun:
             # No photo influences the coefficient of its own result.
             column = min(best, choose_coefficient(table, without=part))
             for number in part:
-                base, below = self._base_mask(number), self.found[number].mask(self.borders_below[number])
+                base, previous = self._base_mask(number), self.found[number].mask(self.previous_borders[number])
                 tuned = predictions[number][column].guarded_mask(
                     borders[column][number], self.found[number], self.own_border
                 )
-                before = ("base", base) if np.array_equal(base, below) else ("below", below)
+                before = ("base", base) if np.array_equal(base, previous) else ("below", previous)
                 compared.append(self._compare(number, before, ("candidate", tuned)))
-        has_border = self.border is not None and self.border.verdict.better
         coefficient = MIXING_COEFFICIENTS[best]
-        verdict = judge_candidate(
-            compared, (base_phantoms, phantoms), coefficient, fit.passes, below="border" if has_border else "base"
-        )
+        previous_step: Step = "border" if self._better_border else "base"
+        verdict = judge_candidate(compared, (base_phantoms, phantoms), coefficient, fit.passes, previous=previous_step)
         how = f"{fit.passes} passes, {coefficient:g} of the fine-tuned weights"
         spec = self._spec(self.options.name, verdict, how, chosen[best], guarded=True)
         folder = save(
@@ -370,9 +369,10 @@ class FineTuningRun:
         (self.out / CHECKPOINT).unlink(missing_ok=True)
         return outcome
 
-    def _border_below(self) -> Border:
-        has_border = self.border is not None and self.border.verdict.better
-        return Border(*self.border.border) if self.border is not None and has_border else self.own_border
+    @property
+    def _better_border(self) -> Border | None:
+        """The matched border, if it is better than that of the base."""
+        return Border(*self.border.border) if self.border is not None and self.border.verdict.better else None
 
     def _write_result(self, outcome: FineTuneOutcome, border: tuple[float, float, float], coefficient: float) -> None:
         verdict = outcome.verdict

@@ -128,7 +128,7 @@ def _models_of(folder: Path) -> list[Path]:
     """The bundles in the folder of a complete run: first the candidate, then the base with the matched border."""
     try:
         log = json.loads((folder / LOG).read_text(encoding="utf-8"))
-        # Only a complete run has written them; another model in this folder does not belong to the run.
+        # Only a complete run has written these names; another model in this folder does not belong to the run.
         names = [str(log["options"]["name"]), str(log.get("border model", ""))] if "better" in log else []
     except (OSError, ValueError, KeyError, TypeError):
         return []

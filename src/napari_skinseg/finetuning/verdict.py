@@ -1,9 +1,9 @@
 """The verdict on a candidate: is it better than what is used now, on photos that it was not trained on?
 
-Two questions are answered separately. Is the candidate better on the typical photo? The gains in Dice are compared
-photo by photo. One photo cannot decide their trimmed mean and its interval (Tukey and McLaughlin 1963), as it can
-decide a mean. And does it do harm? Photos on which only the candidate fails are counted and shown first. The rule was
-chosen by simulation; `docs/finetune.md` has the table.
+Two questions are answered separately. Is the candidate better on the typical photo? The gains in Dice, photo by photo,
+are judged by their trimmed mean and its interval (Tukey and McLaughlin 1963), which a single photo cannot decide. Does
+the candidate fail where the base does not? These photos are counted and shown first. The rule was chosen by simulation;
+`docs/finetune.md` has the table.
 """
 
 from collections.abc import Mapping, Sequence
@@ -28,12 +28,14 @@ twice reaches 0.90 to 0.94."""
 TRIMMED = 0.2
 """Share of the values left out at each end of a trimmed mean."""
 
-HARM = 0.05
-"""Loss in Dice from which a photo that fails now is a new failure."""
+NEW_FAILURE_DROP = 0.05
+"""A photo on which only the candidate fails is a new failure if its Dice is lower by this or more."""
 
-Rung = Literal["base", "border", "weights"]
-"""What is compared: the base, the base with the border of the person, and the network that was trained."""
-LEVELS: dict[Rung, float] = {"border": 0.8, "weights": 0.95}
+Step = Literal["base", "border", "weights"]
+"""The steps of a fine-tuning: the base, the base with the border of the person, and the network that was trained."""
+STEP_NAMES: dict[Step, str] = {"base": "base", "border": "your border", "weights": "fine-tuned"}
+"""Name of each step in tables."""
+LEVELS: dict[Step, float] = {"border": 0.8, "weights": 0.95}
 """Level of the interval that must lie above 0. A border has three numbers and forgets nothing, so less certainty is
 enough; in the simulation this level gave the most right decisions with few false adoptions."""
 
@@ -71,7 +73,7 @@ class ComparedPhoto:
     @property
     def newly_failed(self) -> bool:
         """Whether only the candidate fails, and by more than a shift of the border across the limit."""
-        return self.candidate_failed and not self.base_failed and self.gain <= -HARM
+        return self.candidate_failed and not self.base_failed and self.gain <= -NEW_FAILURE_DROP
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Verdict:
         measured: whether there were enough photos.
         better: whether adopting is recommended.
         sentence: the result in words, for the user.
-        rung, below: what the candidate is, and what it was compared with.
+        step, previous: what the candidate is, and what it was compared with.
     """
 
     compared: tuple[ComparedPhoto, ...]
@@ -124,21 +126,15 @@ class Verdict:
     measured: bool
     better: bool
     sentence: str
-    rung: Rung = "weights"
-    below: Rung = "base"
-
-    @property
-    def new_failures(self) -> tuple[ComparedPhoto, ...]:
-        """The photos on which only the candidate fails."""
-        return tuple(row for row in self.compared if row.newly_failed)
+    step: Step = "weights"
+    previous: Step = "base"
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values for `verdict.json`, where the mixing coefficient is called "mix"."""
+        """Return plain values for `verdict.json`, where some attributes have the names of `_JSON_NAMES`."""
         document = asdict(self)
         for row in document["compared"]:
             row.update({name: str(value) for name, value in row.items() if isinstance(value, Path)})
-        document["mix"] = document.pop("mixing_coefficient")
-        return document
+        return {_JSON_NAMES.get(name, name): value for name, value in document.items()}
 
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> "Verdict":
@@ -147,14 +143,14 @@ class Verdict:
         Raises:
             KeyError, TypeError: `document` is not a verdict.
         """
-        known = {one.name for one in fields(cls)}
-        values = {name: value for name, value in document.items() if name in known}
+        names = {_JSON_NAMES.get(one.name, one.name): one.name for one in fields(cls)}
+        values = {names[name]: value for name, value in document.items() if name in names}
         paths = ("image", "mask", "base_mask", "candidate_mask")
         values["compared"] = tuple(
             ComparedPhoto(**row | {name: Path(row[name]) for name in paths}) for row in values["compared"]
         )
         values |= {name: ModelResult(**values[name]) for name in ("base", "candidate")}
-        return cls(mixing_coefficient=document["mix"], **values)
+        return cls(**values)
 
 
 def judge_candidate(
@@ -163,8 +159,8 @@ def judge_candidate(
     mixing_coefficient: float,
     passes: int,
     *,
-    rung: Rung = "weights",
-    below: Rung = "base",
+    step: Step = "weights",
+    previous: Step = "base",
     what: str = "",
 ) -> Verdict:
     """Decide whether a candidate is better than what it would replace.
@@ -174,25 +170,25 @@ def judge_candidate(
         phantoms: Dice of base and candidate on each generated photo; both may be empty for a border.
         mixing_coefficient: see `Verdict`.
         passes: see `Verdict`.
-        rung: see `Verdict`.
-        below: see `Verdict`.
-        what: how the sentence begins; by default with what was compared.
+        step: see `Verdict`.
+        previous: see `Verdict`.
+        what: start of the sentence; by default, it names what the candidate was compared with.
     """
-    base = _result([row.base_dice for row in compared], [row.base_failed for row in compared], rung)
-    candidate = _result([row.candidate_dice for row in compared], [row.candidate_failed for row in compared], rung)
+    base = _result([row.base_dice for row in compared], [row.base_failed for row in compared], step)
+    candidate = _result([row.candidate_dice for row in compared], [row.candidate_failed for row in compared], step)
     corrected = [row for row in compared if row.status == "corrected"] or list(compared)
     gains = [row.gain for row in corrected]
-    measured = len(gains) >= fewest_photos(rung)
-    difference, low, high = trimmed_interval(gains, LEVELS[rung]) if measured else (None, None, None)
+    measured = len(gains) >= fewest_photos(step)
+    difference, low, high = trimmed_interval(gains, LEVELS[step]) if measured else (None, None, None)
     if difference is None or low is None or high is None:
-        reason = f"{_photos(len(gains))} cannot show whether it is better; correct at least {fewest_photos(rung)}"
-        better, sentence = False, f"Not measured: {reason}, better twenty. Keep the {_WORDS[below]}."
+        reason = f"{_photos(len(gains))} cannot show whether it is better; correct at least {fewest_photos(step)}"
+        better, sentence = False, f"Not measured: {reason}, better twenty. Keep {_WORDS[previous]}."
     else:
         reason = _reason_to_keep(compared, corrected, phantoms, difference, low, high)
         better = not reason
-        what = what or f"Compared with {_WORDS[below]}"
-        sentence = f"{what}: {_summary(corrected, difference, low, high, LEVELS[rung])}"
-        sentence += f" {reason} Keep {_WORDS[below]}." if reason else f" {_ADVICE[rung]}"
+        what = what or f"Compared with {_WORDS[previous]}"
+        sentence = f"{what}: {_summary(corrected, difference, low, high, LEVELS[step])}"
+        sentence += f" {reason} Keep {_WORDS[previous]}." if reason else f" {_ADVICE[step]}"
     return Verdict(
         compared=tuple(compared),
         base=base,
@@ -207,14 +203,14 @@ def judge_candidate(
         measured=measured,
         better=better,
         sentence=sentence,
-        rung=rung,
-        below=below,
+        step=step,
+        previous=previous,
     )
 
 
-def fewest_photos(rung: Rung) -> int:
-    """The number of corrected photos from which a rung is judged: a border has three numbers, a network millions."""
-    return FEWEST_PHOTOS - 1 if rung == "border" else FEWEST_PHOTOS
+def fewest_photos(step: Step) -> int:
+    """The number of corrected photos from which a step is judged: a border has three numbers, a network millions."""
+    return FEWEST_PHOTOS - 1 if step == "border" else FEWEST_PHOTOS
 
 
 def trimmed_interval(gains: Sequence[float], level: float = 0.95) -> tuple[float, float, float]:
@@ -240,7 +236,7 @@ def _reason_to_keep(
     low: float,
     high: float,
 ) -> str:
-    """A sentence that says why the candidate must not be adopted; empty if nothing speaks against it."""
+    """A sentence that says why the candidate must not be adopted; empty if there is no reason."""
     agreement = np.mean([row.candidate_dice for row in corrected])
     accepted = [row.candidate_dice for row in compared if row.status == "accepted"]
     new = sum(row.newly_failed for row in compared)
@@ -279,8 +275,8 @@ def _summary(corrected: Sequence[ComparedPhoto], difference: float, low: float, 
     )
 
 
-def _result(dices: list[float], failed: list[bool], rung: Rung) -> ModelResult:
-    if len(dices) < fewest_photos(rung):
+def _result(dices: list[float], failed: list[bool], step: Step) -> ModelResult:
+    if len(dices) < fewest_photos(step):
         return ModelResult(None, None, None, None, 0, len(dices))
     low, high = bootstrap_interval(dices)
     return ModelResult(float(np.mean(dices)), low, high, min(dices), sum(failed), len(dices))
@@ -294,8 +290,10 @@ def _photos(number: int) -> str:
     return f"{number} photo{'s' * (number != 1)}"
 
 
-_WORDS: dict[Rung, str] = {"base": "the base", "border": "the base with your border", "weights": "the present model"}
-_ADVICE: dict[Rung, str] = {
+_JSON_NAMES = {"mixing_coefficient": "mix", "step": "rung", "previous": "below"}
+"""Names of attributes of `Verdict` in `verdict.json`, which stay so that old runs can be read."""
+_WORDS: dict[Step, str] = {"base": "the base", "border": "the base with your border", "weights": "the present model"}
+_ADVICE: dict[Step, str] = {
     "base": "",
     "border": "Use it.",
     "weights": "The outlines of the new model are closer to yours. Adopt it.",

@@ -2,7 +2,7 @@
 
 from qtpy.QtWidgets import QFrame, QGridLayout, QLabel, QPushButton, QSizePolicy, QVBoxLayout
 
-from napari_skinseg.finetuning.verdict import ModelResult, Verdict
+from napari_skinseg.finetuning.verdict import STEP_NAMES, ModelResult, Verdict
 from napari_skinseg.plugin.background import Background
 from napari_skinseg.plugin.forms import WrappingText
 
@@ -19,7 +19,6 @@ _ROWS = {
     "Failures": "Photos with an outline so wrong (Jaccard below 0.65) that it is of no use.",
     "Phantoms": "Dice on generated photos; a lower value means that the new model has forgotten other lesions.",
 }
-_NAMES = {"base": "base", "border": "your border", "weights": "fine-tuned"}
 
 
 class VerdictCard(QFrame):
@@ -50,18 +49,19 @@ class VerdictCard(QFrame):
         self.sentence.setStyleSheet(
             f"QLabel {{ background: {colour}; color: white; border-radius: 4px; padding: 6px; }}"
         )
-        for label, rung in zip(self.names, (verdict.below, verdict.rung), strict=True):
-            label.setText(f"<b>{_NAMES[rung]}</b>")
+        names = STEP_NAMES[verdict.previous], STEP_NAMES[verdict.step]
+        for label, name in zip(self.names, names, strict=True):
+            label.setText(f"<b>{name}</b>")
         phantoms = (verdict.phantoms_base, verdict.phantoms_candidate)
         for column, result in enumerate((verdict.base, verdict.candidate)):
             texts = (*_cell_texts(result, verdict.measured), _format(phantoms[column]))
             for cells, text in zip(self.cells.values(), texts, strict=True):
                 cells[column].setText(text)
         for label in (self._phantoms_title, *self.cells["Phantoms"]):
-            label.setVisible(verdict.rung == "weights")  # a border forgets nothing
+            label.setVisible(verdict.step == "weights")  # a border forgets nothing
         self.adopt_button.setText(self._adopt if verdict.better else f"{self._adopt} anyway…")
         self.adopt_button.setStyleSheet(CHOSEN if verdict.better else OTHER)
-        self.strip.show_cases(verdict.compared, _NAMES[verdict.below], _NAMES[verdict.rung])
+        self.strip.show_cases(verdict.compared, *names)
         self.show()
 
     def clear(self) -> None:
