@@ -67,9 +67,12 @@ def test_the_header_names_data_model_device_and_command(spot_finder, cases):
 
 def test_datasets_are_summarised_separately_if_there_are_several(spot_finder, cases):
     evaluation = evaluate(spot_finder, cases, QUICK)
-    assert {source: scores.photos for source, scores in evaluation.by_source.items()} == {"north": 2, "south": 1}
-    assert evaluation.by_source["south"].dice.mean == evaluation.results[2].agreement.dice
-    assert evaluate(spot_finder, cases[:2], QUICK).by_source == {}
+    assert {source: scores.photos for source, scores in evaluation.strata["dataset"].items()} == {
+        "north": 2,
+        "south": 1,
+    }
+    assert evaluation.strata["dataset"]["south"].dice.mean == evaluation.results[2].agreement.dice
+    assert "dataset" not in evaluate(spot_finder, cases[:2], QUICK).strata
 
 
 def test_segment_options_change_the_masks(spot_finder, cases):
@@ -205,13 +208,13 @@ def untrained(spot_finder, tmp_path) -> Path:
     return bundle.save(tmp_path / "untrained", spec, network.build(spec.network, spec.network_arguments))
 
 
-def test_a_photo_rightly_left_empty_is_counted_in_detection(spot_finder, cases, bare_case):
+def test_a_photo_correctly_left_empty_is_counted_in_detection(spot_finder, cases, bare_case):
     evaluation = evaluate(spot_finder, [*cases, bare_case], QUICK)
     assert evaluation.results[3].found_fraction == 0
     assert (evaluation.detection.without_lesion, evaluation.detection.left_empty.mean) == (1, 1.0)
     assert (evaluation.detection.with_lesion, evaluation.detection.missed.mean) == (3, 0.0)
     assert evaluation.strata["lesion's share of the frame"]["no lesion"].dice.mean == 1
-    assert "rightly left empty" in as_text(evaluation)
+    assert "correctly left empty" in as_text(evaluation)
 
 
 def test_a_lesion_at_the_edge_of_the_frame_is_its_own_group(spot_finder, cases, spot, tmp_path):

@@ -19,7 +19,7 @@ from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
 
 from .options import ModelChoice, Output
-from .segment import exit_code, run_segment, summarise, to_json
+from .segment import describe_run, exit_code, run_segment, to_json
 from .terminal import print_json, say
 
 SAMPLES = ((3, ("hair",)), (8, ("ruler", "glare")), (12, ("dark_field",)), (21, ("sticker", "ink")))
@@ -66,7 +66,7 @@ def demo(
         print_json(document)
     elif not output.quiet:
         print_table(outcome.done, agreement)
-        print(summarise(outcome, out))
+        print(describe_run(outcome, out))
     if view and outcome.done and not open_in_napari(outcome.done[0]):
         say("napari was not opened: there is no screen, or napari is not installed.", quiet=output.quiet)
     return exit_code(outcome)

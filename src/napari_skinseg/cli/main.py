@@ -1,4 +1,4 @@
-"""The entry point of the command `napari-skinseg`, and what its exit codes mean for errors.
+"""The entry point of the command `napari-skinseg`, and the exit code of each error.
 
 This module imports little, so that Ctrl+C ends a command with one sentence from its first instant.
 """

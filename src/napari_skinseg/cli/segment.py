@@ -50,7 +50,7 @@ def segment(
     if output.json:
         print_json(to_json(outcome, segmenter))
     elif not output.quiet:
-        print(summarise(outcome, out))
+        print(describe_run(outcome, out))
     return exit_code(outcome)
 
 
@@ -78,7 +78,7 @@ def exit_code(outcome: BatchOutcome) -> int:
     return SOME_FAILED if outcome.done else BAD_INPUT
 
 
-def summarise(outcome: BatchOutcome, out: Path) -> str:
+def describe_run(outcome: BatchOutcome, out: Path) -> str:
     """Return the summary of a run: files, photos without a lesion, photos to check first, errors."""
     done, kept = outcome.done, sum(result.kept for result in outcome.done)
     lines = [f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}" + (f", {kept} of them kept" * bool(kept))]

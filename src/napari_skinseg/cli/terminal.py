@@ -47,11 +47,11 @@ def print_json(document: Any) -> None:
 def progress(quiet: bool, *, keep_messages: bool = False) -> Iterator[OnEvent]:
     """Yield an `on_event` that shows a progress bar for each stage, with count, rate and remaining time.
 
+    If standard error is not a terminal, as in the log of a cluster, a line every ten seconds replaces the bars.
+
     Args:
         quiet: show nothing.
         keep_messages: also print the message of each event on a separate line, as for the passes of a training.
-
-    If standard error is not a terminal, as in the log of a cluster, a line every ten seconds replaces the bars.
     """
     console = Console(stderr=True)
     if quiet:

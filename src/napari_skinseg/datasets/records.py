@@ -57,7 +57,7 @@ def read_finished(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def read_journal(path: Path) -> list[dict[str, Any]]:
-    """The complete lines of a journal; a kill can cut the last line."""
+    """The complete lines of a journal; the last line is incomplete if the process was killed."""
     try:
         lines = path.read_bytes().splitlines()
     except OSError:

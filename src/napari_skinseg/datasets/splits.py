@@ -94,7 +94,7 @@ def _assign(groups: dict[str, list[Case]], fractions: dict[str, float], rng: np.
     for name in sorted(groups):  # not in the order of the cases: the same cases then always give the same split
         strata[min(case.diagnosis for case in groups[name])].append(name)
     split_of: dict[str, str] = {}
-    # Photos that a split still needs pass on to the next diagnosis: else all photos of rare diagnoses go to train.
+    # What a split still needs is added to the next diagnosis; else all photos of rare diagnoses would go to train.
     needed = dict.fromkeys(fractions, 0.0)
     for _, names in sorted(strata.items()):
         photos = sum(len(groups[name]) for name in names)

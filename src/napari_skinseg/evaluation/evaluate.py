@@ -135,12 +135,11 @@ def evaluate_many(
     runs = [_ModelRun(model if isinstance(model, Segmenter) else Segmenter(model)) for model in models]
     _Evaluator(runs, options, len(cases), on_event, cancel or NeverCancelled()).run(cases)
     for run in runs:
+        if not run.results:
+            raise BadInput(f"None of the {len(cases)} photos could be used; the first: {run.left_out[0][1]}")
         run.results = {
             number: replace(result, flags=flags.get(cases[number].image.stem)) for number, result in run.results.items()
         }
-    for run in runs:
-        if not run.results:
-            raise BadInput(f"None of the {len(cases)} photos could be used; the first: {run.left_out[0][1]}")
     first, *others = (run.results for run in runs)
     paired = [[(first[n], result) for n, result in sorted(other.items()) if n in first] for other in others]
     return Comparison(
@@ -196,7 +195,7 @@ class _ModelRun:
 
 @dataclass(frozen=True)
 class _Photo:
-    """A case after reading: its number, the photo and the mask of the person."""
+    """A case with its number, its photo uint8 `[H, W, 3]` and the mask of the person, bool `[H, W]`."""
 
     number: int
     case: Case

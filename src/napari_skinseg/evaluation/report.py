@@ -89,7 +89,7 @@ def clicks_plot(curves: Mapping[str, ClickCurve]) -> "Figure":
     for goal in GOALS:
         axes.axhline(goal, color="grey", lw=0.8, ls=":")
     clicked = min(s.low for curve in curves.values() for s in curve.jaccard[1:] if s.low is not None)
-    # From 0, where the curves of the empty mask start, all other values would look like one line.
+    # The curves of the empty mask start at 0; with 0 on the axis, all other values would look like one line.
     lowest = min(0.6, np.floor(clicked * 10) / 10)
     axes.set(xlabel="clicks", ylabel="mean Jaccard", ylim=(lowest, 1), title="Jaccard after clicks")
     axes.locator_params(axis="x", integer=True)

@@ -35,7 +35,7 @@ class Evaluation:
         summary: the scores over all photos.
         strata: stratum -> group -> scores of the photos of that group, for each stratum with several groups.
         reliability: the photos in bins of confidence.
-        detection: how often the model found no lesion, rightly and wrongly.
+        detection: how often the model found no lesion, correctly and wrongly.
         clicks: curve -> Jaccard after each simulated click, see `click_curves.CURVES`; empty without simulation.
         worst: the photos with the lowest Jaccard, lowest first.
         left_out: (photo, sentence) of each case that could not be used.
@@ -52,11 +52,6 @@ class Evaluation:
     left_out: tuple[tuple[Path, str], ...]
 
     @property
-    def by_source(self) -> dict[str, Scores]:
-        """Dataset -> scores, if there are several datasets; else empty."""
-        return self.strata.get("dataset", {})
-
-    @property
     def rows(self) -> list[dict[str, Cell]]:
         """Column -> value for each photo; None means "not measured"."""
         return [result.row() for result in self.results]
@@ -66,7 +61,7 @@ class Evaluation:
         return {
             "header": self.header,
             "summary": asdict(self.summary),
-            "by_source": _groups_as_json(self.by_source),
+            "by_source": _groups_as_json(self.strata.get("dataset", {})),
             "strata": {stratum: _groups_as_json(groups) for stratum, groups in self.strata.items()},
             "reliability": [asdict(step) for step in self.reliability],
             "detection": asdict(self.detection),

@@ -109,7 +109,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Detection:
-    """How often the model found no lesion, rightly and wrongly.
+    """How often the model found no lesion, correctly and wrongly.
 
     Attributes:
         without_lesion: number of photos without a lesion in the mask of the person.

@@ -168,12 +168,12 @@ def confidence_table(scores: Scores, bins: Sequence[ReliabilityBin]) -> Table:
 
 
 def detection_table(detection: Detection) -> Table | None:
-    """How often the model found no lesion, rightly and wrongly; None if the photos show neither."""
+    """How often the model found no lesion, correctly and wrongly; None if the photos show neither."""
     rows = [
         (label, str(photos), format_value(fraction.mean, None), _interval(fraction, None))
         for label, photos, fraction, shown in (
             (
-                "Without lesion, rightly left empty",
+                "Without lesion, correctly left empty",
                 detection.without_lesion,
                 detection.left_empty,
                 detection.without_lesion,

@@ -50,7 +50,7 @@ EMA = 0.9
 """Decay of the averaged weights: an average over about ten steps. A fit has about sixty steps, so a longer average
 would keep too much of the base."""
 WEIGHT_DECAY = 1e-2
-ARTEFACTS = 0.3
+ARTEFACT_PROBABILITY = 0.3
 """Probability that artefacts are added to a photo."""
 MILD_VIEWS = 1.0
 """All views are mild changes of the photo: the border is learned better from them, and the model forgets less."""
@@ -410,7 +410,7 @@ class FineTuningRun:
         return DataLoader(
             Dataset(
                 photos + self.replay[: round(REPLAY * len(photos))],
-                training_transform(self.base.spec.input_size, ARTEFACTS, mild=MILD_VIEWS),
+                training_transform(self.base.spec.input_size, ARTEFACT_PROBABILITY, mild=MILD_VIEWS),
             ),
             batch_size=min(self.batch_size, len(fit.train)),
             shuffle=True,

@@ -122,16 +122,16 @@ def _lesion_shape(shape: tuple[int, int], rng: Generator) -> tuple[Field, float]
     cos, sin = float(np.cos(tilt)) / mean, float(np.sin(tilt)) / mean
     y, x = np.arange(shape[0], dtype=np.float32)[:, None] - row, np.arange(shape[1], dtype=np.float32) - column
     along, across = (x * cos + y * sin) / slim, (y * cos - x * sin) * slim
-    wild, frayed = (log_uniform(rng, 0.03, 0.4) for _ in range(2))
+    lobed, rough = (log_uniform(rng, 0.03, 0.4) for _ in range(2))
     angle = np.linspace(-np.pi, np.pi, 721)
     order = np.arange(1, 9)[:, None]
-    lobes = rng.normal(0, wild, order.shape) / (1 + order) * np.cos(order * angle + rng.uniform(0, 7, order.shape))
+    lobes = rng.normal(0, lobed, order.shape) / (1 + order) * np.cos(order * angle + rng.uniform(0, 7, order.shape))
     reach = np.maximum(1 + lobes.sum(0), 0.4)
     reach /= np.sqrt(np.mean(reach**2))
     inside = np.interp(np.arctan2(across, along), angle, reach).astype(np.float32) - np.hypot(along, across)
-    fray = np.exp(-((inside / 0.35) ** 2))  # only near the border: no islands far out, no holes deep in
+    near_border = np.exp(-((inside / 0.35) ** 2))  # noise elsewhere would make islands and holes
     for grain, depth in ((0.6, 0.35), (0.22, 0.2), (0.09, 0.1), (0.035, 0.05)):
-        inside += _noise(shape, rng, grain * radius) * fray * (depth * min(frayed, 0.3))
+        inside += _noise(shape, rng, grain * radius) * near_border * (depth * min(rough, 0.3))
     magnitude = np.maximum(np.abs(inside), np.float32(1e-6))
     return np.where(_in_one_piece(inside > 0), magnitude, -magnitude), radius
 
@@ -165,11 +165,9 @@ def _add_lesion(skin: Field, inside: Field, radius: float, rng: Generator) -> Fi
         blood += rng.uniform(0, 0.15) * np.exp(np.minimum(inside, 0) / 0.25)
     brown = _MELANIN * np.exp(rng.normal(0, 0.1, 3))
     light = _absorb(skin, np.maximum(melanin, 0.03) * cover, brown, blood)
-    for colour, how_often in (
-        (_VEIL * skin.mean(), 0.3),
-        (1.08 * skin, 0.2),
-    ):  # blue-white veil, and regression to pale skin
-        if rng.random() < how_often:
+    # Blue-white veil, and regression to pale skin.
+    for colour, probability in ((_VEIL * skin.mean(), 0.3), (1.08 * skin, 0.2)):
+        if rng.random() < probability:
             patch = _noise(shape, rng, 0.6 * radius) + 0.3 * speckled + 0.2 * fine - rng.uniform(0.0, 1.0)
             patch = np.clip(0.6 * patch, 0, 1) * cover * np.clip(depth * 4, 0, 1) * rng.uniform(0.3, 0.8)
             light += (colour * (1 + 0.1 * fine) - light) * patch
@@ -195,7 +193,7 @@ def _photograph(light: Field, level: float, rng: Generator) -> NDArray[np.uint8]
 
 
 def _in_one_piece(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """Return the largest piece of `lesion` with its holes filled; a bay at the frame is not a hole."""
+    """Return the largest piece of `lesion` with its holes filled; background that reaches the frame is not a hole."""
     pieces, count = ndimage.label(lesion)
     if count > 1:
         lesion = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])

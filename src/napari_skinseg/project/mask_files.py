@@ -1,4 +1,4 @@
-"""The mask files of a project. A kill never leaves half a file under one of these names.
+"""The mask files of a project. A process that is killed leaves no incomplete file under one of these names.
 
 masks/<id>_segmentation.png                    the mask that a person drew or accepted
 masks/previous/<id>_segmentation.png           the mask before the last decision
@@ -188,7 +188,7 @@ def _write(path: Path, mask: Mask) -> Fingerprint:
     content = encoded.getvalue()
     with atomic(path) as temporary:
         temporary.write_bytes(content)
-        # Check before the earlier mask is replaced: a faulty disk must not cost both.
+        # Check before the earlier mask is replaced, so that a faulty disk does not destroy both.
         if not np.array_equal(read_mask(temporary), mask):
             raise BadInput(f"{path} reads back differently than it was written; check the disk and save again.")
     _sync(path.parent)

@@ -6,8 +6,8 @@
     <project>/masks/…                           see `mask_files`
 
 The project refers to the photos where they are; it never copies or changes them. When a method returns, its result is
-on disk. A mask is written before its row: a kill in the middle of a call loses at most that call, and the next opening
-repairs the project and says what it found.
+on disk. A mask is written before its row: a process that is killed in a call loses at most that call, and the next
+opening repairs the project and says what it found.
 
 Threads: any thread may call any method of an open `Project`. Reads do not wait for writes. Writes run one after the
 other and wait for the disk (about 10 ms, more for large photos), so a window calls them from a worker.
@@ -576,7 +576,7 @@ class Project:
         """Set millimetres per pixel from a line of known length, ((row, column), (row, column)) in pixels.
 
         Raises:
-            BadInput: the line is shorter than 5 mm or than `ruler.LEAST_PX` pixels.
+            BadInput: the line is shorter than 5 mm or than `ruler.MIN_LINE_PX` pixels.
         """
         if not (math.isfinite(mm) and mm >= LEAST_MM):
             raise BadInput(f"The line is {mm:g} mm long; draw one of at least {LEAST_MM:g} mm for an exact scale.")

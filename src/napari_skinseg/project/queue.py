@@ -39,7 +39,7 @@ class QueueItem(NamedTuple):
 
 @dataclass(frozen=True)
 class Queue:
-    """An order of photos. It is immutable: later decisions and predictions do not change it; any thread may read it."""
+    """An order of photos. Later decisions and predictions do not change it, and any thread may read it."""
 
     items: tuple[QueueItem, ...]
     order: Order

@@ -19,7 +19,7 @@ REVIEWED = STATUSES[2:]
 """The statuses that a person gives; *new* and *predicted* photos are not reviewed yet."""
 
 Line = tuple[tuple[float, float], tuple[float, float]]
-
+"""The ends of a line, each (row, column) in pixels."""
 
 UNFINISHED = """status = 'corrected' AND ifnull((
     SELECT action FROM log WHERE log.photo = photos.id AND action IN ('paint', 'accept', 'decide', 'take back')

@@ -1,7 +1,7 @@
 """Repair of a project whose mask files and rows do not match, after a kill, a power cut or a change by other programs.
 
-A mask file is written before its row, and a row names only files that are complete. So a kill leaves one of a few
-states. Repair keeps every mask that a person drew and makes no decision that a person did not make.
+A mask file is written before its row, and a row names only files that are complete. So a killed process leaves one of
+a few states. Repair keeps every mask that a person drew and makes no decision that a person did not make.
 """
 
 import sqlite3
@@ -44,7 +44,7 @@ class Repair:
         return (*sentences, *(_sentence(finding, photos) for finding, photos in self.photos_by_finding.items()))
 
     def _repair_changed(self, row: sqlite3.Row) -> None:
-        """The mask file is not the one of the row: a kill came between both, or another program wrote the file."""
+        """Repair a mask file that changed without its row: by a killed process, or by another program."""
         photo = row["id"]
         current = fingerprint(self.files.path(photo))
         if current.sha256 == row["mask_sha256"]:  # copied or restored: only its time is different
@@ -63,7 +63,7 @@ class Repair:
             self._report("Took over a mask that was newer than the index", photo)
 
     def _repair_missing(self, row: sqlite3.Row) -> None:
-        """The mask file of a row is missing: use the model's mask if it is the same, else the previous mask."""
+        """Repair a missing mask file: use the model's mask if the mask was equal to it, else the previous mask."""
         photo = row["id"]
         if row["mask_sha256"] and row["predicted_file"] and row["dice"] == 1.0:  # it was exactly the model's mask
             found = self.files.accept(photo, row["predicted_file"])

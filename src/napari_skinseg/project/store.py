@@ -27,7 +27,7 @@ STORE_NAME = "skinseg-project.sqlite"
 BACKUP_NAME = "skinseg-project.backup.sqlite"
 
 APPLICATION_ID = 0x736B7367
-""""sksg" in the file's header; it tells our files from SQLite files of other programs."""
+""""sksg" in the file's header, which other SQLite files do not have."""
 
 _FIRST = (
     "CREATE TABLE facts (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID",
@@ -234,10 +234,10 @@ class Store:
         try:
             problem = connection.execute("PRAGMA integrity_check(1)").fetchone()[0]
             if problem != "ok":
-                raise damaged(self.path, problem)
+                raise _damaged(self.path, problem)
             self._migrate(connection)
             if problem := _find_foreign(connection):
-                raise damaged(self.path, problem)
+                raise _damaged(self.path, problem)
             if not self.read_only:  # last, because this writes: a damaged file must not change
                 wanted = "WAL" if is_local(self.path.parent) else "DELETE"
                 connection.execute(f"PRAGMA journal_mode = {wanted}")
@@ -287,10 +287,10 @@ class Store:
 
     def _as_bad_input(self, error: sqlite3.Error | UnicodeDecodeError) -> BadInput:
         if isinstance(error, UnicodeDecodeError):
-            return damaged(self.path, "it holds text that is not UTF-8")
+            return _damaged(self.path, "it holds text that is not UTF-8")
         code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF
         if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-            return damaged(self.path, error)
+            return _damaged(self.path, error)
         if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             return BadInput(f"{self.path} is in use by another program; close that program and try again.")
         return BadInput(f"{self.path} could not be read or written ({error}); check the disk and try again.")
@@ -310,19 +310,19 @@ def check_header(path: Path) -> None:
         journal = path.with_name(path.name + "-journal")
         # Such a journal names another file, which SQLite deletes. We never write one.
         if journal.exists() and journal.read_bytes().endswith(_SUPER_JOURNAL):
-            raise damaged(path, f"{journal.name} refers to other files")
+            raise _damaged(path, f"{journal.name} refers to other files")
         with path.open("rb") as file:
             head = file.read(100)
     except FileNotFoundError:
         if path.with_name(BACKUP_NAME).exists():
-            raise damaged(path, "it is missing") from None
+            raise _damaged(path, "it is missing") from None
         return
     except OSError as error:
         raise BadInput(f"{path} cannot be opened ({error.strerror or error}); check its permissions.") from error
     if not head and not path.with_name(BACKUP_NAME).exists():
         return  # a process was killed while it created the file
     if len(head) < 100 or not head.startswith(_MAGIC):
-        raise damaged(path, "it is not an SQLite file")
+        raise _damaged(path, "it is not an SQLite file")
     # Big-endian numbers in the header (sqlite.org/fileformat.html, section 1.3).
     version, application = (int.from_bytes(head[at : at + 4], "big") for at in (60, 68))
     if application not in (0, APPLICATION_ID):
@@ -382,7 +382,7 @@ def _is_intact(path: Path) -> bool:
         connection.close()
 
 
-def damaged(path: Path, detail: object) -> ProjectDamaged:
+def _damaged(path: Path, detail: object) -> ProjectDamaged:
     """The error for a damaged SQLite file, with the way to restore it."""
     backup = path.with_name(BACKUP_NAME)
     if not _is_intact(backup):

@@ -1,6 +1,6 @@
 """Calibrate a trained model on validation photos: its threshold, its confidence and its limit for "no lesion".
 
-All three are for cameras that nobody here has, so each data set counts the same, however many photos it has.
+The model must also work for cameras of no data set, so each data set has the same weight, however many photos it has.
 """
 
 from collections.abc import Iterator, Sequence
@@ -25,7 +25,7 @@ THRESHOLDS = (0.3, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65, 0.7, 0.75, 0.8, 0.85, 0.9, 0
 MOST_MISSED = 0.003
 """Largest share of the lesions of each data set that the limit for "no lesion" may hide."""
 HIGHEST_LIMIT = 0.4
-"""Highest limit for "no lesion", also for a model that is sure of all lesions."""
+"""Highest limit for "no lesion", also for a model with a high confidence on all lesions."""
 HIGHEST_PRESENCE_LIMIT = 0.1
 """The same for a model with a presence head. Of 346 lesions of the validation split, none had a presence below 0.47; of
 the pieces of real skin, 6 % had one above 0.1. In doubt it is better to outline skin than to lose a lesion."""

@@ -53,7 +53,7 @@ def hash_file(path: Path) -> str:
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as error:
-        raise BadInput(f"{path} cannot be read ({error.strerror or error}); bring it back and start again.") from error
+        raise BadInput(f"{path} cannot be read ({error.strerror or error}); restore it and start again.") from error
 
 
 def hash_cases(cases: Sequence[Case]) -> str:

@@ -1,7 +1,7 @@
 """The training loop: forward, loss, backward, optimizer, learning rate schedule and averaged weights.
 
 Training (`training.run`) and fine-tuning (`finetuning.run`) both use this loop. They differ in the photos that the
-network learns from and in the files that they write.
+network learns from, and in the files that they write.
 
 A *pass* shows every photo once on average. Other libraries call it an epoch.
 """

@@ -27,7 +27,7 @@ def _dice_ce() -> Loss:
 
 
 def _dice_focal() -> Loss:
-    """Dice of each photo plus focal loss (Lin et al. 2017), which gives pixels that are already right little weight."""
+    """Dice of each photo plus focal loss (Lin et al. 2017), which gives little weight to correct pixels."""
     from monai.losses import DiceFocalLoss
 
     return DiceFocalLoss(sigmoid=True)

@@ -9,12 +9,10 @@ from napari_skinseg.models.network import DEFAULT_NETWORK
 from .losses import DEFAULT_LOSS, LOSSES
 
 STRIDE = 32
-"""The sides of a network's input are multiples of this number, because its deepest level is so many times smaller."""
-
+"""The sides of a network's input are multiples of this number: its deepest level is smaller by this factor."""
 
 IMAGENET = "imagenet"
 """Value of `TrainOptions.start`: the encoder starts with weights from ImageNet, the rest with random weights."""
-
 
 SMALLEST = 2 * STRIDE
 """Shortest side of an input: instance normalisation needs more than one pixel at the deepest level."""

@@ -170,7 +170,7 @@ def show_small(sample: Sample, area: float) -> Sample | None:
 
 
 def fit_head(features: torch.Tensor, lesion: torch.Tensor, seed: int) -> PresenceHead:
-    """Fit the head to features `[N, F]` and labels bool `[N]`; both labels weigh the same."""
+    """Fit the head to features `[N, F]` and labels bool `[N]`; both labels have the same weight."""
     mean, std = features.mean(dim=0), features.std(dim=0).clamp_min(1e-3)
     normal, wanted = (features - mean) / std, lesion.float()
     weight = torch.where(lesion, 0.5 / wanted.mean(), 0.5 / (1 - wanted.mean()))

@@ -1,4 +1,4 @@
-"""Which photos a pass shows, and how often: rare diagnoses and small lesions may be shown more often."""
+"""Choose the photos of a pass: rare diagnoses and small lesions may be shown more often."""
 
 from collections import Counter
 from collections.abc import Sequence
