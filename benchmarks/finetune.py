@@ -352,7 +352,7 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
     from monai.data import DataLoader, Dataset
 
     from napari_skinseg.device import choose_device
-    from napari_skinseg.finetuning.run import ARTEFACTS, WEIGHT_DECAY
+    from napari_skinseg.finetuning.run import ARTEFACT_PROBABILITY, WEIGHT_DECAY
     from napari_skinseg.models.bundle import load
     from napari_skinseg.training.augment import Read, training_transform
     from napari_skinseg.training.loop import TrainingLoop
@@ -364,7 +364,7 @@ def _plain(base: Path, cases: Sequence[Case]) -> Any:
 
     def loader(number: int) -> Any:
         return DataLoader(
-            Dataset(samples, training_transform(model.spec.input_size, ARTEFACTS)),
+            Dataset(samples, training_transform(model.spec.input_size, ARTEFACT_PROBABILITY)),
             batch_size=min(options.batch_size, len(samples)),
             shuffle=True,
             generator=torch.Generator().manual_seed(number),
