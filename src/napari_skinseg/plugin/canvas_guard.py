@@ -34,6 +34,6 @@ def _disable_all_arrays(event: Any = None) -> None:
     for canvas in _canvases():
         if not canvas.isValid():  # it was never drawn
             continue
-        canvas.makeCurrent()  # and stays so: napari asks OpenGL questions between frames
+        canvas.makeCurrent()  # not undone, because napari calls OpenGL between frames
         for number in range(_ARRAYS):
             gl.glDisableVertexAttribArray(number)

@@ -13,7 +13,7 @@ class CloseGuard(QObject):
         panel: the panel.
         save: saves at once; returns an error message, or an empty text if everything is saved.
         save_elsewhere: lets the person write the mask to another file.
-        on_dock_closed: called after the dock was closed; saves and closes the project.
+        on_dock_closed: called after the dock was closed.
 
     Attributes:
         window: the window of the panel; None before `watch` and after the window was closed.
@@ -22,9 +22,9 @@ class CloseGuard(QObject):
     def __init__(
         self,
         panel: QWidget,
-        save: Callable[[], str],
-        save_elsewhere: Callable[[], None],
-        on_dock_closed: Callable[[], None],
+        save: Callable[[], str] = lambda: "",
+        save_elsewhere: Callable[[], None] = lambda: None,
+        on_dock_closed: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__(panel)
         self._panel, self._save, self._save_elsewhere = panel, save, save_elsewhere

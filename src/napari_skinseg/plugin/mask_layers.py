@@ -11,6 +11,8 @@ from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
+from napari_skinseg.pixels.mask import bounding_box
+
 from .layers import KEY, LayerPhoto, axes_in_world, placement
 
 LESION = 1
@@ -27,10 +29,9 @@ FILLED_STYLE = {
 }
 """How a new mask layer is shown. Readers and samples use it, because a reader cannot return a contour width.
 
-Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. Labels
-2 and 3, further lesions, are yellow and green, and all others magenta.
+Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. The labels of further lesions
+are yellow (2), green (3) and magenta (all others).
 """
-
 
 _LARGE = 3_000_000
 """Pixels of a photo above which its mask is shown filled."""
@@ -229,12 +230,11 @@ def _write(layer: Labels, photo: LayerPhoto, mask: NDArray[np.bool_] | NDArray[n
     """Change `layer` to `mask` where it differs, as one step of its undo history; False if nothing differed."""
     new = mask.view(np.uint8)
     differs = layer.data[photo.plane] != new
-    rows, columns = np.flatnonzero(differs.any(axis=1)), np.flatnonzero(differs.any(axis=0))
-    if not rows.size:
+    box = bounding_box(differs)
+    if box is None:
         return False
-    box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
     inside = np.nonzero(differs[box])
-    where = inside[0] + rows[0], inside[1] + columns[0]
+    where = inside[0] + box[0].start, inside[1] + box[1].start
     planes = tuple(np.full(where[0].size, index) for index in photo.plane)
     layer.data_setitem((*planes, *where), new[where])
     return True

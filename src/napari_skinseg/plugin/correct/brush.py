@@ -87,7 +87,7 @@ class Brush:
 
 
 def explain_blocked_strokes(layer: Labels, say: Callable[..., None]) -> None:
-    """Say why a stroke on `layer` paints nothing; napari moves the photo instead, without a word.
+    """Say why a stroke on `layer` paints nothing; napari moves the photo instead, without a message.
 
     Args:
         layer: a mask.

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from app_model.types import KeyCode, KeyMod
 from napari.layers import Labels, Shapes
 from qtpy.QtCore import QTimer
 from qtpy.QtGui import QHideEvent
@@ -20,17 +19,14 @@ from napari_skinseg.plugin.mask_layers import mask_checksum
 from napari_skinseg.plugin.session import Session, report_failure
 
 from .mask_edit import changed_tiles, lesion_label, write_tiles
-from .tool_layer import ToolLayer
-
-_UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
-_REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
+from .tool_layer import REDO, UNDO, ToolLayer
 
 
 class OutlineTool(QPushButton):
     """The Outline button. While it is on, the outline of one lesion is a polygon in a Shapes layer.
 
-    The mask is the only truth: each drag changes the mask at once, in one undoable step, and only where the polygon
-    moved. So switching off needs no question. If the mask changes otherwise, the polygons are made from it again.
+    Each drag changes the mask at once, in one undoable step, and only where the polygon moved. So nothing is lost when
+    the tool is switched off. If something else changes the mask, the polygons are made from it again.
 
     Args:
         session: viewer and workers.
@@ -149,8 +145,8 @@ class OutlineTool(QPushButton):
     def _begin(self, photo: LayerPhoto, labels: Labels) -> None:
         """Show the layer and follow it, the mask and the viewer."""
         shapes = self._shapes.place_on(photo, labels)
-        shapes.bind_key(_UNDO, lambda layer: labels.undo(), overwrite=True)
-        shapes.bind_key(_REDO, lambda layer: labels.redo(), overwrite=True)
+        shapes.bind_key(UNDO, lambda layer: labels.undo(), overwrite=True)
+        shapes.bind_key(REDO, lambda layer: labels.redo(), overwrite=True)
         for event in self._mask_events(labels):
             event.connect(self._on_mask)
         self._viewer.layers.selection.active = shapes

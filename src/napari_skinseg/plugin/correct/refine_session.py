@@ -16,14 +16,13 @@ from .mask_edit import Tile, lesion_label, write_tiles
 from .tool_layer import ToolLayer
 
 Prompt = Click | Box
-"""What the user tells the model."""
+"""What the user gives to the model."""
 
 _GREEN, _RED, _YELLOW = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1), (1.0, 0.9, 0.1)
 _SCREEN_SIZE = 13
 """Size of a marker in pixels of the screen, at any zoom."""
 
 _PENDING_OPACITY = 0.45
-
 
 _DOTS = 24
 """Dots on each side of a box."""

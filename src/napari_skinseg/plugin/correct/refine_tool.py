@@ -6,7 +6,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from app_model.types import KeyCode, KeyMod
 from napari.layers import Labels
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtGui import QHideEvent
@@ -14,9 +13,9 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QSizePolicy, QVBoxL
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.models.click_channels import Click
-from napari_skinseg.plugin import keys as review_keys
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
+from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Session, preferred_device, report_failure
 from napari_skinseg.segmentation.box import Box
@@ -24,6 +23,7 @@ from napari_skinseg.segmentation.box import Box
 from .mask_edit import Tile, changed_tiles, lesion_label
 from .outline_tool import OutlineTool
 from .refine_session import Prompt, PromptMarkers, RefineSession
+from .tool_layer import REDO, UNDO
 
 if TYPE_CHECKING:
     from napari_skinseg.segmentation.options import SegmentOptions
@@ -31,9 +31,6 @@ if TYPE_CHECKING:
 
 _CLICK_RADIUS = 4.0
 """Pixels of the screen that the mouse may move during a click; a longer movement pans the view."""
-
-_UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
-_REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
 
 
 class RefineTool(QWidget):
@@ -186,8 +183,8 @@ class RefineTool(QWidget):
         self._refinement = RefineSession(photo, labels, self._markers)
         labels.mode = "pan_zoom"
         self._viewer.layers.selection.active = labels
-        labels.bind_key(_UNDO, lambda layer: self.undo_or_redo(redo=False), overwrite=True)
-        labels.bind_key(_REDO, lambda layer: self.undo_or_redo(redo=True), overwrite=True)
+        labels.bind_key(UNDO, lambda layer: self.undo_or_redo(redo=False), overwrite=True)
+        labels.bind_key(REDO, lambda layer: self.undo_or_redo(redo=True), overwrite=True)
         labels.mouse_drag_callbacks.append(self._on_press)
         labels.mouse_double_click_callbacks.append(self._on_second_press)
         # A double click is two clicks, and does not zoom as it does in napari.
@@ -210,7 +207,7 @@ class RefineTool(QWidget):
             self._viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
             labels.mouse_double_click_callbacks.remove(self._on_second_press)
             labels.mouse_drag_callbacks.remove(self._on_press)
-            for key in (_UNDO, _REDO):
+            for key in (UNDO, REDO):
                 labels.bind_key(key, None, overwrite=True)
         self._run_after_answers()
 
@@ -417,7 +414,7 @@ class RefineTool(QWidget):
         )
 
     def _lay_out(self) -> None:
-        keys = review_keys.preferred_keys()
+        keys = preferred_keys()
         for button in (self.button, self.box_button):
             button.setCheckable(True)
         self.button.setToolTip(

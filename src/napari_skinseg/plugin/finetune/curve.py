@@ -26,7 +26,7 @@ _GRAY, _BLUE, _ORANGE = "#909090", "#4aa3df", "#e08a1e"  # readable in the dark 
 
 
 @dataclass(frozen=True)
-class Points:
+class CurvePoints:
     """The plotted values: (per cent of the run, loss), and by fold (per cent of the run, Dice, Dice of the base)."""
 
     losses: Sequence[tuple[float, float]]
@@ -82,7 +82,7 @@ class LearningCurve(QLabel):
             self._timer.start()
 
     def _plot(self) -> None:
-        points = Points(tuple(self.losses), {fold: tuple(values) for fold, values in self.dices.items()})
+        points = CurvePoints(tuple(self.losses), {fold: tuple(values) for fold, values in self.dices.items()})
         # A widget that was never shown does not have its final width yet.
         width = self.width() if self.isVisible() else self.parentWidget().width() - 24
         ratio = self.devicePixelRatio()
@@ -94,7 +94,7 @@ class LearningCurve(QLabel):
             self.show()
 
 
-def plot_points(points: Points, size: tuple[int, int], ratio: float) -> QImage:
+def plot_points(points: CurvePoints, size: tuple[int, int], ratio: float) -> QImage:
     """Plot the curve, `size` = (width, height) in points, on a transparent background; for workers."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -47,7 +47,7 @@ class FineTunePanel(FineTuneForm):
         self._notify_if_empty = False
         self._source_reader = LatestJob(self._background, "reading the corrections", self._on_source_read)
         # Closing the dock stops the run, because nothing would show it any more.
-        self._close_guard = CloseGuard(self, lambda: "", lambda: None, self._stop)
+        self._close_guard = CloseGuard(self, on_dock_closed=self._stop)
         self._progress_timer = QTimer(self, singleShot=True, interval=200)  # each change repaints the progress bar
         self._connect()
         self.refresh_models()

@@ -14,10 +14,10 @@ OTHER = "QPushButton { padding: 6px; }"
 
 _ROWS = {
     "Dice": "Overlap with your outlines, from 0 to 1; the mean of all held-out photos.",
-    "95 % range": "The range of this mean with 95 % certainty; narrower with more photos.",
+    "95 % interval": "The interval of this mean; it is narrower with more photos.",
     "Worst photo": "Lowest Dice of each model.",
     "Failures": "Photos with an outline so wrong (Jaccard below 0.65) that it is of no use.",
-    "Phantoms": "Dice on generated photos; a lower value means that the new model has forgotten other lesions.",
+    "Generated photos": "Dice on generated photos; a lower value means that the new model has forgotten other lesions.",
 }
 
 
@@ -57,7 +57,7 @@ class VerdictCard(QFrame):
             texts = (*_cell_texts(result, verdict.measured), _format(phantoms[column]))
             for cells, text in zip(self.cells.values(), texts, strict=True):
                 cells[column].setText(text)
-        for label in (self._phantoms_title, *self.cells["Phantoms"]):
+        for label in (self._phantoms_title, *self.cells["Generated photos"]):
             label.setVisible(verdict.step == "weights")  # a border forgets nothing
         self.adopt_button.setText(self._adopt if verdict.better else f"{self._adopt} anyway…")
         self.adopt_button.setStyleSheet(CHOSEN if verdict.better else OTHER)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from napari.types import LayerDataTuple
 from numpy.typing import NDArray
 
 from napari_skinseg.pixels.image import read_pixels
@@ -15,15 +16,13 @@ from napari_skinseg.plugin.mask_layers import FILLED_STYLE, LESION, mask_checksu
 
 from .writers import sidecar_of
 
-LayerData = tuple[Any, dict[str, Any], str]
 
-
-def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | None:
+def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerDataTuple]] | None:
     """Return the reader for one file whose name ends with `MASK_ENDING`, else None."""
     return read_mask_layer if isinstance(path, str) and path.lower().endswith(MASK_ENDING) else None
 
 
-def read_mask_layer(path: str) -> list[LayerData]:
+def read_mask_layer(path: str) -> list[LayerDataTuple]:
     """Return one Labels layer, with the provenance from the JSON record beside the file.
 
     Raises:

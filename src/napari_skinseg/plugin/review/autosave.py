@@ -117,8 +117,9 @@ class Autosave(QObject):
         then: Callable[[Photo], None],
         on_failure: Callable[[], None] = lambda: None,
         retry: Callable[[], None] | None = None,
+        checksum: int | None = None,
     ) -> None:
-        """Run `work`, which stores the current mask, in the write queue.
+        """Run `work`, which stores a mask of the current photo, in the write queue.
 
         Args:
             title: shown for the work, such as "saving the mask".
@@ -126,20 +127,10 @@ class Autosave(QObject):
             then: called with that record.
             on_failure: called after an error, which is shown.
             retry: what *Retry* calls after an error; by default, `work` runs again.
+            checksum: of the mask that `work` stores; by default, that of the current mask.
         """
-        self._write(title, work, then, on_failure, retry, self._current.checksum)
-
-    def _write(
-        self,
-        title: str,
-        work: Callable[[], Photo],
-        then: Callable[[Photo], None],
-        on_failure: Callable[[], None],
-        retry: Callable[[], None] | None,
-        checksum: int,
-    ) -> None:
-        """`write`, with the checksum of the mask that `work` stores: it may be another one than the current mask."""
         photo = self._current.photo
+        stored = self._current.checksum if checksum is None else checksum
         self._writes += 1
         self._set_state(SaveState("saving", "Saving…"))
 
@@ -147,7 +138,7 @@ class Autosave(QObject):
             self._writes -= 1
             if outcome.state != "done":
                 assert outcome.error is not None
-                self._retry = retry or (lambda: self._write(title, work, then, on_failure, None, checksum))
+                self._retry = retry or (lambda: self.write(title, work, then, on_failure, checksum=stored))
                 error = report_failure(outcome.error, title[0].upper() + title[1:])
                 self._set_state(SaveState("failed", "NOT SAVED", error))
                 on_failure()
@@ -155,7 +146,7 @@ class Autosave(QObject):
                 self._retry = None
                 self._current.update_photo(outcome.result)
                 if self._current.photo is not None and photo is not None and self._current.photo.id == photo.id:
-                    self._saved_checksum = checksum
+                    self._saved_checksum = stored
                 if self.is_saved:
                     self._set_state(SaveState("saved", f"Saved {_time()}"))
                 self.photo_saved.emit(outcome.result)

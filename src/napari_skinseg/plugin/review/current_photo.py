@@ -87,7 +87,7 @@ class CurrentPhoto(QObject):
         mask = loaded.mask.astype(np.uint8)
         self._ignores_events = True
         try:
-            if self.image is None or self.labels is None or not self._has_layers():
+            if self.image is None or self.labels is None or not {self.image, self.labels} <= set(self._viewer.layers):
                 self._make_layers(loaded.rgb, mask)
                 keep_zoom = False
             else:
@@ -183,7 +183,7 @@ class CurrentPhoto(QObject):
     def _show_others(self) -> None:
         self._is_active = False
         for layer in self._hidden:
-            if layer in self._viewer.layers:  # a removed layer has nothing to draw on any more
+            if layer in self._viewer.layers:  # a removed layer cannot be shown
                 layer.visible = True
         self._hidden = []
 
@@ -254,6 +254,3 @@ class CurrentPhoto(QObject):
         if self.loaded is not None:
             self.layers_removed.emit()
             self.loaded = None
-
-    def _has_layers(self) -> bool:
-        return self.image in self._viewer.layers and self.labels in self._viewer.layers

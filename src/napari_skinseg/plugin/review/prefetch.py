@@ -44,7 +44,7 @@ class LoadedPhoto:
 
 
 @dataclass(frozen=True)
-class ModelChoice:
+class PredictingModel:
     """The model that predicts, and its device; an empty name means no model."""
 
     name: str
@@ -62,7 +62,7 @@ class Prefetch:
     def __init__(self, session: Session, on_loaded: Callable[[LoadedPhoto], None]) -> None:
         self._session, self._on_loaded = session, on_loaded
         self._project: Project | None = None
-        self._model = ModelChoice("", "cpu")
+        self._model = PredictingModel("", "cpu")
         self._requested: list[str] = []
         self._loaded: dict[str, LoadedPhoto] = {}
         self._is_running = False
@@ -76,7 +76,7 @@ class Prefetch:
 
     def use_model(self, name: str) -> None:
         """Predict with the model `name`; an empty name means no model."""
-        self._model = ModelChoice(name, preferred_device())
+        self._model = PredictingModel(name, preferred_device())
 
     def request(self, photos: Sequence[str]) -> None:
         """Load these photos, the first one first, and discard all others."""
@@ -166,7 +166,7 @@ class Prefetch:
                 return loaded
         return None
 
-    def _read(self, project: Project, model: ModelChoice, one: str) -> LoadedPhoto:
+    def _read(self, project: Project, model: PredictingModel, one: str) -> LoadedPhoto:
         photo = project.photo(one)
         try:
             rgb = project.read_photo(one)
@@ -178,7 +178,7 @@ class Prefetch:
         empty = np.zeros(photo.shape, bool)
         return LoadedPhoto(photo, rgb, empty if mask is None else mask, prediction, awaits_prediction=awaits)
 
-    def _add_prediction(self, project: Project, model: ModelChoice, loaded: LoadedPhoto) -> LoadedPhoto:
+    def _add_prediction(self, project: Project, model: PredictingModel, loaded: LoadedPhoto) -> LoadedPhoto:
         rgb, loaded = loaded.rgb, replace(loaded, awaits_prediction=False)
         assert rgb is not None
         try:
@@ -196,7 +196,7 @@ class Prefetch:
         )
 
     def _predict(
-        self, project: Project, model: ModelChoice, photo: Photo, rgb: NDArray[np.uint8]
+        self, project: Project, model: PredictingModel, photo: Photo, rgb: NDArray[np.uint8]
     ) -> tuple[Mask, Photo]:
         with self._network_lock:
             segmenter = self._session.segmenters.get(model.name, model.device)

@@ -85,13 +85,13 @@ class SegmentForm(RunForm):
         layout.addLayout(start)
         layout.addWidget(self.refine)
         layout.addLayout(results)
-        for widget in (messages, self.card, self.options, self._fold()):
+        for widget in (messages, self.card, self.options, self._collapsible()):
             layout.addWidget(widget)
         layout.addLayout(many)
         layout.addStretch(1)
 
-    def _fold(self) -> QCollapsible:
-        """Return the folded part: check boxes, model and device."""
+    def _collapsible(self) -> QCollapsible:
+        """Return the part that is hidden at first: check boxes, model and device."""
         model = QFormLayout()
         model.setContentsMargins(0, 0, 0, 0)
         model.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.ExpandingFieldsGrow)
@@ -103,9 +103,9 @@ class SegmentForm(RunForm):
         layout.addWidget(self.keep_probability)
         layout.addLayout(model)
         layout.addWidget(self.device)
-        fold = QCollapsible("&Options", expandedIcon="▾", collapsedIcon="▸")
-        fold.addWidget(content)
-        return fold
+        collapsible = QCollapsible("&Options", expandedIcon="▾", collapsedIcon="▸")
+        collapsible.addWidget(content)
+        return collapsible
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

@@ -1,4 +1,4 @@
-"""Keeps everything that is said about a mask true: provenance, features table and card follow the layer's data."""
+"""Keep the facts about each mask up to date: provenance, features table and card follow the data of the layer."""
 
 from collections.abc import Callable
 from typing import Any

@@ -496,9 +496,8 @@ class SegmentPanel(SegmentForm):
     def _use_model(self) -> None:
         spec = self.model.currentData()
         self.refine.use_model("" if spec is None else self.model.currentText())
-        self.segment_button.setEnabled(spec is not None and self._run is None)
-        self.all_button.setEnabled(spec is not None and self._run is None)
-        self.folder_button.setEnabled(spec is not None and self._run is None)
+        for button in (self.segment_button, self.all_button, self.folder_button):
+            button.setEnabled(spec is not None and self._run is None)
         if spec is None:
             self.device.setText("There is no model on this computer; add one: napari-skinseg models add FILE.")
             return

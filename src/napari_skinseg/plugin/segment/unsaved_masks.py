@@ -18,7 +18,7 @@ class UnsavedMasksGuard(CloseGuard):
     """
 
     def __init__(self, panel: QWidget, list_unsaved: Callable[[], list[str]], save: Callable[[], str]) -> None:
-        super().__init__(panel, lambda: "", lambda: None, lambda: None)
+        super().__init__(panel)
         self._list_unsaved, self._save_masks = list_unsaved, save
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
