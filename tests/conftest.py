@@ -1,4 +1,4 @@
-"""What many tests need: a real model that is small, knows its one job, and is trained here in about two seconds."""
+"""Shared fixtures: photos of a dark spot, and a real, small model that finds it, trained here in two seconds."""
 
 import os
 from dataclasses import replace
@@ -11,7 +11,7 @@ from PIL import Image
 from napari_skinseg.models import bundle, network
 from napari_skinseg.models.bundle import ModelSpec
 
-os.environ["NAPARI_CONFIG"] = ""  # napari neither reads nor writes the settings of whoever runs the tests
+os.environ["NAPARI_CONFIG"] = ""  # napari neither reads nor writes the settings of the person who runs the tests
 
 SPOT_FINDER = ModelSpec(
     name="spot-finder",
@@ -20,7 +20,7 @@ SPOT_FINDER = ModelSpec(
     input_size=(64, 64),
     mean=(0.5, 0.5, 0.5),
     std=(0.25, 0.25, 0.25),
-    no_lesion=0.0,  # it was never calibrated, so that its confidence is no reason to withhold an outline
+    no_lesion=0.0,  # withhold no outline, because the confidence is not calibrated
     licence="BSD-3-Clause",
     training_data="dark discs on light ground",
 )
@@ -37,13 +37,13 @@ def spot(row: float, column: float, radius: float, shape: tuple[int, int]) -> tu
 
 @pytest.fixture(name="spot", scope="session")
 def spot_drawer():
-    """`spot`, for tests that draw photos of their own."""
+    """The function `spot`, for tests that make photos."""
     return spot
 
 
 @pytest.fixture(scope="session")
 def spot_finder(tmp_path_factory) -> Path:
-    """The folder of a model that finds dark discs: a MONAI U-Net, trained on some."""
+    """The folder of a model that finds dark discs: a MONAI U-Net that is trained on 48 of them."""
     import torch
 
     from napari_skinseg.segmentation.preprocess import network_input
@@ -51,7 +51,7 @@ def spot_finder(tmp_path_factory) -> Path:
     torch.manual_seed(0)
     rng = np.random.default_rng(0)
     samples = [spot(*rng.uniform(20, 44, 2), rng.uniform(6, 18), (64, 64)) for _ in range(48)]
-    samples += [spot(-100, column, 10, (64, 64)) for column in range(16)]  # bare ground
+    samples += [spot(-100, column, 10, (64, 64)) for column in range(16)]  # no spot
     samples = [samples[index] for index in rng.permutation(len(samples))]
     images = torch.from_numpy(np.stack([network_input(image, SPOT_FINDER) for image, _ in samples]))
     masks = torch.from_numpy(np.stack([mask for _, mask in samples])).float()
@@ -68,7 +68,7 @@ def spot_finder(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def doubting_model(tmp_path_factory, spot_finder) -> Path:
-    """The folder of a model that outlines dark discs as the spot finder does, and doubts all of them."""
+    """The folder of a model that outlines dark discs as the spot finder does, and withholds all outlines."""
     model = bundle.load(spot_finder)
     spec = replace(model.spec, name="doubting", confidence=(-5.0, 1.0), no_lesion=0.45)
     return bundle.save(tmp_path_factory.mktemp("models") / spec.name, spec, model.network)
@@ -91,7 +91,7 @@ def photos(tmp_path) -> dict[Path, np.ndarray]:
 
 @pytest.fixture
 def bare_photo(tmp_path) -> Path:
-    """A photo of ground without a spot."""
+    """A photo without a spot."""
     ground, _ = spot(-100, 0, 10, (100, 120))
     Image.fromarray(ground).save(tmp_path / "bare.png")
     return tmp_path / "bare.png"

@@ -1,4 +1,4 @@
-"""Many photos: each mask whole and in its own place, the failed ones named, nothing of a person's overwritten."""
+"""Many photos: each gets its own complete mask, failed photos are named, and no mask of a person is overwritten."""
 
 import csv
 import json

@@ -12,7 +12,7 @@ from napari_skinseg.pixels.mask import write_mask
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch) -> Path:
-    """Models, settings and crash reports of this test's own."""
+    """Separate models, settings and crash reports for each test."""
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return tmp_path / "home"
@@ -39,7 +39,7 @@ def labelled(photos, tmp_path) -> Path:
 
 @pytest.fixture
 def start():
-    """Start the command as a person does: in a process of its own."""
+    """Start the command in a separate process, as a person does."""
 
     def start(*arguments: object) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "napari_skinseg", *map(str, arguments)]

@@ -1,4 +1,4 @@
-"""Folders as people have them -> cases, and the split files that others made."""
+"""Folders in the layouts of known data sets give cases; split files select some of them."""
 
 import csv
 from pathlib import Path

@@ -49,7 +49,7 @@ class Page(HTMLParser):
 
 @pytest.fixture
 def cases(spot, tmp_path) -> list[Case]:
-    """Fourteen photos of a spot; the more to the end, the smaller is the person's outline."""
+    """Fourteen photos of a spot; the outline of the person is smaller from photo to photo."""
     found = []
     for number in range(14):
         image, _ = spot(300, 400, 150, (600, 800))
@@ -154,5 +154,5 @@ assert not {"matplotlib.pyplot", "torch"} & set(sys.modules)
 
 
 def _is_like(pixels, color) -> bool:
-    """Whether one of the pixels is nearly of a colour, JPEG's losses granted."""
+    """Whether one of the pixels has nearly this colour; JPEG changes colours a little."""
     return bool((np.abs(pixels - np.array(color)).sum(axis=-1) < 150).any())

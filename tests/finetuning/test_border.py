@@ -16,7 +16,7 @@ MODEL = Border(0.5)
 
 
 def lesions(count: int, style: Border, noise: float = 0.0) -> list:
-    """Maps of generated lesions, whose probability is soft and whose person outlines in a style."""
+    """Maps of generated lesions with a gradual probability at the border, and masks in the style of a person."""
     random, maps = np.random.default_rng(0), []
     for seed in range(count):
         truth = phantom(seed, (300, 400)).mask
@@ -53,16 +53,16 @@ def test_a_case_does_not_choose_its_own_border():
     maps = lesions(6, Border())[:5] + lesions(6, Border(offset=0.1))[5:]
     table = BorderTable.measure(maps, MODEL)
     assert table.choose_leave_one_out(range(6))[5] == 0
-    assert table.choose_leave_one_out([0] * 6) == [0] * 6  # all show one lesion, so nothing can be learned without it
+    assert table.choose_leave_one_out([0] * 6) == [0] * 6  # all show one lesion, so no case is left to choose
 
 
 def test_twenty_cases_take_about_a_second():
     maps = lesions(20, Border(offset=0.04))
     start = time.process_time()
     BorderTable.measure(maps, MODEL).choose_leave_one_out(range(20))
-    assert time.process_time() - start < 4  # a second on an idle computer; those that test are slow
+    assert time.process_time() - start < 4  # a second on an idle computer; test computers may be slow
 
 
-def test_an_empty_map_says_nothing():
+def test_every_border_fits_an_empty_map():
     empty = small_map(np.zeros((60, 80), np.float32), np.zeros((60, 80), bool), MODEL)
     assert (BorderTable.measure([empty], MODEL).dice == 1).all()

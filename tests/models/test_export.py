@@ -1,4 +1,4 @@
-"""A model in the formats of others gives there what it gives here, or is not written."""
+"""An exported model gives the same output as the original, or is not written."""
 
 import json
 import subprocess
@@ -35,7 +35,7 @@ KINDS = {"torchscript": convert.to_torchscript, "onnx": convert.to_onnx}
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A store of this test's own."""
+    """A separate store for each test."""
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
 
 
@@ -54,7 +54,7 @@ def saved(folder: Path, name: str) -> Path:
 
 
 def logits_of(file: Path, inputs: torch.Tensor) -> torch.Tensor:
-    """What the network in a file gives, run as other programs run it."""
+    """The output of the network in a file, run as other programs run it."""
     if file.suffix == ".onnx":
         import onnxruntime
 
@@ -79,7 +79,7 @@ def values_in(file: Path) -> dict:
 
 
 def run_by_monai(folder: Path, photos: Path, masks: Path) -> None:
-    """What the bundle's own card tells people to type."""
+    """The command that the card of the bundle names."""
     card = (folder / "docs" / "README.md").read_text()
     words = card[card.index("-m monai.bundle run") :].split()
     words[words.index("PHOTOS")], words[words.index("MASKS")] = str(photos), str(masks)
@@ -164,7 +164,7 @@ def test_every_bundle_follows_the_specification_and_builds_its_network(tmp_path,
     built = workflow.network_def.eval()
     built.load_state_dict(torch.load(folder / "models" / "model.pt", weights_only=True))
     inputs = torch.randn(1, network.IN_CHANNELS, 64, 96)
-    # Who runs it need not have this package.
+    # It runs without this package.
     assert not any("napari_skinseg" in path.read_text() for path in folder.rglob("*.py"))
     with torch.no_grad():
         torch.testing.assert_close(built(inputs), bundle.load(tmp_path / "model").network(inputs))

@@ -1,4 +1,4 @@
-"""A model gets an ONNX file that gives what torch gives, or none."""
+"""A model gets an ONNX file that gives the same output as torch, or no file."""
 
 import shutil
 import sys
@@ -57,8 +57,7 @@ def test_a_correct_file_is_kept_and_one_for_other_weights_is_replaced(tuned):
     assert difference(tuned) < 1e-5
 
 
-def test_a_file_that_lies_about_its_weights_is_replaced(tuned):
-    """It names the right hash, but the graph does something else."""
+def test_a_file_with_the_right_hash_and_another_graph_is_replaced(tuned):
     onnx = pytest.importorskip("onnx", reason="the extra onnx is not installed")
     write_onnx(tuned)
     model = onnx.load(tuned / ONNX, load_external_data=False)

@@ -1,4 +1,4 @@
-"""The store of models: what comes in is checked, what was there stays."""
+"""The store of models: new models are checked, and existing models stay unchanged."""
 
 import json
 import os
@@ -20,7 +20,7 @@ TINY = ModelSpec("tiny", "UNet", {"channels": [2, 4], "num_res_units": 0}, (32, 
 
 @pytest.fixture(autouse=True)
 def home(tmp_path, monkeypatch):
-    """A store of this test's own."""
+    """A separate store for each test."""
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
 

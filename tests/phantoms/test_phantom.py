@@ -30,7 +30,7 @@ def test_a_lesion_is_one_piece_without_holes():
     for seed in range(25):
         mask = phantom(seed, SMALL).mask
         assert ndimage.label(mask)[1] == 1
-        # A bay closed by the frame is no hole, so the frame counts as background.
+        # Background that reaches the frame is no hole, so the frame counts as background.
         assert ndimage.label(np.pad(~mask, 1, constant_values=True))[1] == 1
 
 
@@ -124,7 +124,7 @@ def test_the_dark_field_cuts_the_mask_and_rarely_hides_the_lesion():
         plain = phantom(seed, (60, 80))
         rgb, mask = add_artefact("dark_field", plain.image, plain.mask, np.random.default_rng(seed))
         hidden = plain.mask & ~mask
-        # The rim may be soft: black is judged where its outer half has passed.
+        # The rim may be soft, so only the pixels beyond its middle are compared.
         assert rgb[hidden].size == 0 or np.median(rgb[hidden].max(-1)) < np.median(plain.image[plain.mask].max(-1))
         kept.append(mask.sum() / plain.mask.sum())
     assert np.mean(np.array(kept) > 0.7) > 0.85

@@ -174,7 +174,7 @@ def test_filling_restores_the_disc():
     assert np.array_equal(fill_holes(disc() & ~disc(radius=20)), disc())
 
 
-def test_filling_does_not_change_other_pieces_and_bays():
+def test_filling_does_not_change_other_pieces_and_notches():
     mask = disc() & ~disc(radius=20)
     mask[100, 150:] = False  # the hole is open to the outside now
     mask[5, 5] = True

@@ -1,4 +1,4 @@
-"""Masks as polygons: few corners, holes and pieces, and the way back."""
+"""Masks as polygons with few corners, with holes and pieces, and masks from polygons."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def disc(row, column, radius, shape=SHAPE):
     return (rows - row) ** 2 + (columns - column) ** 2 <= radius**2
 
 
-def test_a_mask_with_pieces_holes_and_an_island_comes_back():
+def test_a_mask_with_pieces_holes_and_an_island_is_restored():
     mask = disc(120, 120, 90) & ~disc(120, 120, 60) | disc(120, 120, 30) | disc(60, 280, 20)
     polygons = mask_to_polygons(mask)
     assert sorted(polygon.is_hole for polygon in polygons) == [False, False, False, True]

@@ -1,4 +1,4 @@
-"""A widget opened through the manifest in a real viewer, with the small real model that finds dark spots."""
+"""A widget, opened through the manifest in a real viewer, with the small real model that finds dark spots."""
 
 import gc
 import importlib
@@ -23,7 +23,7 @@ from napari_skinseg.files import write_json
 
 @pytest.fixture(scope="session", autouse=True)
 def windows_open_quickly() -> Iterator[None]:
-    """A hundred windows are opened: each would read all manifests anew."""
+    """Read all manifests once: without this, each of a hundred windows reads them again."""
     for module in ("matplotlib.figure", "napari.window", "napari_skinseg.finetuning.run"):
         importlib.import_module(module)
     plugins = PluginManager.instance()
@@ -33,15 +33,15 @@ def windows_open_quickly() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
-def what_is_old_is_no_garbage() -> None:
-    """napari looks for garbage whenever layers go or a window closes: spare it the 600,000 objects from before."""
+def quick_garbage_collection() -> None:
+    """napari collects garbage when a layer or a window is removed: leave out the 600,000 objects of earlier tests."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def models_here(tmp_path, monkeypatch, spot_finder):
-    """This computer's models are those of the package and the spot finder, which is the default."""
+    """A computer with the models of the package and the spot finder, which is the default."""
     home = tmp_path / "skinseg-home"
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(home))
     shutil.copytree(spot_finder, home / "models" / spot_finder.name)
@@ -51,7 +51,7 @@ def models_here(tmp_path, monkeypatch, spot_finder):
 
 @pytest.fixture
 def blind_model(models_here, spot_finder):
-    """A model that finds lesion nowhere, added to those here."""
+    """The name of a model that never finds a lesion, added to `models_here`."""
     from dataclasses import replace
 
     from napari_skinseg.models import bundle
@@ -67,9 +67,9 @@ def blind_model(models_here, spot_finder):
 
 
 class SharedWindow:
-    """A window of napari for test after test, because opening and closing one takes as long as most tests.
+    """One napari window for many tests, because opening and closing a window takes as long as most tests.
 
-    Never to be shown: a canvas that is painted, hidden and painted again takes the process down.
+    It must never be shown: a canvas that is painted, hidden and painted again makes the process crash.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class SharedWindow:
         return self._viewer is not None and hasattr(self._viewer.window, "_qt_window")
 
     def open(self) -> napari.Viewer:
-        """As napari's `make_napari_viewer` opens one."""
+        """Open the window in the same way as napari's `make_napari_viewer`."""
         if not self.is_open:
             self.close()
             app = NapariApplication("shared-window")
@@ -93,7 +93,7 @@ class SharedWindow:
         return self._viewer
 
     def clear(self) -> None:
-        """Take away what a test has left."""
+        """Remove the widgets and layers of a test."""
         if self.is_open:
             for widget in list(self._viewer.window.dock_widgets.values()):
                 self._viewer.window.remove_dock_widget(widget)
@@ -102,7 +102,7 @@ class SharedWindow:
         QApplication.processEvents()
 
     def close(self) -> None:
-        """For a test that opens windows of its own: napari wants no other there."""
+        """Close the window before a test that opens other windows, because napari allows no other window there."""
         if self._viewer is None:
             return
         if self.is_open:
@@ -130,7 +130,7 @@ def no_shared_window(shared_window) -> None:
 
 @pytest.fixture
 def make_napari_viewer(no_shared_window, make_napari_viewer):
-    """napari's, for windows that are shown, or closed by the test."""
+    """napari's fixture, for tests that show or close a window."""
     return make_napari_viewer
 
 
@@ -160,7 +160,7 @@ def panel(viewer) -> Iterator[object]:
 
 @pytest.fixture
 def settled(qtbot):
-    """Wait until nothing runs in the background of a panel and nothing is about to."""
+    """Wait until no job of a panel runs or is planned."""
 
     def wait(panel, timeout: int = 60_000) -> None:
         QApplication.processEvents()

@@ -1,4 +1,4 @@
-"""From layer to array and back, without a window."""
+"""Photos and masks in layers, as arrays, without a window."""
 
 import json
 
@@ -64,7 +64,7 @@ def test_another_kind_of_layer_is_refused_by_name(kind):
         photo_from_layer(layer, viewer.dims.point)
 
 
-def test_a_photo_opened_as_a_stack_is_refused_with_the_way_out():
+def test_a_photo_opened_as_a_stack_is_refused_with_a_solution():
     with pytest.raises(BadInput, match="rgb=True"):
         opened(PHOTO, rgb=False)
     with pytest.raises(BadInput, match="Merge to RGB"):

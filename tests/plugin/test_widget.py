@@ -1,4 +1,4 @@
-"""The widget as a whole: device, preferences and the end of its run."""
+"""The widget as a whole: device, preferences and closing."""
 
 import pytest
 from napari.components import ViewerModel

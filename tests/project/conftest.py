@@ -25,7 +25,7 @@ def draw() -> Callable[..., np.ndarray]:
 
 @pytest.fixture
 def take_photo() -> Callable[..., Path]:
-    """take_photo(path, seed) writes a small photo of its own content for every seed."""
+    """take_photo(path, seed) writes a small photo with another content for each seed."""
 
     def write(path: Path, seed: int, shape: tuple[int, int] = SHAPE) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -90,7 +90,7 @@ def test_a_model_without_a_border_is_written_for_earlier_releases(spot_finder, w
     assert '"format": 2' in (wide_model / bundle.METADATA).read_text()
 
 
-def test_a_guarded_model_uses_the_mask_of_its_base_where_it_is_lost(tmp_path, photos, spot_finder, monkeypatch):
+def test_a_guarded_model_uses_the_mask_of_its_base_where_both_disagree(tmp_path, photos, spot_finder, monkeypatch):
     monkeypatch.setenv("NAPARI_SKINSEG_HOME", str(tmp_path / "home"))
     image = read_image(next(iter(photos)))
     base, lost = bundle.load(spot_finder), bundle.load(spot_finder)

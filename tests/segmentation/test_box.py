@@ -1,4 +1,4 @@
-"""Boxes as prompts: corners in any order, partly outside, too small, and the mask that a real model makes of them."""
+"""Boxes as prompts: corners in any order, partly outside, too small, and the masks of a real model."""
 
 import numpy as np
 import pytest

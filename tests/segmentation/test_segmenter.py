@@ -1,4 +1,4 @@
-"""Segmenting: the mask lies on the image it was made from, and follows from the probability and nothing else."""
+"""Segmenting: the mask has the place of the lesion in the image, and depends only on the probability."""
 
 import threading
 from dataclasses import replace
@@ -141,7 +141,7 @@ def test_cancel_stops_before_the_next_batch(segmenter, photo):
     results = segmenter.segment_many([photo[0]] * 4, batch_size=2, cancel=stop)
     next(results)
     stop.set()
-    next(results)  # the second of the batch that was under way
+    next(results)  # the second image of the batch that was started
     with pytest.raises(Cancelled):
         next(results)
 
@@ -317,7 +317,7 @@ RANGES = [(0, 1), (0, 255), (0, 4095), (0, 65535), (0, 0.001), (-1, 1), (-1000, 
 
 @st.composite
 def arrays(draw) -> np.ndarray:
-    """Anything that might be handed over as an image: any shape, dtype and values, NaN and infinity among them."""
+    """Any array that a caller may pass as an image: any shape, dtype and values, also NaN and infinity."""
     shape, dtype, (low, high) = draw(SHAPES), draw(st.sampled_from(DTYPES)), draw(st.sampled_from(RANGES))
     if draw(st.booleans()):
         low, high = USUAL.get(dtype, (0, 1 if "float" in dtype else 127))

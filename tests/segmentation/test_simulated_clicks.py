@@ -1,4 +1,4 @@
-"""Simulated clicks: where they fall, and what the distorted masks that training starts from look like."""
+"""The positions of simulated clicks, and the distorted masks from which training starts."""
 
 import numpy as np
 import pytest

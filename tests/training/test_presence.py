@@ -1,4 +1,4 @@
-"""Training of the presence head: its examples, and a head that tells lesions from skin."""
+"""Training of the presence head: its examples, and a head that separates lesions from skin."""
 
 import numpy as np
 import torch

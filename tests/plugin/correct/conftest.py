@@ -1,4 +1,4 @@
-"""A window on the screen with the widget, a photo of a spot with its mask, and a user's mouse and keys."""
+"""A window on the screen with the widget and a photo of a spot with its mask, used by mouse and keys."""
 
 from collections.abc import Iterator
 

@@ -27,12 +27,12 @@ PLACES = [(40, 50, 20), (50, 70, 26), (45, 60, 16), (52, 66, 22), (44, 76, 18), 
 QUICK = FineTuneOptions(passes=12, learning_rate=0.02, folds=2)
 IDLE = FineTuneOptions(passes=1, learning_rate=1e-6, folds=2)
 SHORT = FineTuneOptions(passes=2, folds=2)
-ENDLESS = FineTuneOptions(passes=1000, folds=6)  # minutes on any machine: not over while a test looks at it
+ENDLESS = FineTuneOptions(passes=1000, folds=6)  # takes minutes on any computer, so that it does not end during a test
 
 
 @pytest.fixture
 def wide(spot):
-    """Photos of dark spots with masks that lie well outside the border, as this clinic draws."""
+    """Photos of dark spots, with masks that are four pixels wider than the spots."""
 
     def draw(place):
         image, truth = spot(*place, SHAPE)
@@ -71,7 +71,7 @@ def panels(widget):
 
 @pytest.fixture
 def tab(widget, panels):
-    """The Fine-tune tab, in sight."""
+    """The Fine-tune tab, shown."""
     widget.tabs.setCurrentIndex(widget.panels.index(panels["Fine-tune"]))
     return panels["Fine-tune"]
 
@@ -82,7 +82,7 @@ def settle(qtbot, widget):
 
     def wait(timeout: int = 300_000) -> None:
         session = widget.session
-        for _ in range(3):  # what ends may begin something else
+        for _ in range(3):  # a job that ends may start another one
             QApplication.processEvents()
             qtbot.waitUntil(lambda: not session.training.is_busy and not session.background.is_busy, timeout=timeout)
 
@@ -91,14 +91,14 @@ def settle(qtbot, widget):
 
 @pytest.fixture
 def notified() -> Iterator[list[str]]:
-    """What napari tells the person."""
-    told: list[str] = []
+    """The notifications of napari."""
+    messages: list[str] = []
 
     def take(notification):
-        told.append(notification.message)
+        messages.append(notification.message)
 
     notification_manager.notification_ready.connect(take)
-    yield told
+    yield messages
     notification_manager.notification_ready.disconnect(take)
 
 
@@ -109,7 +109,7 @@ def press(qtbot, button):
 
 
 def answer(button):
-    """Press `button` in the question that is about to come up; the list says what was asked."""
+    """Press `button` in the next question; return a list that gets the text of the question."""
     asked = []
 
     def press_it():
@@ -134,7 +134,7 @@ def fine_tune(qtbot, tab, settle, folder, options):
 
 @pytest.fixture
 def learning(qtbot, tab, settle, folder):
-    """The tab with a run that has learned for some passes and is far from its end."""
+    """The tab with a run that has finished some passes and is far from its end."""
     tab.use_folder(folder)
     settle()
     tab.options.show_value(ENDLESS)
@@ -144,7 +144,7 @@ def learning(qtbot, tab, settle, folder):
 
 
 def correct(qtbot, review, wide):
-    """Draw the photo in hand as the clinic does, and accept."""
+    """Draw the wide mask on the current photo, and accept it."""
     layer, mask = review.navigator.current.labels, wide(PLACES[int(review.navigator.current.photo.name[6])])[1]
     differing = np.nonzero((layer.data > 0) != mask)
     layer.data_setitem(differing, mask[differing].astype(np.uint8))
@@ -254,7 +254,7 @@ def test_a_held_out_photo_is_enlarged_with_three_outlines(qtbot, tmp_path, spot)
         Image.fromarray(image).save(tmp_path / f"{number}.png")
         paths = [tmp_path / f"{number}_{who}.png" for who in ("person", "base", "candidate")]
         for path, wider in zip(paths, (6, 1, 12), strict=True):
-            write_mask(path, binary_dilation(mask, iterations=wider)[:: 1 + number])  # models judge at another size
+            write_mask(path, binary_dilation(mask, iterations=wider)[:: 1 + number])  # masks of models have other sizes
         compared.append(ComparedPhoto(
             "", tmp_path / f"{number}.png", paths[0], "corrected", 0.7, 0.7 + gain, False, False, *paths[1:]
         ))  # fmt: skip
@@ -312,7 +312,7 @@ def test_closing_the_dock_cancels(qtbot, widget, learning, settle, folder):
     widget.viewer.window.remove_dock_widget(widget)
     settle()
     assert learning._run is None
-    assert (choose_run_folder(folder) / CHECKPOINT).exists()  # and offers to go on the next time
+    assert (choose_run_folder(folder) / CHECKPOINT).exists()  # so that it can be continued
 
 
 def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
@@ -325,7 +325,7 @@ def test_closing_the_widget_waits_for_the_training_to_stop(widget, learning):
 def test_a_killed_run_can_be_continued_from_the_tab(qtbot, tab, settle, folder, models_here):
     run = choose_run_folder(folder)
 
-    def kill(event):  # as a power cut would: nobody tidies up
+    def kill(event):  # as in a power cut, without any cleaning up
         if event.stage == "train" and event.values and (run / CHECKPOINT).exists():
             raise KeyboardInterrupt
 
@@ -395,7 +395,7 @@ def test_the_options_are_those_of_the_dataclass(tab):
 def test_the_remaining_time_is_shown_after_the_first_pass():
     now = iter([0.0, 10.0, 100.0])
     remaining = RemainingTime(50, lambda: next(now))
-    assert remaining.describe(200, 1000) == ""  # begins in the middle: it was taken up again
+    assert remaining.describe(200, 1000) == ""  # starts at 200, as a resumed run does
     assert remaining.describe(210, 1000) == ""
     assert remaining.describe(300, 1000) == "about 70 s left"
     assert remaining.describe(500, 1000) == "about 3 min left"
