@@ -182,6 +182,17 @@ def test_overlays_are_optional_and_not_read_as_photos(segmenter, photos, tmp_pat
     assert find_images(folder) == sorted(photos)
 
 
+def test_an_overlay_of_an_earlier_version_is_kept_until_a_new_one_replaces_it(segmenter, photos, out):
+    options = BatchOptions(overlay=True)
+    (result,) = segment_files([min(photos)], out, segmenter, options).done
+    earlier = result.overlay.with_suffix(".png")
+    result.overlay.rename(earlier)
+    assert segment_files([min(photos)], out, segmenter, options).done[0].overlay == earlier
+    assert sorted(path.name for path in out.glob("*_overlay*")) == ["a_overlay.png"]
+    segment_files([min(photos)], out, segmenter, BatchOptions(overlay=True, overwrite=True))
+    assert sorted(path.name for path in out.glob("*_overlay*")) == ["a_overlay.jpg"]
+
+
 def test_a_corrected_mask_is_kept_and_measured(segmenter, photos, out):
     photo = min(photos)
     first = segment_files(sorted(photos), out, segmenter)

@@ -9,7 +9,7 @@ def test_demo_measures_four_phantoms_and_prints_their_dice(run, spot_finder, tmp
     assert code == 0
     assert "Measurement only, not a diagnosis" in text
     assert "Dice" in text
-    assert len(list(out.glob("*_segmentation.png"))) == len(list(out.glob("*_overlay.png"))) == 4
+    assert len(list(out.glob("*_segmentation.png"))) == len(list(out.glob("*_overlay.jpg"))) == 4
     assert (out / "measurements.csv").exists()
 
 

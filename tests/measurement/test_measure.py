@@ -1,5 +1,8 @@
 """Measurements of shapes and colours with known values."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from skimage.color import deltaE_ciede2000, rgb2lab
@@ -8,6 +11,9 @@ from skimage.morphology import convex_hull_image
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.measurement.measure import COLUMNS, NOTE, measure, measure_labels, three_digits
+from napari_skinseg.phantoms.phantom import phantom
+
+STORED = Path(__file__).parents[1] / "data" / "measurements-0.1.json"
 
 SHAPE = (450, 600)
 SKIN, LESION = (225, 185, 165), (120, 80, 60)
@@ -286,3 +292,17 @@ def test_each_label_is_measured_and_other_lesions_are_no_skin():
     assert found[3]["skin_ring_px"] < alone["skin_ring_px"]
     assert found[3]["n_components"] == 1
     assert measure_labels(rgb, np.zeros((200, 300), bool))[1]["flags"] == "no lesion in the mask"
+
+
+@pytest.mark.parametrize(
+    ("number", "artefacts"), [(1, ("hair",)), (2, ("dark_field",)), (5, ("hair", "ruler", "dark_field"))]
+)
+def test_a_photo_is_measured_as_before_the_calculation_became_faster(number, artefacts):
+    made = phantom(number, SHAPE, artefacts)
+    stored = json.loads(STORED.read_text(encoding="utf-8"))[str(number)]
+    found = measure(made.image, made.mask, 0.03, experimental=True)
+    numbers = [name for name, value in stored.items() if isinstance(value, float)]
+    assert [found[name] for name in numbers] == pytest.approx([stored[name] for name in numbers], rel=1e-7, abs=1e-7)
+    assert {name: value for name, value in found.items() if name not in numbers} == {
+        name: value for name, value in stored.items() if name not in numbers
+    }

@@ -3,14 +3,45 @@
 import numpy as np
 import pytest
 from PIL import Image
+from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.mask import CYAN, draw_overlay, read_mask, resize_mask, trace_contours, write_mask
+from napari_skinseg.pixels.mask import (
+    CYAN,
+    distance_within,
+    draw_overlay,
+    grow,
+    read_mask,
+    resize_mask,
+    trace_contours,
+    write_mask,
+    write_overlay,
+)
 
 
 def disc(row=100, column=150, radius=60, shape=(200, 300)):
     y, x = np.ogrid[: shape[0], : shape[1]]
     return (y - row) ** 2 + (x - column) ** 2 <= radius**2
+
+
+# --- distance --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("reach", [1, 7, 200])
+@pytest.mark.parametrize("share", [0.001, 0.3])
+def test_distances_up_to_the_reach_are_euclidean_and_larger_ones_are_one_more(reach, share):
+    mask = np.random.default_rng(1).random((90, 130)) < share
+    expected = np.minimum(ndimage.distance_transform_edt(~mask), reach + 1)
+    assert np.array_equal(distance_within(mask, reach), expected)
+
+
+def test_without_a_pixel_of_the_mask_every_distance_is_beyond_the_reach():
+    assert (distance_within(np.zeros((9, 12), dtype=bool), 5) == 6).all()
+
+
+def test_growing_adds_the_four_neighbours():
+    mask = np.random.default_rng(1).random((40, 30)) < 0.1
+    assert np.array_equal(grow(mask), ndimage.binary_dilation(mask))
 
 
 # --- outline ---------------------------------------------------------------------------------------------------------
@@ -58,6 +89,16 @@ def test_the_overlay_of_a_full_mask_follows_the_frame():
     rgb = np.zeros((60, 80, 3), dtype=np.uint8)
     assert (draw_overlay(rgb, np.ones((60, 80), dtype=bool))[0, :, 2] > 200).all()
     assert np.array_equal(draw_overlay(rgb, np.zeros((60, 80), dtype=bool)), rgb)
+
+
+def test_an_overlay_file_shows_the_photo_and_a_sharp_line(tmp_path):
+    rgb = np.full((200, 300, 3), 90, dtype=np.uint8)
+    write_overlay(tmp_path / "a_overlay.jpg", rgb, disc())
+    with Image.open(tmp_path / "a_overlay.jpg") as image:
+        assert image.format == "JPEG"
+        change = np.abs(np.asarray(image).astype(int) - draw_overlay(rgb, disc()))
+    assert change.max() < 60, "of one channel of a pixel beside the line"
+    assert change.mean() < 1
 
 
 def test_an_overlay_of_another_size_raises():

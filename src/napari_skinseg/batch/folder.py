@@ -1,7 +1,7 @@
 """Segment many photos: one mask per photo, and one table for all.
 
     <out>/<sub-folder>/<photo>_segmentation.png   mask, 0/255, in the size of the photo
-    <out>/<sub-folder>/<photo>_overlay.png        the photo with its outline, if `BatchOptions.overlay`
+    <out>/<sub-folder>/<photo>_overlay.jpg        the photo with its outline, if `BatchOptions.overlay`
     <out>/measurements.csv                        one row per photo, if `BatchOptions.measure`
     <out>/segmentations.json                      source of each mask: model, weights, options, confidence
 
@@ -17,14 +17,13 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from napari_skinseg.datasets.records import RECORDS, sha256
 from napari_skinseg.errors import BadInput, Cancelled
@@ -32,7 +31,7 @@ from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, i
 from napari_skinseg.files import Cell, atomic, make_output_folder
 from napari_skinseg.measurement.measure import COLUMNS, measure
 from napari_skinseg.pixels.image import find_images, read_image
-from napari_skinseg.pixels.mask import MASK_ENDING, draw_overlay, read_mask, write_mask
+from napari_skinseg.pixels.mask import MASK_ENDING, read_mask, write_mask, write_overlay
 from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -133,6 +132,11 @@ class _Job:
     mask: Path
     overlay: Path
 
+    @property
+    def earlier_overlay(self) -> Path:
+        """The overlay of an earlier version, which wrote a PNG."""
+        return self.overlay.with_suffix(".png")
+
 
 _Segmented = tuple[_Job, Rgb, Segmentation]
 _Result = tuple[PhotoResult, int]
@@ -232,7 +236,7 @@ class _Batch:
             if first is not photo:
                 self._fail(photo, f"{photo} and {first} would have the same mask; rename one of them.")
                 continue
-            mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_ENDING, "_overlay.png"))
+            mask, picture = (stem.with_name(stem.name + ending) for ending in (MASK_ENDING, "_overlay.jpg"))
             yield _Job(order, name, photo, mask, picture)
 
     def _segment(self, jobs: list[_Job]) -> Iterator[_Segmented]:
@@ -320,7 +324,9 @@ class _Batch:
         if self.options.measure and (row is None or record.get("measured_with") != self._measured_with()):
             return None
         if self.options.overlay and not job.overlay.exists():
-            return None
+            if not job.earlier_overlay.exists():
+                return None
+            job = replace(job, overlay=job.earlier_overlay)
         cells = dict(zip(TABLE_COLUMNS, row, strict=True)) if row else {}
         return PhotoResult(
             name=job.name,
@@ -343,8 +349,8 @@ class _Batch:
 
     def _result(self, job: _Job, rgb: Rgb, mask: Mask, confidence: float | None, withheld: bool, kept: bool) -> _Result:
         if self.options.overlay:
-            with atomic(job.overlay) as temporary:
-                Image.fromarray(draw_overlay(rgb, mask)).save(temporary, compress_level=1)
+            write_overlay(job.overlay, rgb, mask)
+            job.earlier_overlay.unlink(missing_ok=True)
         result = PhotoResult(
             name=job.name,
             photo=job.photo,

@@ -8,7 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from napari_skinseg.pixels.mask import grow
+
 _FIELD_SIDE = 600  # px; the dark field is large and smooth, so a small copy of the photo is enough
+_BLACK = 50  # a pixel of the dark field is darker in each channel
 
 
 def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -25,13 +28,18 @@ def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArra
         bool `[H, W]`.
     """
     factor = max(1, -(-max(lesion.shape) // _FIELD_SIDE))
-    brightest, inside = downsample(rgb, factor).max(axis=2), downsample_mask(lesion, factor)
-    black = brightest < 50
-    labels, _ = ndimage.label(black)
+    small = downsample(rgb, factor)
     # Also test pixels a little inside the frame, because some photos have a bright line along the frame.
-    inset = round(0.02 * min(black.shape))
+    inset = round(0.02 * min(small.shape[:2]))
     ends = ((0, inset), (-1, -1 - inset))
-    corners = [max(int(labels[at]) for at in zip(down, right, strict=True)) for down in ends for right in ends]
+    corner_pixels = [list(zip(down, right, strict=True)) for down in ends for right in ends]
+    if all(small[at].max() >= _BLACK for pixels in corner_pixels for at in pixels):
+        return np.zeros_like(lesion)
+    brightest = _over_channels(np.maximum, small)
+    black = brightest < _BLACK
+    labels, _ = ndimage.label(black)
+    inside = downsample_mask(lesion, factor)
+    corners = [max(int(labels[at]) for at in pixels) for pixels in corner_pixels]
     dark_corners = np.count_nonzero(corners)
     field = np.zeros_like(black)
     for corner in set(corners) - {0}:
@@ -60,15 +68,15 @@ def find_artefact_pixels(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_], diag
         bool `[H, W]`.
     """
     red, green, blue = (rgb[..., channel].astype(np.int16) for channel in range(3))
-    glare = rgb.min(axis=2) > 235
+    glare = _over_channels(np.minimum, rgb) > 235
     # Gentian violet ink, and green or blue stickers. A blue-white veil is paler, and ink is rarely only on the lesion.
     ink = np.zeros_like(glare)
     for cold in (blue - red, green - red):
         # The whole photo may be bluish, so the median of the skin is the reference.
-        reference = 0.0 if lesion.all() else max(0.0, float(np.median(cold[~lesion])))
+        reference = 0.0 if lesion.all() else max(0.0, _median(cold[~lesion]))
         ink |= cold > reference + 25
     ink &= _mostly_outside(ink, lesion)
-    return np.asarray(ndimage.binary_dilation(_thin_dark_lines(rgb[..., 0], lesion, diagonal) | glare | ink))
+    return grow(_thin_dark_lines(rgb[..., 0], lesion, diagonal) | glare | ink)
 
 
 def downsample(rgb: NDArray[np.uint8], factor: int) -> NDArray[np.uint8]:
@@ -88,7 +96,10 @@ def _thin_dark_lines(gray: NDArray[np.uint8], lesion: NDArray[np.bool_], diagona
     fill their bounding box; outside the lesion, such a shape is tangled hair.
     """
     width = max(3, round(0.012 * diagonal) | 1)
-    hat = ndimage.grey_closing(gray, size=(width, width)).astype(np.int16) - gray
+    half = width // 2
+    # The dilation and then the erosion take a margin of `half` each; both repeat the photo mirrored at its frame.
+    closed = _over_square(np.minimum, _over_square(np.maximum, np.pad(gray, 2 * half, mode="symmetric"), width), width)
+    hat = closed - gray  # at least 0
     labels, n = ndimage.label(hat > 20, structure=np.ones((3, 3)))
     if n == 0:
         return np.zeros(gray.shape, dtype=bool)
@@ -102,8 +113,37 @@ def _thin_dark_lines(gray: NDArray[np.uint8], lesion: NDArray[np.bool_], diagona
     return np.asarray(keep[labels])
 
 
+def _over_square(function: np.ufunc, gray: NDArray[np.uint8], width: int) -> NDArray[np.uint8]:
+    """Return the maximum or minimum of each complete square of `width` pixels; the array is `width` - 1 px smaller.
+
+    Each step doubles the length over which the function is taken, so that few steps reach the width.
+    """
+    for _ in range(2):
+        length = 1
+        while length < width:
+            shift = min(length, width - length)
+            gray = function(gray[:-shift], gray[shift:])
+            length += shift
+        gray = np.ascontiguousarray(gray.T)
+    return gray
+
+
+def _median(differences: NDArray[np.int16]) -> float:
+    """Return the median of differences of 8-bit values, from their histogram."""
+    up_to = np.cumsum(np.bincount(differences + 255, minlength=511))
+    middle = [(len(differences) - 1) // 2, len(differences) // 2]
+    return float(np.searchsorted(up_to, middle, side="right").mean() - 255)
+
+
+def _over_channels(function: np.ufunc, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return the maximum or minimum of the three channels: faster than along the short last axis."""
+    return np.asarray(function(function(rgb[..., 0], rgb[..., 1]), rgb[..., 2]))
+
+
 def _mostly_outside(pixels: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the connected pieces of `pixels` that are mostly outside the lesion."""
+    if not pixels.any():
+        return pixels
     labels, n = ndimage.label(pixels)
     areas, on_lesion = np.bincount(labels.ravel()), np.bincount(labels[lesion], minlength=n + 1)
     return np.asarray((on_lesion < 0.5 * areas)[labels])

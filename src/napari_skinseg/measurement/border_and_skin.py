@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_skinseg.pixels.mask import signed_distance
+from napari_skinseg.pixels.mask import bounding_box, distance_within, grow
 
-from .crop import Crop, colour_difference, sample_pixels, to_lab
+from .crop import Crop, colour_difference, sample_pixels, to_lab, to_lightness
 
 SECTORS = 8
 _NAMES = ("white", "red", "light_brown", "dark_brown", "blue_grey", "black")
@@ -86,7 +86,7 @@ def skin_tone(crop: Crop) -> dict[str, Value]:
     """
     if not crop.enough_skin:
         return dict.fromkeys(SKIN_COLUMNS)
-    skin = to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)])[:, [0, 2]]
+    skin = crop.skin_lab[:, [0, 2]]
     typical = (np.abs(skin - skin.mean(axis=0)) <= skin.std(axis=0) + 1e-9).all(axis=1)
     lightness, yellow = np.median(skin[typical] if typical.any() else skin, axis=0)
     angle = float(np.degrees(np.arctan2(lightness - 50, yellow)))
@@ -95,10 +95,10 @@ def skin_tone(crop: Crop) -> dict[str, Value]:
 
 def six_colours(crop: Crop) -> dict[str, Value]:
     """Return the shares of white, red, light brown, dark brown, blue-grey and black; see `EXPERIMENTAL_COLUMNS`."""
-    valid = np.argwhere(crop.valid)
+    valid = sample_pixels(crop.valid)
     if len(valid) < 20:
         return dict.fromkeys(EXPERIMENTAL_COLUMNS)
-    colours = to_lab(crop.photo[tuple(sample_pixels(valid).T)])
+    colours = to_lab(crop.colours(valid))
     distances = np.stack([colour_difference(colours, np.broadcast_to(one, colours.shape)) for one in _PROTOTYPES])
     nearest = np.where(distances.min(axis=0) <= _MAX_DIFFERENCE, distances.argmin(axis=0), len(_NAMES))
     shares = np.bincount(nearest, minlength=len(_NAMES) + 1) / len(nearest)
@@ -110,14 +110,20 @@ def six_colours(crop: Crop) -> dict[str, Value]:
 
 def _border_points(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
     """Return the border pixels `[N, 2]`, their outward normals `[N, 2]` and their 45° segments `[N]`."""
-    padded = np.pad(inside, 2)  # pixels outside the frame are not lesion; they are excluded when profiles are sampled
-    depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 2))
-    edge = np.argwhere(padded & ~np.asarray(ndimage.binary_erosion(padded)))
+    box = bounding_box(inside, margin=8)
+    assert box is not None
+    # Pixels outside the frame are not lesion; they are excluded when profiles are sampled. Pixels and distances beyond
+    # the reach of the filter, whose radius is 8 px in rows and columns, do not change the normals.
+    padded = np.pad(inside[box], 2)
+    depth = np.asarray(ndimage.gaussian_filter(distance_within(~padded, 13) - distance_within(padded, 13), 2))
+    edge = np.argwhere(padded & grow(~padded))
     normals = -np.stack([slope[tuple(edge.T)] for slope in np.gradient(depth)], axis=1)
     lengths = np.linalg.norm(normals, axis=1)
     edge, normals = edge[lengths > 1e-6], normals[lengths > 1e-6] / lengths[lengths > 1e-6, None]
-    points = edge - 2.0
-    offset = points - np.argwhere(inside).mean(axis=0)
+    rows, columns = np.divmod(np.flatnonzero(inside), inside.shape[1])
+    centre = rows.mean(), columns.mean()
+    points = edge - 2.0 + [side.start for side in box]
+    offset = points - centre
     angle = np.degrees(np.arctan2(-offset[:, 0], offset[:, 1])) % 360
     return points, normals, (angle // (360 / SECTORS)).astype(int)
 
@@ -127,19 +133,24 @@ def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: floa
     half = max(2, round(reach))
     # The border is half a pixel outside the centre of a border pixel.
     steps = np.linspace(-reach, reach, 2 * half + 1) + 0.5
-    near = np.abs(signed_distance(crop.lesion)) <= reach + 3
-    lightness = np.zeros(crop.lesion.shape)
-    lightness[near] = to_lab(crop.photo[near])[:, 0]
     at = np.moveaxis(points[:, None] + steps[None, :, None] * normals[:, None], -1, 0)
+    used = np.zeros(crop.lesion.shape, dtype=bool)
+    rows, columns = (np.clip(at[axis], 0, used.shape[axis] - 1).astype(np.intp) for axis in (0, 1))
+    used[rows, columns] = True
+    used[1:] |= used[:-1]  # the interpolation also uses the next row and column
+    used[:, 1:] |= used[:, :-1]
+    lightness = np.zeros(used.shape)
+    lightness[used] = to_lightness(crop.photo[used])
     values = ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
     # Samples outside the frame are excluded, too.
     valid = ndimage.map_coordinates(crop.excluded.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
     weight = valid.astype(float)
-    total = np.maximum(weight.sum(axis=1, keepdims=True), 1)
-    x = steps - (weight * steps).sum(axis=1, keepdims=True) / total
-    y = values - (weight * values).sum(axis=1, keepdims=True) / total
-    slopes = (weight * x * y).sum(axis=1) / np.maximum((weight * x * x).sum(axis=1), 1e-9)
-    return np.where(valid.mean(axis=1) >= _MIN_VALID_SHARE, slopes, np.nan)
+    powers = np.stack([np.ones_like(steps), steps, steps**2], axis=1)
+    count, sum_x, sum_xx = (weight @ powers).T
+    sum_y, sum_xy = ((weight * values) @ powers[:, :2]).T
+    mean_x = sum_x / np.maximum(count, 1)
+    slopes = (sum_xy - mean_x * sum_y) / np.maximum(sum_xx - mean_x * sum_x, 1e-9)
+    return np.where(count / len(steps) >= _MIN_VALID_SHARE, slopes, np.nan)
 
 
 def _segment_median(slopes: NDArray[np.float64]) -> float | None:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.pixels.mask import Window, signed_distance
+from napari_skinseg.pixels.mask import Window, bounding_box, distance_within
 
 from .artefact_pixels import downsample_mask, find_dark_field
 from .border_and_skin import (  # fmt: skip
@@ -207,12 +207,15 @@ def three_digits(value: Value) -> str:
 
 def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Window, int, int]:
     """Return the largest 8-connected piece, filled and cropped; its box; the number of pieces; the filled pixels."""
-    labels, n = ndimage.label(mask, structure=np.ones((3, 3)))
+    whole = bounding_box(mask)
+    assert whole is not None
+    labels, n = ndimage.label(mask[whole], structure=np.ones((3, 3)))
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    box = ndimage.find_objects(labels)[largest - 1]
-    piece = labels[box] == largest
+    part = ndimage.find_objects(labels)[largest - 1]
+    piece = labels[part] == largest
+    rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(whole, part, strict=True))
     filled = np.asarray(ndimage.binary_fill_holes(piece))
-    return filled, box, int(n), int(filled.sum() - piece.sum())
+    return filled, (rows, columns), int(n), int(filled.sum() - piece.sum())
 
 
 def _touches_frame(box: Window, shape: tuple[int, ...]) -> bool:
@@ -304,22 +307,17 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
     """
     padded = np.pad(downsample_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
     # The border is the zero line of the smoothed signed distance: the steps of pixels would change the index by 1 %.
-    depth = np.asarray(ndimage.gaussian_filter(signed_distance(padded), 1))
+    # Distances beyond the reach of the filter, whose radius is 4 px in rows and columns, do not move the zero line.
+    depth = np.asarray(ndimage.gaussian_filter(distance_within(~padded, 12) - distance_within(padded, 12), 1))
     points = np.argwhere(depth > 0).astype(float)
-    mirror = _mirror(points)
-
-    def index(radians: float, step: int = 1) -> float:
-        folded = ndimage.map_coordinates(depth, mirror(points[::step], radians).T, order=1, mode="nearest")
-        return float((folded <= 0).mean())
-
-    major = _direction(points)
-    along, across = index(major), index(major + np.pi / 2)
+    centre = points.mean(axis=0)
+    major = _direction(points - centre)
+    along, across = _folding_indices(depth, points - centre, centre, np.array([major]))[0].tolist()
     # The axes of inertia are also tried, because the axis of a thin ellipse can lie between two steps.
     pairs = {float(np.degrees(major) % 90): (along + across) / 2}
-    step = max(1, len(points) // 3000)
-    for degrees in range(0, 90, 2):
-        radians = np.radians(degrees)
-        pairs[float(degrees)] = (index(radians, step) + index(radians + np.pi / 2, step)) / 2
+    steps, some = np.arange(0.0, 90.0, 2.0), points[:: max(1, len(points) // 3000)]
+    means = _folding_indices(depth, some - centre, centre, np.radians(steps)).mean(axis=1)
+    pairs |= dict(zip(steps.tolist(), means.tolist(), strict=True))
     lowest = min(pairs, key=pairs.__getitem__)
     return {
         "asymmetry_major": along,
@@ -329,22 +327,32 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
     }
 
 
-def _mirror(points: NDArray[np.float64]) -> Callable[[NDArray[np.float64], float], NDArray[np.float64]]:
-    """Return a function that mirrors (row, column) points about an axis through the centroid of `points`."""
-    centre = points.mean(axis=0)
+def _folding_indices(
+    depth: NDArray[np.float64], offsets: NDArray[np.float64], centre: NDArray[np.float64], radians: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Return the share of points that are mirrored to `depth` <= 0, about each axis and its perpendicular: `[N, 2]`."""
+    cosines, sines = np.cos(2 * radians)[:, None], np.sin(2 * radians)[:, None]
+    down, right = np.ascontiguousarray(offsets.T)
+    across, along = cosines * down + sines * right, cosines * right - sines * down
+    at = np.empty((2, 2, *across.shape))  # row and column, axis and its perpendicular, N, points
+    for place, start, offset in zip(at, centre, (across, -along), strict=True):
+        np.subtract(start, offset, out=place[0])
+        np.add(start, offset, out=place[1])
+    # Where the four pixels around a position have one sign, the interpolated depth has it, too.
+    inside = (depth > 0).astype(np.uint8)
+    four = inside[:-1, :-1] + inside[1:, :-1] + inside[:-1, 1:] + inside[1:, 1:]
+    row, column = (np.clip(place, 0, side - 1).astype(np.int32) for place, side in zip(at, four.shape, strict=True))
+    kind = four.ravel().take(row * np.int32(four.shape[1]) + column)
+    outside = (kind == 0).ravel()
+    near = np.flatnonzero((kind > 0) & (kind < 4))
+    outside[near] = ndimage.map_coordinates(depth, at.reshape(2, -1).take(near, axis=1), order=1, mode="nearest") <= 0
+    return np.asarray(outside.reshape(kind.shape).mean(axis=2).T)
 
-    def mirror(at: NDArray[np.float64], radians: float) -> NDArray[np.float64]:
-        axis = np.array([-np.sin(radians), np.cos(radians)])  # row numbers increase downwards, angles counter-clockwise
-        offset = at - centre
-        return 2 * np.outer(offset @ axis, axis) - offset + centre
 
-    return mirror
-
-
-def _direction(points: NDArray[np.float64]) -> float:
-    """Return the angle of the major axis of inertia in radians."""
-    rows, columns = (points - points.mean(axis=0)).T
-    return float(0.5 * np.arctan2(-2 * (rows * columns).mean(), (columns**2).mean() - (rows**2).mean()))
+def _direction(offsets: NDArray[np.float64]) -> float:
+    """Return the angle of the major axis of inertia of points `[N, 2]` relative to their centroid, in radians."""
+    rows, columns = np.ascontiguousarray(offsets.T)
+    return float(0.5 * np.arctan2(-2 * (rows @ columns), columns @ columns - rows @ rows))
 
 
 def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]]:
@@ -354,37 +362,49 @@ def _colour(crop: Crop, *, symmetric: bool) -> tuple[dict[str, Value], list[str]
     if valid.sum() < 20:
         return found, ["nearly all of the lesion is covered by hair, glare or ink: colour is not measured"]
 
-    pixels = sample_pixels(np.argwhere(valid))
-    colours = crop.photo[tuple(pixels.T)]
-    in_lab = to_lab(colours)
-    for name, values in zip(_CHANNELS, [*colours.T, *in_lab.T], strict=True):
+    pixels = sample_pixels(valid)
+    pairs = _mirrored_pairs(crop.lesion, valid, pixels) if symmetric else {}
+    used = np.zeros(valid.size, dtype=bool)
+    for some in (pixels, *(partners for _, partners in pairs.values())):
+        used[some] = True
+    at = np.flatnonzero(used)
+    lab = np.empty((3, valid.size))
+    lab[:, at] = to_lab(crop.colours(at)).T
+    in_lab = lab.take(pixels, axis=1).T
+    for name, values in zip(_CHANNELS, [*crop.colours(pixels).T, *in_lab.T], strict=True):
         found |= {f"{name}_{statistic}": float(compute(values)) for statistic, compute in _STATISTICS.items()}
-    median = np.median(in_lab, axis=0)
-    found["variegation"] = float(colour_difference(in_lab, np.broadcast_to(median, in_lab.shape)).mean())
-    if symmetric:
-        found |= _colour_asymmetry(crop.photo, crop.lesion, valid, pixels)
+    median = np.array([[found[f"{name}_median"] for name in _CHANNELS if name.startswith("lab")]], dtype=float)
+    found["variegation"] = float(colour_difference(in_lab, median).mean())
+    for name, (some, partners) in pairs.items():
+        if len(some):
+            difference = colour_difference(lab.take(some, axis=1).T, lab.take(partners, axis=1).T)
+            found[f"colour_asymmetry_{name}"] = float(difference.mean())
     found["skin_ring_px"] = crop.skin_px
     if not crop.enough_skin:
         return found, ["too little skin visible around the lesion: contrast and skin tone are not measured"]
-    skin = np.median(to_lab(crop.photo[tuple(sample_pixels(np.argwhere(crop.skin)).T)]), axis=0)
+    skin = np.median(crop.skin_lab, axis=0, keepdims=True)
     return found | {
-        "contrast": float(colour_difference(median, skin)),
-        "contrast_l": float(skin[0] - median[0]),
+        "contrast": float(colour_difference(median, skin)[0]),
+        "contrast_l": float(skin[0, 0] - median[0, 0]),
     }, []
 
 
-def _colour_asymmetry(
-    photo: NDArray[np.uint8], lesion: NDArray[np.bool_], valid: NDArray[np.bool_], pixels: NDArray[np.int_]
-) -> dict[str, Value]:
-    """Return the mean colour difference between mirrored pixels, where both are valid pixels of the lesion."""
-    points = np.argwhere(lesion).astype(float)
-    mirror, major = _mirror(points), _direction(points)
-    found: dict[str, Value] = {}
-    for name, radians in (("major", major), ("minor", major + np.pi / 2)):
-        partners = np.rint(mirror(pixels.astype(float), radians)).astype(int)
-        within = np.flatnonzero(np.all((partners >= 0) & (partners < valid.shape), axis=1))
-        within = within[valid[tuple(partners[within].T)]]
-        if within.size:
-            pair = (to_lab(photo[tuple(at[within].T)]) for at in (pixels, partners))
-            found[f"colour_asymmetry_{name}"] = float(colour_difference(*pair).mean())
+def _mirrored_pairs(
+    lesion: NDArray[np.bool_], valid: NDArray[np.bool_], pixels: NDArray[np.int_]
+) -> dict[str, tuple[NDArray[np.int_], NDArray[np.int_]]]:
+    """Return those of `pixels` whose mirror image is also valid, and the mirror images, for each axis; flat indices."""
+    points = np.stack(np.divmod(np.flatnonzero(lesion), valid.shape[1]), axis=1)
+    centre = points.mean(axis=0)
+    major = _direction(points - centre)
+    offset = np.stack(np.divmod(pixels, valid.shape[1]), axis=1) - centre
+    axis = np.array([-np.sin(major), np.cos(major)])  # row numbers increase downwards, angles counter-clockwise
+    mirrored = 2 * np.outer(offset @ axis, axis) - offset
+    found = {}
+    for name, partners in (("major", centre + mirrored), ("minor", centre - mirrored)):
+        rows, columns = np.rint(partners.T).astype(int)
+        inside = (rows >= 0) & (rows < valid.shape[0]) & (columns >= 0) & (columns < valid.shape[1])
+        within = np.flatnonzero(inside)
+        at = rows[within] * valid.shape[1] + columns[within]
+        both = valid.ravel().take(at)
+        found[name] = pixels[within[both]], at[both]
     return found

@@ -52,6 +52,36 @@ def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     return inside - outside
 
 
+def grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Return the mask and the four neighbours of each of its pixels."""
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    grown[:, 1:] |= mask[:, :-1]
+    grown[:, :-1] |= mask[:, 1:]
+    return grown
+
+
+def distance_within(mask: NDArray[np.bool_], reach: int) -> NDArray[np.float64]:
+    """Return the distance of each pixel to the nearest pixel of the mask: exact up to `reach`, `reach` + 1 beyond.
+
+    For a small reach this is several times as fast as the complete Euclidean distance transform. The squared distance
+    is the smallest sum of a squared number of rows and a squared number of columns (Saito & Toriwaki 1994).
+    """
+    beyond = (reach + 1) ** 2
+    kind = np.uint16 if 2 * beyond < 2**16 else np.int32
+    squared = np.where(mask, kind(0), kind(beyond))
+    by_way = np.empty_like(squared)
+    for _ in range(2):  # along the rows, then along the columns
+        start = squared.copy()
+        for k in range(1, min(reach + 1, len(squared))):
+            np.add(start, kind(k**2), out=by_way)
+            np.minimum(squared[k:], by_way[:-k], out=squared[k:])
+            np.minimum(squared[:-k], by_way[k:], out=squared[:-k])
+        squared, by_way = np.ascontiguousarray(squared.T), by_way.reshape(by_way.shape[::-1])
+    return np.sqrt(squared, dtype=np.float64)
+
+
 def blur(mask: NDArray[np.bool_], sigma: float) -> NDArray[np.uint8]:
     """Return the mask, 0 or 255, after a Gaussian blur of `sigma` pixels.
 
@@ -103,6 +133,17 @@ def draw_overlay(
         line = opacity.astype(np.uint8)[blur(padded[box], sigma)]
         image.paste(color, (box[1].start - margin, box[0].start - margin), Image.fromarray(line))
     return np.array(image)
+
+
+def write_overlay(path: str | Path, rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> None:
+    """Write the photo with its outline as a JPEG, ten times as fast as a PNG; the file appears whole or not at all.
+
+    Raises:
+        BadInput: photo and mask differ in size, or the file cannot be written; an earlier file of this name is kept.
+    """
+    image = Image.fromarray(draw_overlay(rgb, mask))
+    with atomic(path) as temporary:
+        image.save(temporary, format="JPEG", quality=92, subsampling=0)  # colours at full resolution: a sharp line
 
 
 def read_mask(path: str | Path, shape: tuple[int, ...] | None = None) -> NDArray[np.bool_]:
