@@ -52,6 +52,17 @@ def test_importing_plugin_and_command_line_does_not_import_torch_or_monai():
     assert result.returncode == 0, result.stderr
 
 
+def test_importing_the_widget_imports_no_slow_part_of_scipy_and_scikit_image():
+    program = (
+        "import sys, napari_skinseg.plugin.widget\n"
+        "slow = {'scipy.ndimage', 'scipy.signal', 'skimage.measure._polygon', 'skimage.color.colorconv'}\n"
+        "loaded = {*slow, 'pandas'} & set(sys.modules)\n"
+        "assert not loaded, loaded"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["segment", "--help"], ["models", "list"]])
 def test_short_commands_do_not_import_torch_or_monai(arguments):
     program = (

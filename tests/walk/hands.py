@@ -45,10 +45,12 @@ class Hands:
         theme: "dark" or "light".
         size: width and height of the window in logical pixels.
         pictures: folder for screenshots.
+        keys_only: press buttons and choose tabs with Tab, the arrows and Space; only the photo gets mouse events.
     """
 
-    def __init__(self, theme: str, size: tuple[int, int], pictures: Path) -> None:
+    def __init__(self, theme: str, size: tuple[int, int], pictures: Path, *, keys_only: bool = False) -> None:
         self.pictures, self.problems, self.asked = pictures, [], []
+        self.keys_only = keys_only
         pictures.mkdir(parents=True, exist_ok=True)
         qInstallMessageHandler(self._on_qt_message)
         notification_manager.notification_ready.connect(self._on_notification)
@@ -59,6 +61,8 @@ class Hands:
         self.main.resize(*size)
         _, self.widget = self.viewer.window.add_plugin_dock_widget("napari-skinseg")
         self.segment, self.review, self.fine_tune = self.widget.panels
+        self.main.activateWindow()
+        self.until(self.main.isActiveWindow, "the window gets no keys")
         self.wait()
 
     # Waiting
@@ -119,13 +123,32 @@ class Hands:
         button = self.button(text)
         self.bring_into_view(button)
         assert button.isEnabled(), f"the button {text!r} is disabled; messages: {self.messages()}"
-        QTest.mouseClick(button, LEFT)
+        if self.keys_only:
+            self.go_by_tab(button)
+            QTest.keyClick(button, Qt.Key.Key_Space)
+            self.canvas().setFocus()  # as Escape or a click on the photo would
+        else:
+            QTest.mouseClick(button, LEFT)
         self.wait()
+
+    def go_by_tab(self, widget: QWidget) -> None:
+        """Press Tab until the widget has the keyboard."""
+        for _ in range(150):
+            focused = QApplication.focusWidget() or self.canvas()
+            if focused is widget:
+                return
+            QTest.keyClick(focused, Qt.Key.Key_Tab)
+        raise AssertionError(f"Tab does not reach {widget.accessibleName() or widget.toolTip()}")
 
     def tab(self, index: int) -> None:
         """Click on a tab."""
         bar = self.widget.tabs.tabBar()
-        QTest.mouseClick(bar, LEFT, NONE, bar.tabRect(index).center())
+        if self.keys_only:
+            self.go_by_tab(bar)
+            for _ in range(index - bar.currentIndex()):
+                QTest.keyClick(bar, Qt.Key.Key_Right)
+        else:
+            QTest.mouseClick(bar, LEFT, NONE, bar.tabRect(index).center())
         self.until(lambda: self.widget.tabs.currentIndex() == index, "the tab does not open")
         self.wait()
 

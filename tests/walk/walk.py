@@ -1,6 +1,6 @@
 """Walk through the tour of README.md in a real napari window, with phantoms and the bundled model.
 
-    xvfb-run -a python tests/walk/walk.py FOLDER [--theme light] [--size 1366x768] [--last save]
+    xvfb-run -a python tests/walk/walk.py FOLDER [--theme light] [--size 1366x768] [--last save] [--keys-only]
 
 Writes photos, results and a screenshot of each step into FOLDER. The environment variable QT_SCALE_FACTOR=2 shows the
 window as on a screen with twice the pixels per inch. Ends with an exception at the first step that does not work.
@@ -29,10 +29,10 @@ SHAPE = (300, 400)
 SEEDS = (3, 5, 7, 8, 11, 12)
 
 
-def walk(folder: Path, theme: str, size: tuple[int, int], last: str) -> None:
+def walk(folder: Path, theme: str, size: tuple[int, int], last: str, *, keys_only: bool) -> None:
     """Do the tour up to the step `last`; raise at the first step that does not work."""
     masks = write_photos(folder / "photos")
-    hands = Hands(theme, size, folder / "screenshots")
+    hands = Hands(theme, size, folder / "screenshots", keys_only=keys_only)
     for step in STEPS[: [step.__name__ for step in STEPS].index(last) + 1]:
         start = time.monotonic()
         step(hands, folder, masks)
@@ -215,8 +215,9 @@ if __name__ == "__main__":
     parser.add_argument("--theme", default="dark", choices=["dark", "light"])
     parser.add_argument("--size", default="1366x768")
     parser.add_argument("--last", default="fine_tune", choices=[step.__name__ for step in STEPS])
+    parser.add_argument("--keys-only", action="store_true")
     arguments = parser.parse_args()
     use_own_folders(arguments.folder / "home")
     width, height = map(int, arguments.size.split("x"))
-    walk(arguments.folder, arguments.theme, (width, height), arguments.last)
+    walk(arguments.folder, arguments.theme, (width, height), arguments.last, keys_only=arguments.keys_only)
     sys.stdout.flush()

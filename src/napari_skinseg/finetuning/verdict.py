@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from scipy.special import stdtrit  # importing scipy.stats would delay the plugin by half a second
+import scipy
 
 from napari_skinseg.pixels.metrics import bootstrap_interval
 
@@ -223,7 +223,7 @@ def trimmed_interval(gains: Sequence[float], level: float = 0.95) -> tuple[float
     middle = values[cut : count - cut]
     winsorised = np.clip(values, middle[0], middle[-1])
     error = winsorised.std(ddof=1) / ((1 - 2 * cut / count) * np.sqrt(count))
-    half = float(stdtrit(len(middle) - 1, (1 + level) / 2) * error)
+    half = float(scipy.special.stdtrit(len(middle) - 1, (1 + level) / 2) * error)
     mean = float(middle.mean())
     return mean, mean - half, mean + half
 

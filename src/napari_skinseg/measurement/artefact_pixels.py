@@ -4,9 +4,9 @@ Simple rules on colour and shape exclude the worst pixels from colour averages; 
 """
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 from napari_skinseg.pixels.mask import grow
 
@@ -37,7 +37,7 @@ def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArra
         return np.zeros_like(lesion)
     brightest = _over_channels(np.maximum, small)
     black = brightest < _BLACK
-    labels, _ = ndimage.label(black)
+    labels, _ = scipy.ndimage.label(black)
     inside = downsample_mask(lesion, factor)
     corners = [max(int(labels[at]) for at in pixels) for pixels in corner_pixels]
     dark_corners = np.count_nonzero(corners)
@@ -52,7 +52,7 @@ def find_dark_field(rgb: NDArray[np.uint8], lesion: NDArray[np.bool_]) -> NDArra
     skin = brightest[~black & ~inside]
     faded = (brightest < 0.6 * np.median(skin)) & ~inside if skin.size else black
     reach = max(2, round(0.03 * float(np.hypot(*black.shape))))
-    field = ndimage.binary_dilation(field, mask=faded | field, iterations=reach)
+    field = scipy.ndimage.binary_dilation(field, mask=faded | field, iterations=reach)
     return np.repeat(np.repeat(field, factor, axis=0), factor, axis=1)[: lesion.shape[0], : lesion.shape[1]]
 
 
@@ -100,10 +100,10 @@ def _thin_dark_lines(gray: NDArray[np.uint8], lesion: NDArray[np.bool_], diagona
     # The dilation and then the erosion take a margin of `half` each; both repeat the photo mirrored at its frame.
     closed = _over_square(np.minimum, _over_square(np.maximum, np.pad(gray, 2 * half, mode="symmetric"), width), width)
     hat = closed - gray  # at least 0
-    labels, n = ndimage.label(hat > 20, structure=np.ones((3, 3)))
+    labels, n = scipy.ndimage.label(hat > 20, structure=np.ones((3, 3)))
     if n == 0:
         return np.zeros(gray.shape, dtype=bool)
-    boxes = ndimage.find_objects(labels)
+    boxes = scipy.ndimage.find_objects(labels)
     lengths = np.array(
         [0.0, *(np.hypot(rows.stop - rows.start, columns.stop - columns.start) for rows, columns in boxes)]
     )
@@ -144,6 +144,6 @@ def _mostly_outside(pixels: NDArray[np.bool_], lesion: NDArray[np.bool_]) -> NDA
     """Return the connected pieces of `pixels` that are mostly outside the lesion."""
     if not pixels.any():
         return pixels
-    labels, n = ndimage.label(pixels)
+    labels, n = scipy.ndimage.label(pixels)
     areas, on_lesion = np.bincount(labels.ravel()), np.bincount(labels[lesion], minlength=n + 1)
     return np.asarray((on_lesion < 0.5 * areas)[labels])

@@ -3,8 +3,8 @@
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_skinseg.pixels.mask import bounding_box, distance_within, grow
 
@@ -115,7 +115,7 @@ def _border_points(inside: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[Any
     # Pixels outside the frame are not lesion; they are excluded when profiles are sampled. Pixels and distances beyond
     # the reach of the filter, whose radius is 8 px in rows and columns, do not change the normals.
     padded = np.pad(inside[box], 2)
-    depth = np.asarray(ndimage.gaussian_filter(distance_within(~padded, 13) - distance_within(padded, 13), 2))
+    depth = np.asarray(scipy.ndimage.gaussian_filter(distance_within(~padded, 13) - distance_within(padded, 13), 2))
     edge = np.argwhere(padded & grow(~padded))
     normals = -np.stack([slope[tuple(edge.T)] for slope in np.gradient(depth)], axis=1)
     lengths = np.linalg.norm(normals, axis=1)
@@ -141,9 +141,11 @@ def _slopes(crop: Crop, points: NDArray[Any], normals: NDArray[Any], reach: floa
     used[:, 1:] |= used[:, :-1]
     lightness = np.zeros(used.shape)
     lightness[used] = to_lightness(crop.photo[used])
-    values = ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
+    values = scipy.ndimage.map_coordinates(lightness, at, order=1, mode="nearest")
     # Samples outside the frame are excluded, too.
-    valid = ndimage.map_coordinates(crop.excluded.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
+    valid = (
+        scipy.ndimage.map_coordinates(crop.excluded.astype(np.float32), at, order=1, mode="constant", cval=1.0) < 0.01
+    )
     weight = valid.astype(float)
     powers = np.stack([np.ones_like(steps), steps, steps**2], axis=1)
     count, sum_x, sum_xx = (weight @ powers).T

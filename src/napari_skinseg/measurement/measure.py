@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.pixels.mask import Window, bounding_box, distance_within
@@ -209,12 +209,12 @@ def _largest_piece(mask: NDArray[np.bool_]) -> tuple[NDArray[np.bool_], Window, 
     """Return the largest 8-connected piece, filled and cropped; its box; the number of pieces; the filled pixels."""
     whole = bounding_box(mask)
     assert whole is not None
-    labels, n = ndimage.label(mask[whole], structure=np.ones((3, 3)))
+    labels, n = scipy.ndimage.label(mask[whole], structure=np.ones((3, 3)))
     largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    part = ndimage.find_objects(labels)[largest - 1]
+    part = scipy.ndimage.find_objects(labels)[largest - 1]
     piece = labels[part] == largest
     rows, columns = (slice(a.start + b.start, a.start + b.stop) for a, b in zip(whole, part, strict=True))
-    filled = np.asarray(ndimage.binary_fill_holes(piece))
+    filled = np.asarray(scipy.ndimage.binary_fill_holes(piece))
     return filled, (rows, columns), int(n), int(filled.sum() - piece.sum())
 
 
@@ -227,7 +227,7 @@ def _touches_dark_field(lesion: NDArray[np.bool_], field: NDArray[np.bool_]) -> 
     if not field.any():
         return False
     margin = max(2, round(0.005 * float(np.hypot(*lesion.shape))))
-    near = ndimage.uniform_filter(field.astype(np.float32), 2 * margin + 1, mode="constant") > 1e-6
+    near = scipy.ndimage.uniform_filter(field.astype(np.float32), 2 * margin + 1, mode="constant") > 1e-6
     return bool((near & lesion).any())
 
 
@@ -308,7 +308,7 @@ def _asymmetry(piece: NDArray[np.bool_]) -> dict[str, Value]:
     padded = np.pad(downsample_mask(piece, -(-max(piece.shape) // _SHAPE_SIDE)), 4)
     # The border is the zero line of the smoothed signed distance: the steps of pixels would change the index by 1 %.
     # Distances beyond the reach of the filter, whose radius is 4 px in rows and columns, do not move the zero line.
-    depth = np.asarray(ndimage.gaussian_filter(distance_within(~padded, 12) - distance_within(padded, 12), 1))
+    depth = np.asarray(scipy.ndimage.gaussian_filter(distance_within(~padded, 12) - distance_within(padded, 12), 1))
     points = np.argwhere(depth > 0).astype(float)
     centre = points.mean(axis=0)
     major = _direction(points - centre)
@@ -345,7 +345,9 @@ def _folding_indices(
     kind = four.ravel().take(row * np.int32(four.shape[1]) + column)
     outside = (kind == 0).ravel()
     near = np.flatnonzero((kind > 0) & (kind < 4))
-    outside[near] = ndimage.map_coordinates(depth, at.reshape(2, -1).take(near, axis=1), order=1, mode="nearest") <= 0
+    outside[near] = (
+        scipy.ndimage.map_coordinates(depth, at.reshape(2, -1).take(near, axis=1), order=1, mode="nearest") <= 0
+    )
     return np.asarray(outside.reshape(kind.shape).mean(axis=2).T)
 
 

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
+import skimage
 from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
-from skimage.color import lab2rgb
 
 from napari_skinseg.errors import BadInput
 
@@ -85,7 +85,7 @@ def _skin(shape: tuple[int, int], rng: Generator) -> tuple[Field, Field]:
     ita = np.radians(rng.uniform(-60, 66))
     b = rng.uniform(10, 18)
     tone = np.clip(50 + 0.8 * b * np.tan(ita), 26, 80)
-    base = lab2rgb([[[tone, rng.uniform(10, 21), b]]])[0, 0].astype(np.float32)
+    base = skimage.color.lab2rgb([[[tone, rng.uniform(10, 21), b]]])[0, 0].astype(np.float32)
     blotch = _noise(shape, rng, 0.35) + 0.6 * _noise(shape, rng, 0.1) + 0.4 * _noise(shape, rng, 0.03)
     flush = _noise(shape, rng, 0.2) + 0.7 * _noise(shape, rng, 0.05) + 0.5 * _noise(shape, rng, 0.02)
     vessels = np.exp(-((_noise(shape, rng, 0.04) / 0.12) ** 2)) * np.clip(_noise(shape, rng, 0.12) - 0.3, 0, 1)
@@ -186,7 +186,7 @@ def _photograph(light: Field, level: float, rng: Generator) -> NDArray[np.uint8]
     blur, grain = rng.uniform(0.4, 1.1) * max(1.0, width / 900), rng.uniform(0.002, 0.008)
     photo = np.empty((height, width, 3), np.uint8)
     for channel, gain in enumerate(cast.tolist()):
-        seen = ndimage.gaussian_filter(np.minimum(light[channel] * lamp * gain, 1), blur, truncate=2.5)
+        seen = scipy.ndimage.gaussian_filter(np.minimum(light[channel] * lamp * gain, 1), blur, truncate=2.5)
         seen += grain * rng.standard_normal(seen.shape, dtype=np.float32)
         photo[..., channel] = np.clip(seen, 0, 1) * 255 + 0.5
     return photo
@@ -194,10 +194,10 @@ def _photograph(light: Field, level: float, rng: Generator) -> NDArray[np.uint8]
 
 def _in_one_piece(lesion: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return the largest piece of `lesion` with its holes filled; background that reaches the frame is not a hole."""
-    pieces, count = ndimage.label(lesion)
+    pieces, count = scipy.ndimage.label(lesion)
     if count > 1:
         lesion = pieces == 1 + np.argmax(np.bincount(pieces.ravel())[1:])
-    around, count = ndimage.label(~lesion)
+    around, count = scipy.ndimage.label(~lesion)
     frame = np.concatenate([around[0], around[-1], around[:, 0], around[:, -1]])
     open_to_frame = np.isin(np.arange(count + 1), frame)
     open_to_frame[0] = False

@@ -13,8 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
 
@@ -89,7 +89,7 @@ def keep_pieces(mask: NDArray[np.bool_], places: Sequence[tuple[float, float]]) 
         mask: bool `[H, W]`.
         places: rows and columns in pixels; a place outside the frame is moved to the border of the frame.
     """
-    labels, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    labels, count = scipy.ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
     if count < 2:
         return mask.copy()
     kept = _is_largest(_piece_sizes(labels))
@@ -102,7 +102,7 @@ def keep_pieces(mask: NDArray[np.bool_], places: Sequence[tuple[float, float]]) 
 
 def label_pieces(mask: NDArray[np.bool_]) -> NDArray[np.uint8]:
     """Return a label for each piece of the mask, 1 for the largest; the 255th and smaller pieces share label 255."""
-    labels, count = ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
+    labels, count = scipy.ndimage.label(mask, structure=_EIGHT_NEIGHBOURS)
     by_size = np.argsort(-_piece_sizes(labels)[1:], kind="stable")
     ranks = np.zeros(count + 1, np.uint8)
     ranks[1 + by_size] = np.minimum(np.arange(1, count + 1), 255)
@@ -162,9 +162,9 @@ def _move_border(mask: NDArray[np.bool_], pixels: float, outwards: bool) -> NDAr
     if part.all():  # the mask fills the frame, so no pixel of background has a distance
         result[box] = True
     elif outwards:
-        result[box] = ndimage.distance_transform_edt(~part) <= pixels
+        result[box] = scipy.ndimage.distance_transform_edt(~part) <= pixels
     else:
-        result[box] = ndimage.distance_transform_edt(part) > pixels
+        result[box] = scipy.ndimage.distance_transform_edt(part) > pixels
     return result
 
 
@@ -174,7 +174,7 @@ def _keep_and_fill(part: NDArray[np.bool_], clean_up: CleanUp, min_pixels: float
 
 
 def _without_small_pieces(part: NDArray[np.bool_], only_largest: bool, min_pixels: float) -> NDArray[np.bool_]:
-    labels, count = ndimage.label(part, structure=_EIGHT_NEIGHBOURS)
+    labels, count = scipy.ndimage.label(part, structure=_EIGHT_NEIGHBOURS)
     if count == 0:
         return part
     sizes = _piece_sizes(labels)
@@ -200,7 +200,7 @@ def _filled(part: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
     The background is labelled with 4 neighbours, because pieces are labelled with 8: otherwise a hole could be open.
     """
-    labels, count = ndimage.label(~part)
+    labels, count = scipy.ndimage.label(~part)
     edge = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     outside = np.zeros(count + 1, dtype=bool)
     outside[edge] = True

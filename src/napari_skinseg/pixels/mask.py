@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
-from scipy import ndimage
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic
@@ -48,7 +48,7 @@ def resize_mask(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.b
 
 def signed_distance(mask: NDArray[np.bool_]) -> NDArray[np.float64]:
     """Return the distance of each pixel to the border in pixels: positive inside the mask, negative outside."""
-    inside, outside = (np.asarray(ndimage.distance_transform_edt(part)) for part in (mask, ~mask))
+    inside, outside = (np.asarray(scipy.ndimage.distance_transform_edt(part)) for part in (mask, ~mask))
     return inside - outside
 
 

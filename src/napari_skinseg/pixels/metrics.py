@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import scipy
 from numpy.typing import ArrayLike, NDArray
-from scipy.ndimage import binary_erosion
 
 from napari_skinseg.errors import BadInput
 
@@ -185,7 +185,7 @@ def _boundary(mask: NDArray[np.bool_]) -> NDArray[np.int_]:
     assert box is not None  # callers exclude empty masks
     inside = mask[box]
     origin = np.array([side.start for side in box])
-    return np.argwhere(inside & ~np.asarray(binary_erosion(inside))) + origin
+    return np.argwhere(inside & ~np.asarray(scipy.ndimage.binary_erosion(inside))) + origin
 
 
 def _nearest(mask: NDArray[np.bool_], shape: tuple[int, int]) -> NDArray[np.bool_]:

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import skimage
 from numpy.typing import NDArray
-from skimage.measure import approximate_polygon
 
 from .mask import Window, trace_contours
 
@@ -37,7 +37,7 @@ def mask_to_polygons(mask: NDArray[np.bool_]) -> list[Polygon]:
     tolerance = max(0.7, _TOLERANCE * 2 * math.sqrt(np.count_nonzero(mask) / math.pi))
     polygons = []
     for contour in trace_contours(mask):
-        corners = approximate_polygon(contour, tolerance)[:-1]
+        corners = skimage.measure.approximate_polygon(contour, tolerance)[:-1]
         if len(corners) >= 3 and abs(_signed_area(corners)) > 4 * tolerance**2:
             # `find_contours` runs counter-clockwise around pieces, and clockwise around holes.
             polygons.append(Polygon(corners, is_hole=_signed_area(contour) > 0))

@@ -6,33 +6,34 @@ after a Points layer was removed. So the arrays are disabled after each frame an
 those that it needs at each draw.
 """
 
-from collections.abc import Iterator
 from typing import Any
 
+from qtpy.compat import isalive
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QApplication
 
 _ARRAYS = 16
 """Number of vertex attribute arrays that every OpenGL has."""
 
+_guarded: list[QOpenGLWidget] = []
+
 
 def guard_canvas(viewer: Any) -> None:
     """Guard the canvases that exist now; `viewer` is the napari viewer."""
-    for canvas in _canvases():
-        canvas.frameSwapped.connect(_disable_all_arrays)
-    viewer.layers.events.removed.connect(_disable_all_arrays)
-
-
-def _canvases() -> Iterator[QOpenGLWidget]:
+    _guarded[:] = [canvas for canvas in _guarded if isalive(canvas)]
     for window in QApplication.topLevelWidgets():
-        yield from window.findChildren(QOpenGLWidget)
+        for canvas in window.findChildren(QOpenGLWidget):
+            if canvas not in _guarded:
+                _guarded.append(canvas)
+                canvas.frameSwapped.connect(_disable_all_arrays)
+    viewer.layers.events.removed.connect(_disable_all_arrays)
 
 
 def _disable_all_arrays(event: Any = None) -> None:
     from vispy.gloo import gl
 
-    for canvas in _canvases():
-        if not canvas.isValid():  # it was never drawn
+    for canvas in _guarded:
+        if not isalive(canvas) or not canvas.isValid():  # it was closed, or never drawn
             continue
         canvas.makeCurrent()  # not undone, because napari calls OpenGL between frames
         for number in range(_ARRAYS):

@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QPushButton,
     QScrollArea,
     QSizePolicy,
+    QToolButton,
     QVBoxLayout,
     QWidget,
 )
@@ -84,6 +85,24 @@ class MessageArea(QScrollArea):
         if event.type() in (QEvent.Type.Polish, QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setFixedHeight(self._lines * self.fontMetrics().lineSpacing())
         return bool(super().event(event))
+
+
+class Fold(QToolButton):
+    """A button that shows and hides `content`; hidden at first."""
+
+    def __init__(self, text: str, content: QWidget) -> None:
+        super().__init__()
+        self._content = content
+        self.setText(text)
+        self.setCheckable(True)
+        self.setAutoRaise(True)
+        self.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
+        self.toggled.connect(self._show)
+        self._show(False)
+
+    def _show(self, shown: bool) -> None:
+        self.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
+        self._content.setVisible(shown)
 
 
 class RunForm(QWidget):

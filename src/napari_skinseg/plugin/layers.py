@@ -28,6 +28,9 @@ the last file.
 Facts about a photo whose scale was read off a ruler: "mm_per_px", "scale_line" and "scale_mm".
 """
 
+_OPAQUE = ("translucent", "translucent_no_depth", "opaque")
+"""Blending modes of a layer that hides what lies below it."""
+
 _SCALE = ("mm_per_px", "scale_line", "scale_mm")
 
 
@@ -181,32 +184,37 @@ def free_mask_path(photo: LayerPhoto) -> Path:
 
 def covering_photos(layers: LayerList, layer: Layer) -> list[Layer]:
     """Return the visible photos above `layer` that hide a part of it."""
-    return [other for other in layers[layers.index(layer) + 1 :] if covers(other, layer)]
+    return [other for other in layers[layers.index(layer) + 1 :] if is_behind(layer, other)]
 
 
-def covers(upper: Layer, lower: Layer) -> bool:
-    """Return whether `upper` is a visible photo and in the place of a part of `lower`, another photo."""
-    if upper is lower or not (is_photo(upper) and is_photo(lower) and upper.visible):
+def is_behind(layer: Layer, other: Layer) -> bool:
+    """Return whether `other` is a visible photo in the place of a part of the photo `layer`, above or below it.
+
+    A transparent image, such as a map of another program, may lie on a photo.
+    """
+    if layer is other or not (is_photo(layer) and is_photo(other) and other.visible):
         return False
-    first, second = upper.extent.world[:, -2:], lower.extent.world[:, -2:]
+    if any(one.opacity < 1 or one.blending not in _OPAQUE for one in (layer, other)):
+        return False
+    first, second = layer.extent.world[:, -2:], other.extent.world[:, -2:]
     return bool(np.all(np.maximum(first[0], second[0]) < np.minimum(first[1], second[1])))
 
 
-def bring_to_view(layers: LayerList, layer: Layer) -> list[str]:
-    """Show the photo in `layer`, and hide the photos that cover it, with their masks and probabilities.
+def show_alone(layers: LayerList, layer: Layer) -> list[Layer]:
+    """Show the photo in `layer`, and hide the photos in its place, with their masks and probabilities.
 
     Returns:
-        The names of the hidden photos.
+        The layers of the hidden photos.
     """
-    covering = covering_photos(layers, layer)
+    hidden = [other for other in layers if is_behind(layer, other)]
     for other in layers:
-        belongs_to = other.metadata.get(KEY, {}).get("probability_of", "").split(" ")[0]
-        if find_photo_layer(layers, other) in covering or belongs_to in [str(photo.unique_id) for photo in covering]:
-            other.visible = False
-    for other in layers:
-        if find_photo_layer(layers, other) is layer and not other.visible:
+        photo_id = other.metadata.get(KEY, {}).get("probability_of", "").split(" ")[0]
+        photo = next((one for one in layers if str(one.unique_id) == photo_id), find_photo_layer(layers, other))
+        if photo is layer and not other.visible:
             other.visible = True
-    return [photo.name for photo in covering]
+        elif photo in hidden:
+            other.visible = False
+    return hidden
 
 
 def placement(layer: Layer) -> dict[str, Any]:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from app_model.types import KeyCode, KeyMod
 from napari.components import LayerList
 from napari.layers import Image, Labels, Layer
 from napari.utils.colormaps import DirectLabelColormap
@@ -32,6 +33,10 @@ FILLED_STYLE = {
 Skin is never cyan; napari's own colour of label 1 is a brown that is invisible on skin. The labels of further lesions
 are yellow (2), green (3) and magenta (all others).
 """
+
+
+UNDO_KEYS = {KeyMod.CtrlCmd | KeyCode.KeyZ: False, KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ: True}
+"""napari's keys for undo (False) and redo (True)."""
 
 _LARGE = 3_000_000
 """Pixels of a photo above which its mask is shown filled."""
@@ -150,6 +155,13 @@ def show_mask(
     return layer, MaskEdit(layer, photo) if changed and not is_new else None
 
 
+def undo_or_redo(mask_layer: Labels, *, redo: bool = False) -> None:
+    """Undo or redo one step; also of a hidden mask, for which napari sends no event to those who follow the mask."""
+    (mask_layer.redo if redo else mask_layer.undo)()
+    if not mask_layer.visible:
+        mask_layer.events.set_data()
+
+
 def update_facts(mask_layer: Labels, **facts: Any) -> None:
     """Change some facts in the layer's metadata, see `KEY`."""
     mask_layer.metadata = {**mask_layer.metadata, KEY: {**mask_layer.metadata[KEY], **facts}}
@@ -187,6 +199,7 @@ def show_probability(layers: LayerList, photo: LayerPhoto, probability: NDArray[
         colormap="magma",
         contrast_limits=(0, 1),
         opacity=0.4,
+        visible=photo.layer.visible,
         blending="additive",  # black, where the probability is 0, leaves the photo unchanged
         affine=matrix,
         units=photo.layer.units,
@@ -221,6 +234,7 @@ def _new_mask_layer(photo: LayerPhoto, mask: NDArray[np.bool_] | NDArray[np.uint
         np.zeros(_mask_shape(photo), np.uint8) if photo.plane else mask.astype(np.uint8),
         name=f"{photo.name}_segmentation",
         metadata={KEY: {"photo": photo.name, "image_id": str(photo.layer.unique_id)}},
+        visible=photo.layer.visible,
         **placement(photo.layer),
         **FILLED_STYLE,
     )

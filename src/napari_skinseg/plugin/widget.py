@@ -10,6 +10,7 @@ from napari_skinseg.plugin.segment.panel import SegmentPanel
 
 from .about import show_about
 from .canvas_guard import guard_canvas
+from .focus_frame import FocusFrame
 from .forms import WrappingText
 from .session import Session
 from .tour import Tour
@@ -44,6 +45,7 @@ class SkinSegWidget(QWidget):
         layout.addWidget(self.tour)
         layout.addWidget(self.tabs, 1)
         layout.addLayout(footer)
+        self.focus_frame = FocusFrame(self)
         # Not a method of this widget: the methods of a destroyed widget are not called.
         self.destroyed.connect(self.session.close)
 
@@ -66,6 +68,7 @@ class _VerticalScroll(QScrollArea):
         self.setWidget(content)
         self.setWidgetResizable(True)
         self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
 
     def minimumSizeHint(self) -> QSize:

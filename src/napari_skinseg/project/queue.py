@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import ndimage
 
 Order = Literal["least certain", "mixed", "random", "file"]
 
@@ -84,7 +84,7 @@ def doubt(mask: NDArray[np.bool_], confidence: float | None, probability: NDArra
     causes = []
     if confidence is not None:
         causes.append((1 - confidence, f"expected overlap {100 * confidence:.0f} %"))
-    pieces = ndimage.label(small, structure=np.ones((3, 3)))[1]
+    pieces = scipy.ndimage.label(small, structure=np.ones((3, 3)))[1]
     if pieces > 1:
         causes.append((0.3, f"{pieces} pieces"))
     if small[[0, -1]].any() or small[:, [0, -1]].any():
@@ -99,7 +99,7 @@ def doubt(mask: NDArray[np.bool_], confidence: float | None, probability: NDArra
 def border_entropy(probability: NDArray[np.float32], mask: NDArray[np.bool_]) -> float:
     """Mean binary entropy, in bits, of a probability map in a band along the mask's border: 0 = certain, 1 = random."""
     width = 2 * max(2, round(_BAND * float(np.hypot(*mask.shape)))) + 1
-    mean = ndimage.uniform_filter(mask.astype(np.float32), width)
+    mean = scipy.ndimage.uniform_filter(mask.astype(np.float32), width)
     band = (mean > 0.05) & (mean < 0.95)
     if not band.any():
         return 0.0

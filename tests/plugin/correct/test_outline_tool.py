@@ -29,7 +29,7 @@ def start(window):
 def drag_corner(window, by=(-12, 0)):
     """Drag the uppermost corner; return where it was."""
     shapes = window.viewer.layers["· outline"]
-    corners = np.asarray(shapes.data[0])
+    corners = np.array(shapes.data[0])
     corner = corners[corners[:, 0].argmin()]
     window.drag(corner, corner + np.array(by))
     window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
@@ -55,6 +55,19 @@ def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_
     window.press_key(Qt.Key.Key_Z, CTRL | SHIFT)
     np.testing.assert_array_equal(mask.data, after)
     assert not np.allclose(shapes.data[0], first)
+
+
+def test_undo_of_a_hidden_mask_restores_the_corners_too(window):
+    mask = window.mask
+    before = mask.data.copy()
+    _, shapes = start(window)
+    first = np.array(shapes.data[0])
+    drag_corner(window)
+    mask.visible = False
+    window.press_key(Qt.Key.Key_Z, CTRL)
+    window.qtbot.waitUntil(lambda: window.tool.outline.is_ready, timeout=60_000)
+    np.testing.assert_array_equal(mask.data, before)
+    np.testing.assert_allclose(shapes.data[0], first)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Review a folder of photos in the real tab, with real files, real workers and a real network."""
 
+import csv
 import itertools
 import shutil
 import sqlite3
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from napari.utils.history import update_open_history
 from PIL import Image
 from qtpy.QtCore import QPoint, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QMessageBox, QPushButton
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
 
 from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
@@ -240,6 +242,15 @@ def test_clicking_a_row_saves_and_shows_its_photo(qtbot, opened, folder, settle)
     assert current(opened) == "photo_2.png"
     assert stored(folder, "photo_0.png")[0] == "corrected"
     assert opened.table.selectionModel().currentIndex().row() == 2
+
+
+def test_arrows_and_enter_choose_a_photo(qtbot, opened, settle):
+    for key in (Qt.Key.Key_Down, Qt.Key.Key_Down, Qt.Key.Key_W):  # W is no key of the table
+        qtbot.keyClick(opened.table, key)
+    assert current(opened) == "photo_0.png"
+    qtbot.keyClick(opened.table, Qt.Key.Key_Return)
+    settle(opened)
+    assert current(opened) == "photo_2.png"
 
 
 def test_the_photo_stays_if_saving_fails(qtbot, opened, folder, settle):
@@ -732,7 +743,7 @@ def test_a_finished_project_shows_the_last_photo_and_a_summary(qtbot, opened, fo
     assert "All 4 photos are reviewed" in opened.message.text()
 
 
-def test_every_unreadable_file_is_listed_with_its_reason(qtbot, tab, folder, settle):
+def test_every_unreadable_file_is_listed_with_its_reason(qtbot, tab, folder, settle, tmp_path, monkeypatch):
     for number in range(40):
         (folder / f"broken_{number}.jpg").write_bytes(b"no photo")
     tab.open_folder(folder)
@@ -743,6 +754,16 @@ def test_every_unreadable_file_is_listed_with_its_reason(qtbot, tab, folder, set
     names = {dialog.table.item(row, 0).text() for row in range(dialog.table.rowCount())}
     assert names == {f"broken_{number}.jpg" for number in range(40)}
     assert all(dialog.table.item(row, 1).text() for row in range(40))
+    target = tmp_path / "not there" / "list.csv"
+    monkeypatch.setattr(QFileDialog, "getSaveFileName", lambda *arguments: (str(target), ""))
+    qtbot.mouseClick(dialog.save_button, Qt.MouseButton.LeftButton)
+    assert "could not be written" in dialog.message.text()
+    target = tmp_path / "list.csv"
+    qtbot.mouseClick(dialog.save_button, Qt.MouseButton.LeftButton)
+    rows = list(csv.reader(target.read_text(encoding="utf-8").splitlines()))
+    assert rows[0] == ["file", "reason"]
+    assert {Path(row[0]).name for row in rows[1:]} == names
+    assert all(row[1] for row in rows[1:])
     dialog.close()
 
 

@@ -6,6 +6,7 @@ import math
 import napari
 import numpy as np
 import pytest
+from qtpy.QtCore import Qt
 
 from napari_skinseg.plugin.correct.mask_edit import write_tiles
 
@@ -66,10 +67,48 @@ def test_undo_of_the_slider_restores_card_figures_and_record(viewer, panel, sett
     settled(panel)
     assert mask.metadata["napari_skinseg"]["threshold"] == 0.5
     assert (panel.card.verdict.text(), panel.card.figures.text(), area(mask)) == (words, figures, first)
+    assert panel.options.threshold_value() == 0.5
     mask.redo()
     settled(panel)
     assert mask.metadata["napari_skinseg"]["threshold"] == 0.9
     assert area(mask) == np.count_nonzero(mask.data)
+    assert panel.options.threshold_value() == 0.9
+
+
+def test_undo_of_the_border_and_of_a_switch_moves_both_back_and_changes_no_mask(panel, settled, mask):
+    first = mask.data.copy()
+    panel.options.offset.setValue(6)
+    settled(panel)
+    panel.options.clean_up["keep"].setChecked(False)
+    settled(panel)
+    panel.options.threshold.setValue(0.9)
+    settled(panel)
+    mask.undo()
+    settled(panel)
+    np.testing.assert_array_equal(mask.data, first)
+    assert panel.options.offset.value() == 0
+    assert panel.options.clean_up["keep"].isChecked()
+
+
+def test_undo_of_a_hidden_mask_is_followed_too(qtbot, viewer, panel, settled, mask):
+    first = area(mask)
+    panel.options.threshold.setValue(0.9)
+    settled(panel)
+    mask.visible = False
+    viewer.layers.selection.active = mask
+    qtbot.keyClick(napari.current_viewer().window._qt_window, Qt.Key.Key_Z, Qt.KeyboardModifier.ControlModifier)
+    settled(panel)
+    assert panel.options.threshold_value() == 0.5
+    assert area(mask) == first
+
+
+def test_the_slider_stays_where_the_user_moved_it_while_the_facts_of_the_old_mask_are_updated(panel, settled, mask):
+    panel.options.threshold.setValue(0.9)
+    panel._monitor.refresh(mask)
+    panel._show_card()
+    assert panel.options.threshold_value() == 0.9
+    settled(panel)
+    assert mask.metadata["napari_skinseg"]["threshold"] == 0.9
 
 
 def test_a_stroke_removes_the_expected_overlap_and_the_record_has_measurements(

@@ -219,24 +219,52 @@ def test_a_failed_save_is_said_and_leaves_the_old_file(qtbot, viewer, panel, set
     assert not target.parent.exists()
 
 
-def test_a_covered_photo_comes_to_view_when_it_is_chosen(qtbot, viewer, panel, settled, spot):
+def shown(viewer):
+    return {layer.name for layer in viewer.layers if layer.visible}
+
+
+def test_only_the_chosen_photo_is_shown(qtbot, viewer, panel, settled, spot):
+    panel.keep_probability.setChecked(True)
     segment(qtbot, panel, settled)
-    leg = viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg")
+    leg = viewer.add_image(spot(30, 40, 12, (60, 80))[0], rgb=True, name="leg")  # smaller than the photo below it
+    assert shown(viewer) == {"leg"}
+    assert "arm is in the same place, and hidden" in panel.message.text()
     segment(qtbot, panel, settled)
-    arm, mask = viewer.layers["arm"], viewer.layers["arm_segmentation"]
-    viewer.layers.selection.active = arm
-    assert "leg covers this photo" in panel.card.figures.text()
-    panel.photo.native.activated.emit(0)
-    assert arm.visible
-    assert mask.visible
-    assert not leg.visible
-    assert not viewer.layers["leg_segmentation"].visible
-    assert "leg covered arm" in panel.message.text()
-    panel.photo.value = leg
+    assert shown(viewer) == {"leg", "leg_segmentation", "leg_probability"}
+    viewer.layers.selection.active = viewer.layers["arm"]
+    assert shown(viewer) == {"arm", "arm_segmentation", "arm_probability"}
+    assert "covers" not in panel.card.figures.text()
+    viewer.layers.selection.active = viewer.layers["leg_segmentation"]
+    assert shown(viewer) == {"leg", "leg_segmentation", "leg_probability"}
+    viewer.layers["arm"].visible = True  # the eye of another photo shows both, until the choice changes
+    assert leg.visible
+    panel.photo.value = viewer.layers["arm"]
     press(qtbot, panel.segment_button)
     settled(panel)
-    assert leg.visible
-    assert viewer.layers["leg_segmentation"].visible
+    assert shown(viewer) == {"arm", "arm_segmentation", "arm_probability"}
+
+
+def test_segment_all_changes_neither_the_choice_nor_what_is_shown(qtbot, viewer, panel, settled, spot):
+    viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg")
+    panel.photo.value = viewer.layers["arm"]
+    press(qtbot, panel.all_button)
+    settled(panel)
+    assert panel.photo.value.name == "arm"
+    assert shown(viewer) == {"arm", "arm_segmentation"}
+    assert viewer.layers.selection.active.name == "arm_segmentation"
+    panel.photo.value = viewer.layers["leg"]
+    assert shown(viewer) == {"leg", "leg_segmentation"}
+
+
+def test_a_transparent_image_and_a_grid_hide_no_photo(viewer, panel, spot):
+    heat = viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="heat", opacity=0.5)
+    viewer.canvas.grid.enabled = True
+    viewer.add_image(spot(60, 80, 20, (120, 160))[0], rgb=True, name="leg")
+    assert shown(viewer) == {"arm", "heat", "leg"}
+    viewer.canvas.grid.enabled = False
+    heat.opacity = 1
+    panel.photo.value = heat
+    assert shown(viewer) == {"heat"}
 
 
 def test_photos_side_by_side_stay_visible(viewer, panel, settled, spot):

@@ -15,11 +15,11 @@ from napari_skinseg.pixels.polygons import Polygon, changed_window, mask_to_poly
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.plugin.layers import LayerPhoto, placement
-from napari_skinseg.plugin.mask_layers import mask_checksum
+from napari_skinseg.plugin.mask_layers import UNDO_KEYS, mask_checksum, undo_or_redo
 from napari_skinseg.plugin.session import Session, report_failure
 
 from .mask_edit import changed_tiles, lesion_label, write_tiles
-from .tool_layer import REDO, UNDO, ToolLayer
+from .tool_layer import ToolLayer
 
 
 class OutlineTool(QPushButton):
@@ -145,8 +145,8 @@ class OutlineTool(QPushButton):
     def _begin(self, photo: LayerPhoto, labels: Labels) -> None:
         """Show the layer and follow it, the mask and the viewer."""
         shapes = self._shapes.place_on(photo, labels)
-        shapes.bind_key(UNDO, lambda layer: labels.undo(), overwrite=True)
-        shapes.bind_key(REDO, lambda layer: labels.redo(), overwrite=True)
+        for key, redo in UNDO_KEYS.items():
+            shapes.bind_key(key, lambda layer, redo=redo: undo_or_redo(labels, redo=redo), overwrite=True)
         for event in self._mask_events(labels):
             event.connect(self._on_mask)
         self._viewer.layers.selection.active = shapes
@@ -269,7 +269,7 @@ def _read_polygons(shapes: Shapes) -> list[Polygon]:
     """Return the polygons of the layer; a rectangle or an ellipse that the user drew is the polygon of its corners."""
     holes = shapes.features["is_hole"]
     return [
-        Polygon(np.asarray(corners, float)[:, -2:], is_hole=bool(is_hole))
+        Polygon(np.array(corners, float)[:, -2:], is_hole=bool(is_hole))  # a copy: napari moves corners in place
         for corners, is_hole in zip(shapes.data, holes, strict=True)
         if len(corners) >= 3
     ]

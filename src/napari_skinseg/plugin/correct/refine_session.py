@@ -1,6 +1,6 @@
 """The clicks and boxes of Refine on one mask: their markers, and undo and redo of prompts and strokes in one order."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
+from napari_skinseg.plugin.mask_layers import undo_or_redo
 from napari_skinseg.segmentation.box import Box
 
 from .mask_edit import Tile, lesion_label, write_tiles
@@ -181,9 +182,9 @@ class RefineSession:
         if self.pending:
             self._undone.append(_Step(self.pending.pop(), "pending"))
         elif not self._done:  # a step from before this session
-            if self._changes_mask(self.labels.undo):
+            if self._changes_mask():
                 self._undone.append(_Step(None, "written"))
-        elif self._done[-1].kind == "unchanged" or self._changes_mask(self.labels.undo):
+        elif self._done[-1].kind == "unchanged" or self._changes_mask():
             self._undone.append(self._done.pop())
         self.show()
 
@@ -191,12 +192,12 @@ class RefineSession:
         """Redo the last undone step; a prompt that had no answer becomes pending again."""
         if not self._undone:
             if not self._done:
-                self.labels.redo()  # a step from before this session
+                undo_or_redo(self.labels, redo=True)  # a step from before this session
         elif self._undone[-1].kind == "pending":
             prompt = self._undone.pop().prompt
             assert prompt is not None
             self.pending.append(prompt)
-        elif self._undone[-1].kind == "unchanged" or self._changes_mask(self.labels.redo):
+        elif self._undone[-1].kind == "unchanged" or self._changes_mask(redo=True):
             self._done.append(self._undone.pop())
         self.show()
 
@@ -221,8 +222,8 @@ class RefineSession:
             self._undone.clear()
         self._done.append(_Step(self._writing, "written"))
 
-    def _changes_mask(self, action: Callable[[], object]) -> bool:
-        """Call `action` and return whether the mask changed."""
+    def _changes_mask(self, *, redo: bool = False) -> bool:
+        """Undo or redo one step of napari's history and return whether the mask changed."""
         before = np.array(self.labels.data)
-        action()
+        undo_or_redo(self.labels, redo=redo)
         return not np.array_equal(before, self.labels.data)

@@ -17,13 +17,13 @@ from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
 from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.plugin.layers import LayerPhoto
+from napari_skinseg.plugin.mask_layers import UNDO_KEYS
 from napari_skinseg.plugin.session import Session, preferred_device, report_failure
 from napari_skinseg.segmentation.box import Box
 
 from .mask_edit import Tile, changed_tiles, lesion_label
 from .outline_tool import OutlineTool
 from .refine_session import Prompt, PromptMarkers, RefineSession
-from .tool_layer import REDO, UNDO
 
 if TYPE_CHECKING:
     from napari_skinseg.segmentation.options import SegmentOptions
@@ -68,6 +68,7 @@ class RefineTool(QWidget):
         self._job_id: object | None = None  # of the job whose outcome is expected
         self._tool_before: str | None = None
         self._double_click_callbacks: list[Any] = []
+        self._keys_before: dict[Any, Any] = {}
         self._after_answers: list[Callable[[], object]] = []
         self.button, self.box_button = QPushButton("Refine"), QPushButton("Box")
         self.state, self.message = QLabel(), Message()
@@ -183,8 +184,10 @@ class RefineTool(QWidget):
         self._refinement = RefineSession(photo, labels, self._markers)
         labels.mode = "pan_zoom"
         self._viewer.layers.selection.active = labels
-        labels.bind_key(UNDO, lambda layer: self.undo_or_redo(redo=False), overwrite=True)
-        labels.bind_key(REDO, lambda layer: self.undo_or_redo(redo=True), overwrite=True)
+        self._keys_before = {
+            key: labels.bind_key(key, lambda layer, redo=redo: self.undo_or_redo(redo=redo), overwrite=True)
+            for key, redo in UNDO_KEYS.items()
+        }
         labels.mouse_drag_callbacks.append(self._on_press)
         labels.mouse_double_click_callbacks.append(self._on_second_press)
         # A double click is two clicks, and does not zoom as it does in napari.
@@ -207,8 +210,8 @@ class RefineTool(QWidget):
             self._viewer.mouse_double_click_callbacks.extend(self._double_click_callbacks)
             labels.mouse_double_click_callbacks.remove(self._on_second_press)
             labels.mouse_drag_callbacks.remove(self._on_press)
-            for key in (UNDO, REDO):
-                labels.bind_key(key, None, overwrite=True)
+            for key, before in self._keys_before.items():
+                labels.bind_key(key, before, overwrite=True)
         self._run_after_answers()
 
     def _leave_events(self, labels: Labels) -> tuple[Any, ...]:

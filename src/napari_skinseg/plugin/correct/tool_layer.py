@@ -3,15 +3,10 @@
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from app_model.types import KeyCode, KeyMod
 from napari.layers import Image, Labels, Layer
 from qtpy.QtCore import QTimer
 
 from napari_skinseg.plugin.layers import LayerPhoto
-
-UNDO = KeyMod.CtrlCmd | KeyCode.KeyZ
-REDO = KeyMod.CtrlCmd | KeyMod.Shift | KeyCode.KeyZ
-"""Keys of napari that tools bind on their layers, to undo and redo changes of the mask."""
 
 LayerType = TypeVar("LayerType", bound=Layer)
 

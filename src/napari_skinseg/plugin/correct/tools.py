@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 from napari.layers import Image, Labels
 from numpy.typing import NDArray
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
@@ -27,7 +27,7 @@ from napari_skinseg.pixels import cleaning
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.forms import Message
 from napari_skinseg.plugin.layers import LayerPhoto
-from napari_skinseg.plugin.mask_layers import FILLED_STYLE, outline_style
+from napari_skinseg.plugin.mask_layers import FILLED_STYLE, outline_style, undo_or_redo
 from napari_skinseg.plugin.session import Session, report_failure
 
 from .brush import Brush, explain_blocked_strokes
@@ -165,7 +165,7 @@ class CorrectTools(QWidget):
         if self._labels is not None:
             self.say("")
             if not self.refine.undo_or_redo(redo):
-                (self._labels.redo if redo else self._labels.undo)()
+                undo_or_redo(self._labels, redo=redo)
 
     def _refine_target(self) -> tuple[LayerPhoto, Labels]:
         if self._is_blind:
@@ -209,8 +209,6 @@ class CorrectTools(QWidget):
         self.smaller_button.clicked.connect(self.brush_smaller)
         self.larger_button.clicked.connect(self.brush_larger)
         self.same_on_screen.toggled.connect(self._set_same_on_screen)
-        # If this field had the focus, Ctrl+Z would undo its text.
-        self.pixels.setFocusPolicy(Qt.FocusPolicy.ClickFocus)
 
     def _move_border(self, text: str, move: Callable[[NDArray[np.bool_], float], NDArray[np.bool_]]) -> None:
         self.pixels.clearFocus()
@@ -219,7 +217,7 @@ class CorrectTools(QWidget):
 
     def _lay_out(self) -> None:
         menu = QMenu(self)
-        content = QWidget(menu)
+        content = _MenuContent(menu)
         grid = QGridLayout(content)
         rows = (
             (self.fill_button, self.smooth_button),
@@ -230,6 +228,8 @@ class CorrectTools(QWidget):
             for column, widget in enumerate(widgets):
                 grid.addWidget(widget, row, column)
         grid.addWidget(self.pixels, len(rows), 0, 1, 2)
+        content.order = (*(widget for row in rows for widget in row), self.pixels)
+        menu.aboutToShow.connect(lambda: QTimer.singleShot(0, self.fill_button.setFocus))
         action = QWidgetAction(menu)
         action.setDefaultWidget(content)
         menu.addAction(action)
@@ -253,6 +253,25 @@ class CorrectTools(QWidget):
         layout.addLayout(edit)
         layout.addLayout(brush)
         layout.addWidget(self.message)
+
+
+class _MenuContent(QWidget):
+    """Widgets in a menu; Tab and the arrows go through them, where a menu would go to its next entry.
+
+    Attributes:
+        order: the widgets.
+    """
+
+    order: tuple[QWidget, ...] = ()
+
+    def focusNextPrevChild(self, forwards: bool) -> bool:  # noqa: N802, the name is Qt's
+        """Give the focus to the next or the previous widget."""
+        enabled = [widget for widget in self.order if widget.isEnabled()]
+        focused = self.focusWidget()
+        if enabled:
+            at = enabled.index(focused) if focused in enabled else -1
+            enabled[(at + (1 if forwards else -1)) % len(enabled)].setFocus(Qt.FocusReason.TabFocusReason)
+        return bool(enabled)
 
 
 def set_mask_style(labels: Labels, filled: bool) -> None:

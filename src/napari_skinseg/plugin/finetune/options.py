@@ -2,12 +2,11 @@
 
 from typing import Any
 
-from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QFormLayout, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.runs import suggest_name
-from napari_skinseg.plugin.forms import create_editors
+from napari_skinseg.plugin.forms import Fold, create_editors
 from napari_skinseg.plugin.session import preferred_device
 
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -29,15 +28,9 @@ class FineTuneFields(QWidget):
         super().__init__()
         self.editors = create_editors(FineTuneOptions(device=preferred_device()), _SETTINGS, leave_out=("border_only",))
         self.editors["learning_rate"].adaptive_step = True  # a tenth of the value; the step above sets the decimals
-        self.more = QToolButton()
-        self.more.setText("More")
-        self.more.setCheckable(True)
-        self.more.setAutoRaise(True)
-        self.more.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
         self._others = QWidget()
-        self.more.toggled.connect(self._show_others)
+        self.more = Fold("More", self._others)
         self._lay_out()
-        self._show_others(False)
 
     def value(self) -> FineTuneOptions:
         """Return the options that the fields show.
@@ -58,10 +51,6 @@ class FineTuneFields(QWidget):
     def suggest_name(self, base: str) -> None:
         """Show the name that the new model gets if the field stays empty."""
         self.editors["name"].native.setPlaceholderText(suggest_name(base))
-
-    def _show_others(self, shown: bool) -> None:
-        self.more.setArrowType(Qt.ArrowType.DownArrow if shown else Qt.ArrowType.RightArrow)
-        self._others.setVisible(shown)
 
     def _lay_out(self) -> None:
         first, others = QFormLayout(), QFormLayout(self._others)

@@ -251,6 +251,7 @@ class ReviewForm(QWidget):
         area.setWidgetResizable(True)
         area.setFrameShape(QFrame.Shape.NoFrame)
         area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
         area.setFixedHeight(_MESSAGE_HEIGHT)
         return area
 
@@ -329,7 +330,7 @@ class _Note(QLineEdit):
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text)
     button.setToolTip(tooltip)
-    button.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the canvas keeps the focus, so that the keys work
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click the canvas keeps the focus, so that the keys work
     # As wide as its column: a long text must not widen the dock.
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return button
@@ -338,7 +339,7 @@ def _button(text: str, tooltip: str) -> QPushButton:
 def _combo_box(tooltip: str) -> QComboBox:
     box = QComboBox()
     box.setToolTip(tooltip)
-    box.setFocusPolicy(Qt.FocusPolicy.NoFocus)
+    box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(4)
     box.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)

@@ -110,11 +110,16 @@ class PhotoModel(QAbstractTableModel):
                 self.dataChanged.emit(self.index(row, 0), self.index(row, 0), [Role.DecorationRole])
 
 
+_MOVES = (
+    Qt.Key.Key_Up, Qt.Key.Key_Down, Qt.Key.Key_PageUp, Qt.Key.Key_PageDown, Qt.Key.Key_Home, Qt.Key.Key_End,
+)  # fmt: skip
+
+
 class PhotoTable(QTableView):
-    """Selects one row at a time, and leaves the focus and all keys to the canvas."""
+    """Selects one row at a time; a click leaves the focus to the canvas. With Tab, arrows and Enter choose a photo."""
 
     chosen = Signal(str)
-    """The id of the photo that was clicked."""
+    """The id of the photo that was clicked, or chosen with Enter."""
 
     def __init__(self, model: PhotoModel) -> None:
         super().__init__()
@@ -127,7 +132,8 @@ class PhotoTable(QTableView):
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setWordWrap(False)
         self.setShowGrid(False)
-        self.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # so that P, E and Ctrl+Z act on the mask after a click here
+        self.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # so that P, E and Ctrl+Z act on the mask after a click here
+        self.setTabKeyNavigation(False)
         self.setIconSize(QSize(*SIZE))
         self.verticalHeader().hide()
         self.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)  # otherwise Qt measures every row
@@ -152,11 +158,16 @@ class PhotoTable(QTableView):
         self.scrollTo(self._photos.index(row, _NAME))
 
     def keyPressEvent(self, event: QKeyEvent) -> None:
-        """Leave every key to napari; otherwise Qt would search the names for a letter."""
-        event.ignore()
+        """Move with the arrows, choose with Enter; leave all other keys to napari: Qt would search for a letter."""
+        if event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
+            self._on_clicked(self.currentIndex())
+        elif event.key() in _MOVES:
+            super().keyPressEvent(event)
+        else:
+            event.ignore()
 
     def _on_clicked(self, index: QModelIndex) -> None:
-        if self._photos.list is not None:
+        if self._photos.list is not None and index.isValid():
             self.chosen.emit(self._photos.list.shown[index.row()])
 
 

@@ -15,11 +15,10 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.correct.scale_tool import ScaleTool
-from napari_skinseg.plugin.forms import MessageArea, RunForm, WrappingText
+from napari_skinseg.plugin.forms import Fold, MessageArea, RunForm, WrappingText
 
 from .options import MaskOptions
 from .result_card import ResultCard
@@ -85,12 +84,13 @@ class SegmentForm(RunForm):
         layout.addLayout(start)
         layout.addWidget(self.refine)
         layout.addLayout(results)
-        for widget in (messages, self.card, self.options, self._collapsible()):
+        folded = self._folded()
+        for widget in (messages, self.card, self.options, Fold("&Options", folded), folded):
             layout.addWidget(widget)
         layout.addLayout(many)
         layout.addStretch(1)
 
-    def _collapsible(self) -> QCollapsible:
+    def _folded(self) -> QWidget:
         """Return the part that is hidden at first: check boxes, model and device."""
         model = QFormLayout()
         model.setContentsMargins(0, 0, 0, 0)
@@ -103,9 +103,7 @@ class SegmentForm(RunForm):
         layout.addWidget(self.keep_probability)
         layout.addLayout(model)
         layout.addWidget(self.device)
-        collapsible = QCollapsible("&Options", expandedIcon="▾", collapsedIcon="▸")
-        collapsible.addWidget(content)
-        return collapsible
+        return content
 
 
 def _button(text: str, tooltip: str) -> QPushButton:

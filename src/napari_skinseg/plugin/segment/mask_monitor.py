@@ -13,10 +13,12 @@ from napari_skinseg.measurement.measure import Value, measure_labels
 from napari_skinseg.plugin.background import Outcome
 from napari_skinseg.plugin.layers import KEY, LayerPhoto, find_photo_layer, photo_from_layer
 from napari_skinseg.plugin.mask_layers import (
+    UNDO_KEYS,
     clear_measurements,
     find_mask,
     layer_checksum,
     show_measurements,
+    undo_or_redo,
     update_facts,
     written_provenance,
 )
@@ -74,6 +76,9 @@ class MaskMonitor:
         if isinstance(layer, Labels):
             layer.events.paint.connect(self._on_data)
             layer.events.set_data.connect(self._on_data)  # undo and redo send no other event
+            if KEY in layer.metadata:
+                for key, redo in UNDO_KEYS.items():
+                    layer.bind_key(key, lambda layer, redo=redo: undo_or_redo(layer, redo=redo), overwrite=True)
             self.refresh(layer)
 
     def _on_data(self, event: Any) -> None:

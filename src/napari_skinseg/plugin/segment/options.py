@@ -1,11 +1,13 @@
 """The fields of `SegmentOptions`: the threshold, the clean-up and how the network runs."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QAbstractSlider, QGridLayout, QLabel, QToolButton, QVBoxLayout, QWidget
 from superqt import QLabeledDoubleSlider
+from superqt.utils import signals_blocked
 
 from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.plugin.forms import create_editors, field_tooltips
@@ -78,13 +80,26 @@ class MaskOptions(QWidget):
         if follows:
             self.show_style()
 
-    def show_style(self, threshold: float | None = None, offset: float | None = None) -> None:
-        """Set the sliders without changing a mask; None: to the model's own value."""
+    def show_style(
+        self,
+        threshold: float | None = None,
+        offset: float | None = None,
+        clean_up: Mapping[str, str | float | bool] | None = None,
+    ) -> None:
+        """Set the sliders and switches without changing a mask.
+
+        Args:
+            threshold: None: the model's own value.
+            offset: the same, as a part of the lesion's diameter.
+            clean_up: the fields of a `CleanUp`; None leaves the switches as they are.
+        """
         offset = self._model.offset if offset is None else offset
         for slider, value in ((self.threshold, threshold or self._model.threshold), (self.offset, 100 * offset)):
-            slider.blockSignals(True)
-            slider.setValue(value)
-            slider.blockSignals(False)
+            with signals_blocked(slider):
+                slider.setValue(value)
+        for name, step in (clean_up or {}).items():
+            with signals_blocked(self.clean_up[name]):
+                self.clean_up[name].setChecked(step != _OFF[name])
 
     def value(self) -> SegmentOptions:
         """Return the options, always with a threshold."""
@@ -116,7 +131,7 @@ class MaskOptions(QWidget):
             )
         ):
             label = QLabel(row[0])
-            label.setBuddy(row[1])
+            label.setBuddy(row[1].findChild(QAbstractSlider))
             for column, widget in enumerate((label, *row[1:])):
                 sliders.addWidget(widget, number, column)
         grid = QGridLayout(self.switches)
@@ -133,6 +148,7 @@ def _slider(limits: tuple[float, float], step: float, decimals: int) -> QLabeled
     slider.setRange(*limits)
     slider.setSingleStep(step)
     slider.setDecimals(decimals)
+    slider.setFocusPolicy(Qt.FocusPolicy.NoFocus)  # the slider in it takes the keys
     return slider
 
 

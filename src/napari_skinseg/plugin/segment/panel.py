@@ -1,6 +1,6 @@
 """The Segment tab: outlines the lesion in photos that are open in the viewer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,13 @@ from napari_skinseg.plugin.keys import KeyBindings, preferred_keys
 from napari_skinseg.plugin.layers import (
     KEY,
     LayerPhoto,
-    bring_to_view,
     covering_photos,
-    covers,
     find_photo_layer,
     free_mask_path,
     is_photo,
     photo_from_layer,
     photos_in_layer,
+    show_alone,
 )
 from napari_skinseg.plugin.manifest.writers import write_mask_and_record
 from napari_skinseg.plugin.mask_layers import (
@@ -82,6 +81,7 @@ class SegmentPanel(SegmentForm):
         self._replaceable: dict[str, int] = {}
         self._last_edit: MaskEdit | None = None
         self._last_photo = ""  # the key of the chosen photo
+        self._last_style: dict[str, Any] = {}  # how the mask was made that is shown
         self._remaining = RemainingTime(1)
         self._load_problem = ""  # the message that the model could not be loaded
         self._options_job = LatestJob(session.background, "applying the options", self._on_options_applied)
@@ -106,7 +106,7 @@ class SegmentPanel(SegmentForm):
         except BadInput as error:
             self._fail(error, "Segmenting")
         else:
-            self._bring_to_view(photo)
+            self._show_alone(photo)
             self._start([photo], [])
 
     def segment_all(self) -> None:
@@ -224,6 +224,7 @@ class SegmentPanel(SegmentForm):
         """Load the model in a worker, so that the first Segment does not wait for torch, and bind the keys."""
         super().showEvent(event)
         QTimer.singleShot(0, self._load_model)
+        QTimer.singleShot(0, self._on_chosen)  # photos may have been opened while another tab was shown
         self._keys.bind(self._viewer)
         self._close_guard.watch()
 
@@ -392,15 +393,19 @@ class SegmentPanel(SegmentForm):
             return
         previous = self._last_edit if replaces_last else None
         lesions = label_pieces(result.mask) if result.options.clean_up.keep == "all" else result.mask
-        shown, edit = show_mask(layers, photo, lesions, result.provenance, previous)
+        active = layers.selection.active
+        with layers.selection.events.active.blocker(self._on_active):  # napari activates new layers
+            shown, edit = show_mask(layers, photo, lesions, result.provenance, previous)
+            if self.keep_probability.isChecked():
+                show_probability(layers, photo, result.probability)
+            # The user can paint on the new mask of the chosen photo at once; the others do not change the choice.
+            layers.selection.active = shown if mask is None and photo.layer is self.photo.value else active
         self._last_edit = edit if replaces_last else None
         if self._is_refined(photo):
             self.refine.restart()
-        if self.keep_probability.isChecked():
-            show_probability(layers, photo, result.probability)
-        if mask is None and photo.layer is self.photo.value:
-            layers.selection.active = shown  # so that the user can paint at once
         self._monitor.refresh(shown)  # napari sends no event if only the provenance changed
+        if photo.key == self._last_photo:
+            self._last_style = _style(result.provenance)  # the user may move the sliders on meanwhile
         self._show_card()
 
     def _apply(self, result: Result, *, always_outline: bool) -> None:
@@ -428,14 +433,20 @@ class SegmentPanel(SegmentForm):
         if mask is None:
             blank = np.zeros(photo.shape, dtype=bool)
             mask, _ = show_mask(self._viewer.layers, photo, blank, {"photo": photo.name})
-        self._bring_to_view(photo)
+        self._show_alone(photo)
         return photo, mask
 
-    def _bring_to_view(self, photo: LayerPhoto) -> None:
-        """Show the photo and its mask if another photo covers them."""
-        hidden = bring_to_view(self._viewer.layers, photo.layer)
+    def _show_alone(self, photo: LayerPhoto) -> None:
+        """Show the photo and its mask, and hide the photos in the same place, unless napari shows a grid."""
+        if self._viewer.canvas.grid.enabled:
+            return
+        hidden = show_alone(self._viewer.layers, photo.layer)
         if hidden:
-            self.say(f"{', '.join(hidden)} covered {photo.name} and is now hidden; the eye in the layer list shows it.")
+            names = ", ".join(other.name for other in hidden)
+            self.say(f"{photo.name} is shown; {names} is in the same place, and hidden until you choose it.")
+        if not all(np.allclose(photo.layer.extent.world[:, -2:], other.extent.world[:, -2:]) for other in hidden):
+            # Later: while a layer is inserted, the viewer does not know its extent.
+            QTimer.singleShot(0, lambda: self._fit_view(photo.layer))
 
     def _is_refined(self, photo: LayerPhoto | None) -> bool:
         return photo is not None and self.refine.photo is not None and self.refine.photo.key == photo.key
@@ -459,6 +470,8 @@ class SegmentPanel(SegmentForm):
             self.card.clear()
             return
         provenance = written_provenance(mask, photo)
+        if provenance:
+            self._follow_undo(provenance)
         if provenance is None:
             self.card.show_result("Changed by hand: the model's expected overlap does not apply.", "edited")
         elif provenance.get("confidence") is None:
@@ -475,6 +488,12 @@ class SegmentPanel(SegmentForm):
             self.card.add_note(f"{covering[-1].name} covers this photo; choose the photo again to bring it to view.")
         elif not photo.layer.visible or not mask.visible:
             self.card.add_note("The photo or its mask is hidden; the eye in the layer list shows it.")
+
+    def _follow_undo(self, provenance: Mapping[str, Any]) -> None:
+        """Let sliders and switches show how the mask was made that Ctrl+Z brought back."""
+        if _style(provenance) != self._last_style:
+            self._last_style = _style(provenance)
+            self.options.show_style(**self._last_style)
 
     def _show_confidence(self, photo: LayerPhoto, provenance: dict[str, Any], lesion: NDArray[np.bool_]) -> None:
         result, threshold = self._results.get(photo), provenance["threshold"]
@@ -576,14 +595,9 @@ class SegmentPanel(SegmentForm):
         self.photo.reset_choices()
 
     def _on_inserted(self, event: Any) -> None:
-        layer, viewer = event.value, self._viewer
+        layer = event.value
         show_as_outline(layer)
         layer.events.visible.connect(self._show_card)
-        seen = next((other for other in reversed(viewer.layers) if covers(layer, other)), layer)  # before this one
-        # Only for photos: the layers of tools are empty at first, and have no extent.
-        if isinstance(layer, Image) and not np.allclose(layer.extent.world[:, -2:], seen.extent.world[:, -2:]):
-            # Later: while a layer is inserted, the viewer does not know its extent.
-            QTimer.singleShot(0, lambda: self._fit_view(layer))
         if isinstance(layer, Labels) and "image_id" in layer.metadata.get(KEY, {}):
             explain_blocked_strokes(layer, self.say)
 
@@ -606,7 +620,7 @@ class SegmentPanel(SegmentForm):
         """Bring the photo to view that the user chose in the list."""
         photo = self._selected_or_none()
         if photo is not None:
-            self._bring_to_view(photo)
+            self._show_alone(photo)
             self._show_card()
 
     def _on_photo(self) -> None:
@@ -617,13 +631,26 @@ class SegmentPanel(SegmentForm):
             self.scale.set_layer(image)
         mask = None if photo is None else find_mask(self._viewer.layers, photo)
         if photo is not None and photo.key != self._last_photo:
+            is_other_layer = not self._last_photo.startswith(str(photo.layer.unique_id))
+            if is_other_layer and self.isVisibleTo(self.window()):
+                self._show_alone(photo)
             # The slider shows how this photo's mask was made; a threshold chosen for another photo does not carry over.
             self._last_photo = photo.key
             provenance = {} if mask is None else written_provenance(mask, photo) or mask.metadata[KEY]
-            border = provenance.get("border") or {}  # masks of earlier releases have none
-            self.options.show_style(provenance.get("threshold"), border.get("offset"))
+            self._last_style = _style(provenance)
+            self.options.show_style(**{**self._last_style, "clean_up": None})  # the switches apply to all photos
         if mask is not None:
             self._monitor.refresh(mask)
         self._show_card()
         if not self._is_refined(photo):
             self.refine.switch(False)
+
+
+def _style(provenance: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments of `MaskOptions.show_style` for a mask; masks of earlier releases have no border."""
+    border = provenance.get("border") or {}
+    return {
+        "threshold": provenance.get("threshold"),
+        "offset": border.get("offset"),
+        "clean_up": provenance.get("clean_up"),
+    }
