@@ -1,9 +1,12 @@
 """Files that version 0.1 wrote are read by this version; `data/version-0.1/README.md` says how they were made."""
 
+import collections
 import csv
 import hashlib
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +19,7 @@ from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.finetuning.evidence import collect
 from napari_skinseg.finetuning.runs import adopt, find_undecided, list_fine_tuned, revert
 from napari_skinseg.project.project import Project
+from napari_skinseg.project.store import STORE_NAME
 
 OLD = Path(__file__).parent / "data" / "version-0.1"
 TRAIN = (
@@ -126,6 +130,10 @@ def test_an_old_verdict_is_shown_adopted_and_reverted(old_files):
 
 def what_it_holds(project: Project) -> dict[str, object]:
     """A project in the form of `expected.json`."""
+    log = collections.defaultdict(list)
+    with closing(sqlite3.connect(project.folder / STORE_NAME)) as connection:
+        for photo, *line in connection.execute("SELECT photo, reader, action, status FROM log ORDER BY number"):
+            log[photo].append(line)
     photos = {}
     for photo in project.photos():
         mask = project.mask(photo.id)
@@ -136,7 +144,7 @@ def what_it_holds(project: Project) -> dict[str, object]:
             "drawn by a person": photo.has_mask,
             "mm_per_px": photo.mm_per_px,
             "seconds": photo.seconds,
-            "log": [[line.reader, line.action, line.status] for line in project.log(photo.id)],
+            "log": log[photo.id],
         }
     last = project.resume(project.queue())
     return {"last": last and project.photo(last).name, "photos": photos}

@@ -81,7 +81,7 @@ def test_a_lesion_of_unusual_size_comes_first_with_that_reason():
 def test_an_empty_project_has_an_empty_queue(order):
     queue = arrange([], order)
     assert len(queue) == 0
-    assert queue.first(["p"]) is None
+    assert queue.first({"p"}) is None
 
 
 def test_photos_added_later_come_at_the_end():

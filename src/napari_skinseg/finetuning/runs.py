@@ -32,13 +32,13 @@ def suggest_name(base: str, ending: str = "tuned") -> str:
     return next(name for name in names if name not in taken)
 
 
-def adopt(candidate: str | Path, name: str | None = None) -> StoredModel:
+def adopt(candidate: str | Path) -> StoredModel:
     """Add a candidate to the user's models and make it the default model; the base is not changed.
 
     Raises:
         BadInput: see `store.add`.
     """
-    model = store.add(candidate, name)
+    model = store.add(candidate)
     store.set_default(model.name)
     return model
 

@@ -114,17 +114,12 @@ def fill_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return clean_mask(mask, replace(_NO_CLEAN_UP, fill_holes=True))
 
 
-def smooth_border(mask: NDArray[np.bool_], strength: float = 0.004) -> NDArray[np.bool_]:
-    """Remove notches and spikes narrower than about `strength`, a fraction of the frame's diagonal.
+def smooth_border(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Remove notches and spikes narrower than about 0.4 % of the frame's diagonal.
 
     A lesion that smoothing would remove is returned unchanged.
-
-    Raises:
-        BadInput: the strength is not above 0 and at most 0.05.
     """
-    if not strength > 0:
-        raise BadInput(f"The strength of smoothing is {strength}; give a fraction of the diagonal, such as 0.004.")
-    return clean_mask(mask, replace(_NO_CLEAN_UP, smooth=strength))
+    return clean_mask(mask, replace(_NO_CLEAN_UP, smooth=0.004))
 
 
 def keep_largest(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

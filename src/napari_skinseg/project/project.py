@@ -43,11 +43,9 @@ from .queue import Candidate, Order, Queue, QueueItem, arrange, doubt
 from .records import (
     REVIEWED,
     UNFINISHED,
-    Decision,
     Line,
     Photo,
     Status,
-    decision_of,
     is_below,
     mask_columns,
     now,
@@ -63,7 +61,7 @@ from .store import STORE_NAME, ProjectDamaged, Store, check_header, restore_back
 from .validation import STATUSES
 
 __all__ = [
-    "LEAST_MM", "REVIEWED", "Decision", "Line", "Order", "Owner", "Photo", "Project", "ProjectDamaged", "ProjectInUse",
+    "LEAST_MM", "REVIEWED", "Line", "Order", "Owner", "Photo", "Project", "ProjectDamaged", "ProjectInUse",
     "Queue", "QueueItem", "ScanOutcome", "Status", "restore_backup",
 ]  # fmt: skip
 
@@ -72,6 +70,8 @@ SUBFOLDER = "skinseg-review"
 
 LEAST_MM = 5.0
 """Shortest line in mm that may set a scale: on a shorter line, one pixel at each end is too large an error."""
+
+_SELECT = f"SELECT *, {UNFINISHED} AS unfinished FROM photos"  # noqa: S608 - our names
 
 
 class Project:
@@ -248,7 +248,7 @@ class Project:
 
     def photo(self, photo: str) -> Photo:
         """The photo with this id; raises `BadInput` if the project has no such photo."""
-        row = self._store.one(f"SELECT *, {UNFINISHED} AS unfinished FROM photos WHERE id = ?", photo)  # noqa: S608
+        row = self._store.one(f"{_SELECT} WHERE id = ?", photo)
         if row is None:
             raise BadInput(f"{photo} is not in the project {self.folder}; scan its folder first.")
         return photo_of(row, self.folder)
@@ -258,15 +258,14 @@ class Project:
         marks = ", ".join("?" * len(statuses))
         where = [*(["state != 'replaced'"] if not replaced else []), *([f"status IN ({marks})"] if statuses else [])]
         condition = f"WHERE {' AND '.join(where)}" if where else ""
-        sql = f"SELECT *, {UNFINISHED} AS unfinished FROM photos {condition} ORDER BY path, number"  # noqa: S608
-        return [photo_of(row, self.folder) for row in self._store.rows(sql, *statuses)]
+        rows = self._store.rows(f"{_SELECT} {condition} ORDER BY path, number", *statuses)
+        return [photo_of(row, self.folder) for row in rows]
 
     def find(self, path: str | Path) -> Photo | None:
         """The photo at `path`; None if it is not in the project."""
         path = Path(path).expanduser()
         relative = relative_path(path.parent.resolve() / path.name, self.folder)
-        sql = f"SELECT *, {UNFINISHED} AS unfinished FROM photos WHERE path = ? AND state != 'replaced'"  # noqa: S608
-        row = self._store.one(sql, relative)
+        row = self._store.one(f"{_SELECT} WHERE path = ? AND state != 'replaced'", relative)
         return photo_of(row, self.folder) if row else None
 
     def counts(self) -> dict[str, int]:
@@ -278,11 +277,6 @@ class Project:
         unfinished = self._store.rows(f"SELECT count(*) FROM photos WHERE {condition}")[0][0]  # noqa: S608
         reviewed = sum(counts[status] for status in REVIEWED) - unfinished
         return {**counts, "total": sum(counts.values()), "unfinished": unfinished, "reviewed": reviewed}
-
-    def log(self, photo: str | None = None) -> list[Decision]:
-        """All decisions, or those on one photo, the oldest first."""
-        where, values = ("WHERE photo = ?", (photo,)) if photo else ("", ())
-        return [decision_of(row) for row in self._store.rows(f"SELECT * FROM log {where} ORDER BY number", *values)]  # noqa: S608
 
     def queue(self, order: Order = "least certain", seed: int = 0) -> Queue:
         """The existing photos in an order of review, with reasons; later changes do not alter this queue."""

@@ -6,7 +6,7 @@ the score ranks masks and measures nothing. The order "mixed" is for choosing *t
 random, because whole-image uncertainty alone can be worse than a random choice (arXiv 2401.16298).
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
@@ -55,12 +55,9 @@ class Queue:
         places: Mapping[str, int] = self._places  # type: ignore[attr-defined]
         return places.get(photo)
 
-    def first(self, wanted: Iterable[str], after: str | None = None) -> str | None:
-        """The first of the `wanted` photos behind `after`, else from the start of the queue; never `after` itself."""
-        candidates = set(wanted)
-        start = (self.place(after) if after is not None else None) or 0
-        rotated = (*self.items[start:], *self.items[:start])
-        return next((item.photo for item in rotated if item.photo in candidates and item.photo != after), None)
+    def first(self, wanted: set[str]) -> str | None:
+        """The first of the `wanted` photos; None if none of them is in the queue."""
+        return next((item.photo for item in self.items if item.photo in wanted), None)
 
     def with_more(self, photos: Sequence[str]) -> "Queue":
         """A queue with these photos added at the end, except those that are in it already."""

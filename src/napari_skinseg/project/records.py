@@ -1,4 +1,4 @@
-"""The rows of a project as `Photo` and `Decision`, and the SQL statements that several modules use."""
+"""The rows of the table of photos as `Photo`, and the SQL statements that several modules use."""
 
 import json
 import os
@@ -136,28 +136,6 @@ class Photo:
         return self.blind and not self.has_mask
 
 
-@dataclass(frozen=True)
-class Decision:
-    """One row of the log: who did what to a photo, and when.
-
-    Attributes:
-        takes_back: number of the decision that this row undoes, else None.
-    """
-
-    number: int
-    photo: str
-    time: str
-    reader: str
-    action: str
-    status_before: str
-    status: str
-    note: str
-    model: str
-    model_version: str
-    seconds: float
-    takes_back: int | None
-
-
 _CONVERTED = ("project", "relative", "shape", "seen", "blind", "unfinished", "scale_line", "scale_mm")
 _AS_STORED = tuple(name for name in Photo.__dataclass_fields__ if name not in _CONVERTED)
 
@@ -176,11 +154,6 @@ def photo_of(row: sqlite3.Row, folder: Path) -> Photo:
         scale_line=((line[0][0], line[0][1]), (line[1][0], line[1][1])) if line else None,
         scale_mm=line[2] if line else None,
     )
-
-
-def decision_of(row: sqlite3.Row) -> Decision:
-    """The `Decision` of a row of the table `log`."""
-    return Decision(**{name: row[name] for name in Decision.__dataclass_fields__})
 
 
 def now() -> str:

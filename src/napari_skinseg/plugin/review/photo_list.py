@@ -99,11 +99,11 @@ class PhotoList:
         status = self._photos[photo].status
         return next((one for one in self._after(photo, wraps=True) if self._photos[one].status == status), None)
 
-    def likely_next(self, photo: str, number: int = 3) -> list[str]:
-        """The photos to prefetch: those that decisions and *Next* lead to, up to `number` of each."""
+    def likely_next(self, photo: str) -> list[str]:
+        """The photos to prefetch: those that decisions and *Next* lead to, up to three of each."""
         found: dict[str, None] = {}
         decided, passed = photo, photo
-        for _ in range(number):
+        for _ in range(3):
             decided, passed = self.next_open(decided) or decided, self.step(passed, 1) or passed
             found |= {decided: None, passed: None}
         return [one for one in found if one != photo]

@@ -24,16 +24,16 @@ class WriteQueue:
         (self._run_waiting if self._is_synchronous else self._start_next)()
 
     @contextmanager
-    def synchronous(self, seconds: float = 30.0) -> Iterator[None]:
+    def synchronous(self) -> Iterator[None]:
         """Before a window closes: finish all writes on this thread, also those that are added inside the `with`.
 
-        Waits at most `seconds` for the write that is running in the worker.
+        Waits at most 30 seconds for the write that is running in the worker.
         """
         self._is_synchronous = True
         try:
             if self._running is not None:
                 write, job = self._running
-                job.wait(seconds)
+                job.wait(30.0)
                 self._running = None
                 write.deliver()
             self._run_waiting()
