@@ -132,6 +132,16 @@ def test_new_failures_prevent_a_recommendation():
     assert "fails on 1" in verdict.sentence
 
 
+@pytest.mark.parametrize(("failures", "better"), [(1, True), (2, False)])
+def test_a_border_may_make_one_photo_in_twenty_fail(failures, better):
+    gaining = 20 - failures
+    compared = [
+        *rows([0.8] * gaining, np.linspace(0.9, 0.92, gaining)),
+        *rows([0.8] * failures, [0.7] * failures, failed=(False, True)),
+    ]
+    assert judge_candidate(compared, ((), ()), 0, 0, step="border").better == better
+
+
 def test_a_verdict_survives_json():
     import json
 
