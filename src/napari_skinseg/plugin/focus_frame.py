@@ -1,4 +1,4 @@
-"""A frame around the widget that has the keyboard, which napari's themes do not show."""
+"""A frame around the widget that has the keyboard focus, which napari's themes do not show."""
 
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QPainter, QPaintEvent, QPen

@@ -87,7 +87,7 @@ class MessageArea(QScrollArea):
         return bool(super().event(event))
 
 
-class Fold(QToolButton):
+class Collapsible(QToolButton):
     """A button that shows and hides `content`; hidden at first."""
 
     def __init__(self, text: str, content: QWidget) -> None:

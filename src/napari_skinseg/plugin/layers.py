@@ -184,10 +184,10 @@ def free_mask_path(photo: LayerPhoto) -> Path:
 
 def covering_photos(layers: LayerList, layer: Layer) -> list[Layer]:
     """Return the visible photos above `layer` that hide a part of it."""
-    return [other for other in layers[layers.index(layer) + 1 :] if is_behind(layer, other)]
+    return [other for other in layers[layers.index(layer) + 1 :] if overlaps(layer, other)]
 
 
-def is_behind(layer: Layer, other: Layer) -> bool:
+def overlaps(layer: Layer, other: Layer) -> bool:
     """Return whether `other` is a visible photo in the place of a part of the photo `layer`, above or below it.
 
     A transparent image, such as a map of another program, may lie on a photo.
@@ -206,7 +206,7 @@ def show_alone(layers: LayerList, layer: Layer) -> list[Layer]:
     Returns:
         The layers of the hidden photos.
     """
-    hidden = [other for other in layers if is_behind(layer, other)]
+    hidden = [other for other in layers if overlaps(layer, other)]
     for other in layers:
         photo_id = other.metadata.get(KEY, {}).get("probability_of", "").split(" ")[0]
         photo = next((one for one in layers if str(one.unique_id) == photo_id), find_photo_layer(layers, other))

@@ -81,12 +81,9 @@ class Tour(QFrame):
         )
         self._at = 0
         self.text = WrappingText()
-        self.show_button, self.next_button, self.leave_button = (
-            QPushButton(text) for text in ("Show me", "&Next step", "Leave the tour")
-        )
-        self.show_button.setToolTip("Do what this step describes.")
-        self.next_button.setToolTip("Go to the next step. (Alt+N)")
-        self.leave_button.setToolTip("Close the tour; layers and files stay.")
+        self.show_button = QPushButton("Show me", toolTip="Do what this step describes.")
+        self.next_button = QPushButton("&Next step", toolTip="Go to the next step. (Alt+N)")
+        self.leave_button = QPushButton("Leave the tour", toolTip="Close the tour; layers and files stay.")
         buttons = QHBoxLayout()
         for button in (self.show_button, self.next_button, self.leave_button):
             buttons.addWidget(button)

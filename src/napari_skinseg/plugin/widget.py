@@ -29,9 +29,10 @@ class SkinSegWidget(QWidget):
         for panel in self.panels:
             self.tabs.addTab(_VerticalScroll(panel), panel.title)
         self.tour = Tour(self.session, self.tabs, self.panels)
-        self.tour_button, self.about_button = QPushButton("To&ur"), QPushButton("A&bout")
-        self.tour_button.setToolTip("Learn the tabs in five steps, with generated photos. (Alt+U)")
-        self.about_button.setToolTip("Versions, device, model and licence; copies a bug report. (Alt+B)")
+        self.tour_button = QPushButton("To&ur", toolTip="Learn the tabs in five steps, with generated photos. (Alt+U)")
+        self.about_button = QPushButton(
+            "A&bout", toolTip="Versions, device, model and licence; copies a bug report. (Alt+B)"
+        )
         self.tour_button.clicked.connect(self.tour.start)
         self.about_button.clicked.connect(self.show_about)
         note = WrappingText()

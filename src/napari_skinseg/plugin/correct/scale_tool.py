@@ -38,8 +38,9 @@ class ScaleTool(QWidget):
         self._ruler: Shapes | None = None
         self._previous_active: Layer | None = None
         self.state = WrappingText()
-        self.draw_button = QPushButton("Set scale from ruler")
-        self.draw_button.setToolTip("Draw a line between two ticks of a ruler in the photo.")
+        self.draw_button = QPushButton(
+            "Set scale from ruler", toolTip="Draw a line between two ticks of a ruler in the photo."
+        )
         self.clear_button = QPushButton("Clear scale")
         self.clear_button.setToolTip("Remove the scale that was measured on the ruler; sizes are in pixels again.")
         self.distance = QDoubleSpinBox()
@@ -54,8 +55,9 @@ class ScaleTool(QWidget):
         self.warning.setStyleSheet("QLabel { color: #e07b00; font-weight: bold; }")
         self.set_button = QPushButton("Set")
         self.cancel_button = QPushButton("Cancel")
-        self.button = QPushButton("Scale…")
-        self.button.setToolTip("Show or set how many millimetres a pixel is, with a ruler in the photo.")
+        self.button = QPushButton(
+            "Scale…", toolTip="Show or set how many millimetres a pixel is, with a ruler in the photo."
+        )
         self.setWindowTitle("Scale in millimetres")
         self.setMinimumWidth(300)
         self._lay_out()

@@ -50,23 +50,23 @@ class CorrectTools(QWidget):
         self._image: Image | None = None
         self._is_blind = False
         self.refine = RefineTool(session, self._refine_target, get_mask=self._target)
-        self.fill_button = _button("Fill holes", "Fill the holes in the lesion.")
-        self.smooth_button = _button("Smooth", "Smooth the border; press again for more.")
-        self.largest_button = _button(
-            "Keep largest", "Keep the largest connected piece of the lesion and remove the others."
+        self.fill_button = QPushButton("Fill holes", toolTip="Fill the holes in the lesion.")
+        self.smooth_button = QPushButton("Smooth", toolTip="Smooth the border; press again for more.")
+        self.largest_button = QPushButton(
+            "Keep largest", toolTip="Keep the largest connected piece of the lesion and remove the others."
         )
-        self.grow_button = _button("Grow", "Move the border outwards by this many pixels.")
-        self.shrink_button = _button("Shrink", "Move the border inwards by this many pixels.")
-        self.clear_button = _button("Clear", "Remove the whole lesion from the mask.")
-        self.undo_button = _button("Undo", "Undo the last change of this mask (Ctrl+Z).")
-        self.redo_button = _button("Redo", "Redo the change (Ctrl+Shift+Z).")
+        self.grow_button = QPushButton("Grow", toolTip="Move the border outwards by this many pixels.")
+        self.shrink_button = QPushButton("Shrink", toolTip="Move the border inwards by this many pixels.")
+        self.clear_button = QPushButton("Clear", toolTip="Remove the whole lesion from the mask.")
+        self.undo_button = QPushButton("Undo", toolTip="Undo the last change of this mask (Ctrl+Z).")
+        self.redo_button = QPushButton("Redo", toolTip="Redo the change (Ctrl+Shift+Z).")
         self.pixels = QSpinBox()
         self.pixels.setRange(1, 200)
         self.pixels.setValue(3)
         self.pixels.setSuffix(" px")
         self.pixels.setToolTip("The distance that Grow and Shrink move the border, in pixels of the photo.")
-        self.smaller_button = _small_button("−", "Smaller brush (,)")
-        self.larger_button = _small_button("+", "Larger brush (.)")
+        self.smaller_button = QToolButton(text="−", toolTip="Smaller brush (,)")
+        self.larger_button = QToolButton(text="+", toolTip="Larger brush (.)")
         self.brush_size = QLabel()
         self.same_on_screen = QCheckBox("Same size on screen")
         self.same_on_screen.setToolTip("The brush keeps its size on the screen, so that zooming in makes it finer.")
@@ -233,8 +233,8 @@ class CorrectTools(QWidget):
         action = QWidgetAction(menu)
         action.setDefaultWidget(content)
         menu.addAction(action)
-        self.edit_button = _small_button(
-            "Edit mask", "Fill holes, smooth, keep the largest piece, clear, grow, shrink."
+        self.edit_button = QToolButton(
+            text="Edit mask", toolTip="Fill holes, smooth, keep the largest piece, clear, grow, shrink."
         )
         self.edit_button.setMenu(menu)
         self.edit_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
@@ -281,16 +281,3 @@ def set_mask_style(labels: Labels, filled: bool) -> None:
     if labels.contour != contour:  # napari recomputes outlines even if the value is the same
         labels.contour = contour
     labels.opacity = opacity
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button
-
-
-def _small_button(text: str, tooltip: str) -> QToolButton:
-    button = QToolButton()
-    button.setText(text)
-    button.setToolTip(tooltip)
-    return button

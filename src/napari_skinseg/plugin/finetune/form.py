@@ -119,8 +119,7 @@ class FineTuneForm(RunForm):
 
 
 def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
+    button = QPushButton(text, toolTip=tooltip)
     _let_shrink(button)
     return button
 

@@ -6,7 +6,7 @@ from qtpy.QtWidgets import QFormLayout, QVBoxLayout, QWidget
 
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.runs import suggest_name
-from napari_skinseg.plugin.forms import Fold, create_editors
+from napari_skinseg.plugin.forms import Collapsible, create_editors
 from napari_skinseg.plugin.session import preferred_device
 
 _SETTINGS: dict[str, dict[str, Any]] = {
@@ -29,7 +29,7 @@ class FineTuneFields(QWidget):
         self.editors = create_editors(FineTuneOptions(device=preferred_device()), _SETTINGS, leave_out=("border_only",))
         self.editors["learning_rate"].adaptive_step = True  # a tenth of the value; the step above sets the decimals
         self._others = QWidget()
-        self.more = Fold("More", self._others)
+        self.more = Collapsible("More", self._others)
         self._lay_out()
 
     def value(self) -> FineTuneOptions:

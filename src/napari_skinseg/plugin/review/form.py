@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QLineEdit,
     QProgressBar,
     QPushButton,
-    QScrollArea,
     QSizePolicy,
     QVBoxLayout,
     QWidget,
@@ -22,7 +21,7 @@ from qtpy.QtWidgets import (
 
 from napari_skinseg.events import Event
 from napari_skinseg.plugin.correct.tools import CorrectTools
-from napari_skinseg.plugin.forms import PROBLEM, Message, WrappingText
+from napari_skinseg.plugin.forms import PROBLEM, Message, MessageArea, WrappingText
 from napari_skinseg.plugin.keys import key_list, preferred_keys
 from napari_skinseg.plugin.session import Session
 
@@ -36,9 +35,6 @@ from .table import PhotoModel, PhotoTable
 from .thumbnails import Thumbnails
 
 _FAILED = "QLabel { background: #b3261e; color: white; font-weight: bold; border-radius: 3px; padding: 2px 6px; }"
-
-
-_MESSAGE_HEIGHT = 76  # px; a question with a row of answers
 
 
 class ReviewForm(QWidget):
@@ -233,27 +229,12 @@ class ReviewForm(QWidget):
         self.setStyleSheet("QPushButton { padding: 3px 2px; }")
         self.keys_label.setToolTip("These keys work while this tab is shown. The keys of napari work as usual.")
 
-    def _message_area(self) -> QScrollArea:
-        """All that appears and disappears, in a space of fixed height: so no button moves under the mouse."""
-        content = QWidget()
-        layout = QVBoxLayout(content)
-        layout.setSpacing(2)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.addLayout(_row((self.progress, 3), (self.cancel_button, 1)))
-        layout.addWidget(self.note)
-        layout.addLayout(_row((self.retry_button, 1), (self.elsewhere_button, 1)))
-        layout.addWidget(self.question)
-        for message in (self.message, self.tools.refine.message, self.tools.message):
-            layout.addWidget(message)
-        layout.addStretch(1)
-        area = QScrollArea()
-        area.setWidget(content)
-        area.setWidgetResizable(True)
-        area.setFrameShape(QFrame.Shape.NoFrame)
-        area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        area.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        area.setFixedHeight(_MESSAGE_HEIGHT)
-        return area
+    def _message_area(self) -> MessageArea:
+        return MessageArea(
+            _row((self.progress, 3), (self.cancel_button, 1)), self.note,
+            _row((self.retry_button, 1), (self.elsewhere_button, 1)), self.question,
+            self.message, self.tools.refine.message, self.tools.message, lines=5,
+        )  # fmt: skip
 
     def _lay_out(self) -> None:
         question = QVBoxLayout(self.question)
@@ -328,8 +309,7 @@ class _Note(QLineEdit):
 
 
 def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
+    button = QPushButton(text, toolTip=tooltip)
     button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click the canvas keeps the focus, so that the keys work
     # As wide as its column: a long text must not widen the dock.
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
@@ -337,8 +317,7 @@ def _button(text: str, tooltip: str) -> QPushButton:
 
 
 def _combo_box(tooltip: str) -> QComboBox:
-    box = QComboBox()
-    box.setToolTip(tooltip)
+    box = QComboBox(toolTip=tooltip)
     box.setFocusPolicy(Qt.FocusPolicy.TabFocus)
     box.setSizeAdjustPolicy(QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon)
     box.setMinimumContentsLength(4)

@@ -73,6 +73,11 @@ class PhotoList:
         place = self.queue.place(photo)
         return bisect_left(self.shown, -1 if place is None else place, key=lambda shown: self.queue.place(shown) or 0)
 
+    def is_shown(self, photo: str) -> bool:
+        """Whether a photo is in `shown`."""
+        row = self.row(photo)
+        return row < len(self.shown) and self.shown[row] == photo
+
     def reason(self, photo: str) -> str:
         """Why the photo has its place in the order."""
         place = self.queue.place(photo)
@@ -81,8 +86,7 @@ class PhotoList:
     def step(self, photo: str, by: int) -> str | None:
         """The shown photo after `photo` (by = 1) or before it (by = -1); None at the ends."""
         row = self.row(photo)
-        is_shown = row < len(self.shown) and self.shown[row] == photo
-        target = row + by if is_shown or by < 0 else row
+        target = row + by if by < 0 or self.is_shown(photo) else row
         return self.shown[target] if 0 <= target < len(self.shown) else None
 
     def next_open(self, photo: str) -> str | None:
@@ -130,7 +134,6 @@ class PhotoList:
 
     def _after(self, photo: str, *, wraps: bool) -> Iterator[str]:
         row = self.row(photo)
-        start = row + 1 if row < len(self.shown) and self.shown[row] == photo else row
-        yield from self.shown[start:]
+        yield from self.shown[row + self.is_shown(photo) :]
         if wraps:
             yield from self.shown[:row]

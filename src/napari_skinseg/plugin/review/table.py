@@ -58,7 +58,7 @@ class PhotoModel(QAbstractTableModel):
         if self.list is None or not self.list.update(photo):
             return
         row = self.list.row(photo.id)
-        is_shown = row < len(self.list.shown) and self.list.shown[row] == photo.id
+        is_shown = self.list.is_shown(photo.id)
         if self.list.passes(photo.id) and is_shown:
             self.dataChanged.emit(self.index(row, 0), self.index(row, len(_COLUMNS) - 1))
         elif is_shown:
@@ -104,10 +104,9 @@ class PhotoModel(QAbstractTableModel):
         return None
 
     def _on_thumbnail(self, photo: str) -> None:
-        if self.list is not None and photo in self.list:
-            row = self.list.row(photo)
-            if row < len(self.list.shown) and self.list.shown[row] == photo:
-                self.dataChanged.emit(self.index(row, 0), self.index(row, 0), [Role.DecorationRole])
+        if self.list is not None and photo in self.list and self.list.is_shown(photo):
+            index = self.index(self.list.row(photo), 0)
+            self.dataChanged.emit(index, index, [Role.DecorationRole])
 
 
 _MOVES = (
@@ -150,10 +149,10 @@ class PhotoTable(QTableView):
     def select(self, photo: str | None) -> None:
         """Select the row of a photo and scroll to it; clear the selection if the photo is not shown."""
         photos = self._photos.list
-        row = photos.row(photo) if photos is not None and photo is not None else 0
-        if photos is None or photo is None or row >= len(photos.shown) or photos.shown[row] != photo:
+        if photos is None or photo is None or not photos.is_shown(photo):
             self.clearSelection()
             return
+        row = photos.row(photo)
         self.selectRow(row)
         self.scrollTo(self._photos.index(row, _NAME))
 

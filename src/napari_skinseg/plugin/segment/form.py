@@ -18,7 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.correct.scale_tool import ScaleTool
-from napari_skinseg.plugin.forms import Fold, MessageArea, RunForm, WrappingText
+from napari_skinseg.plugin.forms import Collapsible, MessageArea, RunForm, WrappingText
 
 from .options import MaskOptions
 from .result_card import ResultCard
@@ -38,16 +38,21 @@ class SegmentForm(RunForm):
         self.options = MaskOptions()
         self.keep_probability = QCheckBox("Show probability")
         self.keep_probability.setToolTip("Also add a layer with the probability of lesion for each pixel.")
-        self.segment_button = _button("&Segment", "Outline the lesion in the chosen photo. (Alt+S)")
+        self.segment_button = QPushButton("&Segment", toolTip="Outline the lesion in the chosen photo. (Alt+S)")
         self.segment_button.setStyleSheet("QPushButton { font-weight: bold; padding: 6px; }")
-        self.all_button = _button("Segment &all open", "Outline the lesion in every open photo. (Alt+A)")
-        self.folder_button = _button(
-            "Segment fol&der…", "Outline the lesions in all photos of a folder, and write masks and a table. (Alt+D)"
+        self.all_button = QPushButton("Segment &all open", toolTip="Outline the lesion in every open photo. (Alt+A)")
+        self.folder_button = QPushButton(
+            "Segment fol&der…",
+            toolTip="Outline the lesions in all photos of a folder, and write masks and a table. (Alt+D)",
         )
-        self.save_button = _button("Save &mask…", "Save the mask of the chosen photo as a PNG file. (Alt+M)")
+        self.save_button = QPushButton(
+            "Save &mask…", toolTip="Save the mask of the chosen photo as a PNG file. (Alt+M)"
+        )
         self.card = ResultCard()
         self.refine, self.scale = refine, scale
-        self.replace_button = _button("Replace my changes", "Ctrl+Z on the mask layer restores your changes.")
+        self.replace_button = QPushButton(
+            "Replace my changes", toolTip="Ctrl+Z on the mask layer restores your changes."
+        )
         self._lay_out()
         self.show_running(False)
         self.say("")
@@ -84,13 +89,13 @@ class SegmentForm(RunForm):
         layout.addLayout(start)
         layout.addWidget(self.refine)
         layout.addLayout(results)
-        folded = self._folded()
-        for widget in (messages, self.card, self.options, Fold("&Options", folded), folded):
+        collapsed = self._collapsed()
+        for widget in (messages, self.card, self.options, Collapsible("&Options", collapsed), collapsed):
             layout.addWidget(widget)
         layout.addLayout(many)
         layout.addStretch(1)
 
-    def _folded(self) -> QWidget:
+    def _collapsed(self) -> QWidget:
         """Return the part that is hidden at first: check boxes, model and device."""
         model = QFormLayout()
         model.setContentsMargins(0, 0, 0, 0)
@@ -104,9 +109,3 @@ class SegmentForm(RunForm):
         layout.addLayout(model)
         layout.addWidget(self.device)
         return content
-
-
-def _button(text: str, tooltip: str) -> QPushButton:
-    button = QPushButton(text)
-    button.setToolTip(tooltip)
-    return button

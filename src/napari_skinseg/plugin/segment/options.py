@@ -127,7 +127,7 @@ class MaskOptions(QWidget):
         for number, row in enumerate(
             (
                 ("&Threshold", self.threshold, self.reset),
-                ("&Border: tighter ↔ wider", self.offset, self.reset_offset),
+                ("Bo&rder: tighter ↔ wider", self.offset, self.reset_offset),
             )
         ):
             label = QLabel(row[0])
