@@ -1,7 +1,7 @@
 """The results of an evaluation as tables of text, for the terminal and for the HTML report."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -119,31 +119,7 @@ def summary_table(scores: Scores) -> Table:
 
 def strata_table(stratum: str, groups: Mapping[str, Scores]) -> Table:
     """The main figures of each group of photos."""
-    rows = (
-        (
-            group,
-            str(scores.photos),
-            *(format_value(figure.mean) for figure in (scores.dice, scores.jaccard, scores.thresholded_jaccard)),
-            _interval(scores.dice) if scores.photos > 1 else format_value(None),
-            format_value(scores.failure.mean, None),
-            format_value(scores.missed.mean, None),
-            format_value(scores.confidence_correlation),
-            format_value(scores.calibration_error),
-        )
-        for group, scores in groups.items()
-    )
-    columns = (
-        "photos",
-        "Dice",
-        "Jaccard",
-        "thr. Jaccard",
-        "95 % interval of Dice",
-        "failures",
-        "lesions left empty",
-        "conf. correlation",
-        "calibration error",
-    )
-    return Table((stratum[:1].upper() + stratum[1:], *columns), tuple(rows))
+    return _scores_table(stratum[:1].upper() + stratum[1:], groups, _GROUP_COLUMNS)
 
 
 def confidence_table(scores: Scores, bins: Sequence[ReliabilityBin]) -> Table:
@@ -219,26 +195,7 @@ def click_tables(curves: Mapping[str, ClickCurve]) -> list[Table]:
 
 def side_by_side(models: Mapping[str, Scores]) -> Table:
     """The figures of several models over the same photos."""
-    rows = (
-        (
-            model,
-            *(format_value(getattr(scores, name).mean, FIGURES[name][1]) for name in _COMPARED),
-            format_value(scores.confidence_correlation),
-            format_value(scores.calibration_error),
-        )
-        for model, scores in models.items()
-    )
-    columns = (
-        "Dice",
-        "Jaccard",
-        "thr. Jaccard",
-        "failures",
-        "HD95 %",
-        "boundary %",
-        "conf. correlation",
-        "calibration error",
-    )
-    return Table(("Model", *columns), tuple(rows))
+    return _scores_table("Model", models, _MODEL_COLUMNS)
 
 
 def difference_table(model: str, first: str, differences: Mapping[str, Summary]) -> Table:
@@ -291,6 +248,38 @@ def format_value(value: float | None, digits: int | None = 3) -> str:
 
 
 _COMPARED = ("dice", "jaccard", "thresholded_jaccard", "failure", "hausdorff95_percent", "boundary_percent")
+
+
+def _scores_table(title: str, rows: Mapping[str, Scores], columns: Mapping[str, Callable[[Scores], str]]) -> Table:
+    cells = ((name, *(column(scores) for column in columns.values())) for name, scores in rows.items())
+    return Table((title, *columns), tuple(cells))
+
+
+_OVERLAPS: dict[str, Callable[[Scores], str]] = {
+    "Dice": lambda scores: format_value(scores.dice.mean),
+    "Jaccard": lambda scores: format_value(scores.jaccard.mean),
+    "thr. Jaccard": lambda scores: format_value(scores.thresholded_jaccard.mean),
+}
+_CONFIDENCE: dict[str, Callable[[Scores], str]] = {
+    "conf. correlation": lambda scores: format_value(scores.confidence_correlation),
+    "calibration error": lambda scores: format_value(scores.calibration_error),
+}
+_GROUP_COLUMNS: dict[str, Callable[[Scores], str]] = {
+    "photos": lambda scores: str(scores.photos),
+    **_OVERLAPS,
+    "95 % interval of Dice": lambda scores: _interval(scores.dice) if scores.photos > 1 else format_value(None),
+    "failures": lambda scores: format_value(scores.failure.mean, None),
+    "lesions left empty": lambda scores: format_value(scores.missed.mean, None),
+    **_CONFIDENCE,
+}
+_MODEL_COLUMNS: dict[str, Callable[[Scores], str]] = {
+    **_OVERLAPS,
+    "failures": lambda scores: format_value(scores.failure.mean, None),
+    "HD95 %": lambda scores: format_value(scores.hausdorff95_percent.mean, 2),
+    "boundary %": lambda scores: format_value(scores.boundary_percent.mean, 2),
+    **_CONFIDENCE,
+}
+"""Title of a column -> text of its cell."""
 
 
 def _interval(figure: Summary, digits: int | None = 3) -> str:
