@@ -1,6 +1,6 @@
 """The records and the table of all runs into one folder. One run at a time writes them, or several parts of one run.
 
-A part (see `parts`) has a file of its own for its records and one for its table. `merge_parts`, or the next run without
+A part (see `parts`) has a separate file for its records and one for its table. `merge_parts`, or the next run without
 parts, puts the content of these files into the common ones.
 
 A record is appended to a journal, and flushed to disk, before its mask gets its name. So a process that is killed at

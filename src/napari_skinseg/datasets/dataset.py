@@ -153,7 +153,7 @@ def _row_of(case: Case, rows: list[SplitRow]) -> SplitRow | None:
     if len(rows) <= 1:
         return rows[0] if rows else None
     matching = [row for row in rows if row.dataset and case.source.startswith(row.dataset)]
-    # The longest name wins: "ham10000_crop256" before "ham10000" if the file has both.
+    # The longest name is used: "ham10000_crop256" before "ham10000" if the file has both.
     return max(matching, key=lambda row: len(row.dataset), default=None)
 
 

@@ -34,7 +34,7 @@ def has_records(names: Iterable[str]) -> bool:
 def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Mask -> its records, from all files of records in `folder`; a damaged file or line is ignored.
 
-    The parts of a large run have files of their own, `segmentations.part-3-of-40.json` and `.jsonl`. The records of a
+    The parts of a large run have separate files, `segmentations.part-3-of-40.json` and `.jsonl`. The records of a
     journal follow those of the other files.
     """
     found: dict[str, list[dict[str, Any]]] = {}

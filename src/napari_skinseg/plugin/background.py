@@ -108,7 +108,7 @@ class Background:
         return any(job.is_running for job in self._jobs)
 
     def close(self, seconds: float = 5.0) -> None:
-        """Cancel all jobs and wait until their threads have ended, so that none outlives the window it reports to."""
+        """Cancel all jobs and wait until their threads have ended, so that none reports to a deleted window."""
         for job in self._jobs:
             job.abandon()
         for job in self._jobs:

@@ -16,7 +16,7 @@ def prepare_first_layer() -> None:
     registry = pint.get_application_registry()
     if isinstance(registry.get(), LazyRegistry):
         units: Any = pint.UnitRegistry()
-        # Not if a layer was added meanwhile: units of two registries cannot be compared.
+        # Not if a layer was added in between, because units of two registries cannot be compared.
         if isinstance(registry.get(), LazyRegistry):
             pint.set_application_registry(units)
     Image(np.zeros((32, 32, 3), np.uint8), rgb=True)

@@ -57,7 +57,7 @@ class FocusFrame(QWidget):
         return parent is not None
 
     def _leave(self) -> None:
-        """Return to the area, which outlives the parents of other widgets."""
+        """Become a child of the area again, because the parent of the framed widget may be deleted."""
         if self._framed is not None:
             self._framed.removeEventFilter(self)
             self._framed = None

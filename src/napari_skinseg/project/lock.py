@@ -123,7 +123,7 @@ class Lock:
             self.path.unlink(missing_ok=True)
 
     def _create(self) -> None:
-        # Write a temporary file and link it, so that nobody reads half a lock; a link never replaces a file.
+        # Write a temporary file and link it, so that no process reads an incomplete lock; a link never replaces a file.
         own = self.path.with_name(f".{self.path.name}-{self.owner.token}")
         own.write_text(json.dumps(asdict(self.owner)), encoding="utf-8")
         try:
@@ -151,7 +151,7 @@ class Lock:
             return ""
 
     def _remove(self, expected: str) -> bool:
-        """Remove the lock if its content is `expected`; return False if another process replaced it meanwhile."""
+        """Remove the lock if its content is `expected`; return False if another process has replaced it."""
         moved = self.path.with_name(f".{self.path.name}-{self.owner.token}")
         try:
             os.replace(self.path, moved)

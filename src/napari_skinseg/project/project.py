@@ -587,7 +587,7 @@ class Project:
         return self.photo(photo)
 
     def spread_scale(self, photo: str) -> int:
-        """Copy a photo's scale to all photos of its size that have no line of their own; return their number.
+        """Copy a photo's scale to all photos of its size without a ruler line; return their number.
 
         Raises:
             BadInput: the photo has no scale.

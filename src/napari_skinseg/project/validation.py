@@ -1,4 +1,4 @@
-"""Validation of the rows of a project at opening: a project may come from a stranger, so no value is trusted.
+"""Validation of the rows of a project at opening: a project may come from an unknown person, so no value is trusted.
 
 Ids and file names become parts of the paths that are written. Without these checks, a path in their place makes the
 program overwrite files outside the project.

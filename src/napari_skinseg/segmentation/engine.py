@@ -72,7 +72,7 @@ def open_engine(
             note = f"; the model has no ONNX file, {ONNX}"
             if path.exists():
                 note = f"; the ONNX file of the model, {ONNX}, cannot be used"
-                on_message(f"{error} Torch runs the model, which takes longer; add the model again to mend it.")
+                on_message(f"{error} Torch runs the model, which takes longer; add the model again to repair it.")
     loaded = load(model)
     network = _network(loaded, base)
     return TorchEngine(Runner(network, choice or choose_device(device, precision), on_message), note), loaded.sha256

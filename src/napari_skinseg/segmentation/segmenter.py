@@ -303,7 +303,7 @@ class Refiner:
         options: SegmentOptions | None = None,
         box: Box | None = None,
     ) -> Segmentation:
-        """Correct a mask by clicks, or make it anew in a box.
+        """Correct a mask by clicks, or make a new one in a box.
 
         The network runs on a window around mask and clicks. A small disc around each click is then added to the mask or
         removed from it, as the user clicked; a later click overrides an earlier one.

@@ -139,7 +139,7 @@ class TrainingLoop:
             self._update_average(step)
             losses.append(loss)
             self.on_step(step, loss)
-            # All processes must stop after the same step; a single one would wait for the others for ever.
+            # All processes must stop after the same step, because each waits for the gradients of the others.
             if is_true_anywhere(cancel.is_set(), self.choice.device):
                 raise Cancelled
         return float(np.mean(losses))

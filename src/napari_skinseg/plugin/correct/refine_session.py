@@ -145,7 +145,7 @@ class RefineSession:
 
     @property
     def clicks(self) -> list[Click]:
-        """The answered clicks since the last box, oldest first: a box starts the lesion anew."""
+        """The answered clicks since the last box, oldest first, because a box replaces the lesion."""
         clicks: list[Click] = []
         for prompt in self.answered:
             clicks = [*clicks, prompt] if isinstance(prompt, Click) else []

@@ -365,7 +365,7 @@ class RefineTool(QWidget):
     ) -> None:
         self._switch_off_if_left()
         if refinement is not self._refinement or not refinement.pending or refinement.pending[0] is not prompt:
-            return  # the prompt was undone meanwhile
+            return  # the prompt was undone before its answer
         if outcome.error is not None:
             refinement.drop_first_pending()
             self._say(report_failure(outcome.error, "Refining"), is_problem=True)

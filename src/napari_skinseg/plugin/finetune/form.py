@@ -63,7 +63,7 @@ class FineTuneForm(RunForm):
         self.ask("")
 
     def ask(self, text: str) -> None:
-        """Ask whether to continue an unfinished run, and hide Fine-tune meanwhile; an empty text asks nothing."""
+        """Ask whether to continue an unfinished run, and hide the start buttons; an empty text asks nothing."""
         super().ask(text)
         for button in (self.border_button, self.start_button):
             button.setVisible(not text)

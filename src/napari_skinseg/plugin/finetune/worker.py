@@ -61,7 +61,7 @@ def read_source(source: Path, cancel: CancelToken) -> SourceState:
 
 
 class Pause:
-    """Lets a run wait between two batches; it uses no processor meanwhile."""
+    """Lets a run wait between two batches, without using the processor."""
 
     def __init__(self) -> None:
         self._may_run = threading.Event()

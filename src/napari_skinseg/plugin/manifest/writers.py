@@ -113,7 +113,7 @@ def sidecar_of(path: str | Path) -> Path:
 
 
 def _free_path(path: str) -> str:
-    """Return `path` with ".png", or with a number and ".png" if that file exists: nobody agreed to replace it."""
+    """Return `path` with ".png", or with a number and ".png" if that file exists: napari did not ask to replace it."""
     names = itertools.chain([path], (f"{path}-{number}" for number in itertools.count(2)))
     return next(f"{name}.png" for name in names if not Path(f"{name}.png").exists())
 

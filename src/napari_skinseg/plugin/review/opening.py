@@ -38,8 +38,8 @@ class ProjectContents:
         queue: their order.
         resume_at: id of the photo to start with; None if all photos are reviewed.
         unreadable: the files that cannot be read as photos, each with the reason.
-        not_searched: folders that the project names, but that lie outside the folder of the project: the project of a
-            stranger may name any folder of this computer.
+        not_searched: folders that the project names, but that lie outside the folder of the project: the project of an
+            unknown person may name any folder of this computer.
     """
 
     photos: list[Photo]

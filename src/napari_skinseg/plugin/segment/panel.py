@@ -405,7 +405,7 @@ class SegmentPanel(SegmentForm):
             self.refine.restart()
         self._monitor.refresh(shown)  # napari sends no event if only the provenance changed
         if photo.key == self._last_photo:
-            self._last_style = _style(result.provenance)  # the user may move the sliders on meanwhile
+            self._last_style = _style(result.provenance)  # the user may still move the sliders
         self._show_card()
 
     def _apply(self, result: Result, *, always_outline: bool) -> None:
