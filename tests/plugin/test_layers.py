@@ -118,6 +118,21 @@ def test_the_mask_of_a_large_photo_is_filled_because_its_outline_would_block_the
     assert outline_style((1500, 2000))["contour"] == 4
 
 
+def test_the_mask_of_a_hidden_photo_is_hidden_and_can_be_changed():
+    viewer = ViewerModel()
+    layer = viewer.add_image(np.zeros((60, 80, 3), np.uint8), rgb=True, name="arm", visible=False)
+    photo = photo_from_layer(layer, viewer.dims.point)
+    first, second = np.zeros((2, 60, 80), bool)
+    first[20:40, 20:60], second[10:50, 10:70] = True, True
+    mask, _ = show_mask(viewer.layers, photo, first, {})
+    assert not mask.visible
+    _, edit = show_mask(viewer.layers, photo, second, {})
+    show_mask(viewer.layers, photo, first, {}, edit)
+    np.testing.assert_array_equal(mask.data != 0, first)
+    mask.visible = True
+    np.testing.assert_array_equal(mask._slice.image.raw != 0, first)
+
+
 def test_an_edit_is_one_step_and_can_be_taken_back_only_while_it_is_the_last():
     viewer, image = opened()
     layer, _ = show_mask(viewer.layers, image, DISC, {})

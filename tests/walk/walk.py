@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hands import CTRL, FINE_TUNE, LEFT, REVIEW, RIGHT, Hands, use_own_folders
+from hands import CTRL, FINE_TUNE, REVIEW, RIGHT, Hands, use_own_folders
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -135,11 +135,13 @@ def review(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
         hands.wait()
         return before
 
-    # Correct one photo with the brush, one with a click; accept, skip, and note an issue.
-    hands.key(Qt.Key.Key_P)
-    stroke(hands, place_beside(hands.mask().data > 0))
-    hands.until(lambda: hands.review.saved.text().startswith("Saved"), "the stroke is saved")
-    corrected = [decide(Qt.Key.Key_W)]
+    # Correct two photos with the brush, one with a click; accept, skip, and note an issue.
+    corrected = []
+    for _ in range(2):
+        hands.key(Qt.Key.Key_P)
+        stroke(hands, place_beside(hands.mask().data > 0))
+        hands.until(lambda: hands.review.saved.text().startswith("Saved"), "the stroke is saved")
+        corrected.append(decide(Qt.Key.Key_W))
     hands.key(Qt.Key.Key_K)
     skin = place_beside(hands.mask().data > 0)
     hands.click(skin)
@@ -147,7 +149,7 @@ def review(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     hands.picture("review-refine")
     hands.key(Qt.Key.Key_K)
     corrected.append(decide(Qt.Key.Key_W))
-    accepted = [decide(Qt.Key.Key_W), decide(Qt.Key.Key_W)]
+    accepted = [decide(Qt.Key.Key_W)]
     skipped = decide(Qt.Key.Key_Q)
     hands.key(Qt.Key.Key_U)
     note = hands.review.note
@@ -169,15 +171,20 @@ def fine_tune(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     hands.tab(FINE_TUNE)
     training = hands.widget.session.training
     hands.until(lambda: not training.is_busy, "the corrections are read")
-    assert "4" in hands.fine_tune.evidence.text(), hands.fine_tune.evidence.text()
-    start = hands.button("2. Fine-tune")
-    hands.bring_into_view(start)
-    QTest.mouseClick(start, LEFT)
-    hands.until(lambda: any("Correct at least" in text for text in hands.messages()), "two corrections are too few")
-    hands.picture("fine-tune")
+    assert "3 corrected" in hands.fine_tune.evidence.text(), hands.fine_tune.evidence.text()
+    # Three corrections are enough to match the border, and too few to train.
+    hands.press("2. Fine-tune")
+    hands.until(lambda: any("Correct at least" in text for text in hands.messages()), "too few corrections are refused")
     (problem,) = hands.problems
     assert "Correct at least" in problem
     hands.problems.clear()
+    hands.press("1. Match my border")
+    hands.until(lambda: not training.is_busy, "the border is fitted")
+    assert hands.fine_tune.border.isVisible(), hands.messages()
+    hands.picture("fine-tune")
+    hands.press("Keep base")
+    hands.until(lambda: any("The base is kept" in text for text in hands.messages()), "the base is kept")
+    hands.until(lambda: not training.is_busy, "the run is deleted")
     assert [model.name for model in store.list_models()] == models
 
 

@@ -184,7 +184,8 @@ def free_mask_path(photo: LayerPhoto) -> Path:
 
 def covering_photos(layers: LayerList, layer: Layer) -> list[Layer]:
     """Return the visible photos above `layer` that hide a part of it."""
-    return [other for other in layers[layers.index(layer) + 1 :] if overlaps(layer, other)]
+    # Not `layers[…:]`, for which napari makes another layer list in 20 ms.
+    return [other for other in list(layers)[layers.index(layer) + 1 :] if overlaps(layer, other)]
 
 
 def overlaps(layer: Layer, other: Layer) -> bool:

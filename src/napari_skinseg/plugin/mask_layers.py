@@ -250,6 +250,8 @@ def _write(layer: Labels, photo: LayerPhoto, mask: NDArray[np.bool_] | NDArray[n
     inside = np.nonzero(differs[box])
     where = inside[0] + box[0].start, inside[1] + box[1].start
     planes = tuple(np.full(where[0].size, index) for index in photo.plane)
+    if not layer.visible:
+        layer.set_view_slice()  # napari cannot change a layer that it never showed
     layer.data_setitem((*planes, *where), new[where])
     return True
 

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import jaccard
+from napari_skinseg.plugin.correct.refine_tool import RefineTool
 from napari_skinseg.plugin.keys import preferred_keys
 from napari_skinseg.project.project import Project
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -36,7 +37,8 @@ def traces(window):
     for mask in (layer for layer in viewer.layers if isinstance(layer, Labels)):
         found += ["double click"] * (tool._on_second_press in mask.mouse_double_click_callbacks)
         found += ["click"] * (tool._on_press in mask.mouse_drag_callbacks)
-        found += ["undo"] * (coerce_keybinding("Control-Z") in mask.keymap)
+        undo = mask.keymap.get(coerce_keybinding("Control-Z"))
+        found += ["undo"] * (getattr(undo, "__module__", "") == RefineTool.__module__)
     return found
 
 

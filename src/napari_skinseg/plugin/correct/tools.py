@@ -233,11 +233,10 @@ class CorrectTools(QWidget):
         action = QWidgetAction(menu)
         action.setDefaultWidget(content)
         menu.addAction(action)
-        self.edit_button = QToolButton(
-            text="Edit mask", toolTip="Fill holes, smooth, keep the largest piece, clear, grow, shrink."
+        self.edit_button = QPushButton(
+            "Edit mask", toolTip="Fill holes, smooth, keep the largest piece, clear, grow, shrink."
         )
         self.edit_button.setMenu(menu)
-        self.edit_button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         edit = QHBoxLayout()
         for widget in (self.edit_button, self.undo_button, self.redo_button, self.scale.button):
             widget.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)

@@ -534,18 +534,19 @@ class SegmentPanel(SegmentForm):
                 self._load_problem = report_failure(outcome.error, f"Loading {model}")
                 self.say(self._load_problem, is_problem=True)
                 self.device.setText("The model could not be loaded.")
-            elif model == self.model.currentText():
-                self._show_device(outcome.result)
+
+        def on_loaded(device_line: str) -> None:
+            if model == self.model.currentText():
+                self._show_device(device_line)
                 if self.message.text() == self._load_problem:
                     self.say("")
 
-        def work(report: Report, cancel: CancelToken) -> str:
-            device_line = self._session.segmenters.get(model, device).device_line
+        def work(report: Report, cancel: CancelToken) -> None:
+            report(self._session.segmenters.get(model, device).device_line)
             prepare_first_mask()
-            return device_line
 
         self.device.setText("Loading the model…")
-        self._session.background.start(f"loading {model}", work, on_end)
+        self._session.background.start(f"loading {model}", work, on_end, on_loaded)
 
     def _show_device(self, reason: str) -> None:
         """Show where the model runs; the tooltip shows `reason`, which has the technical details."""

@@ -1,6 +1,5 @@
 """The work of the Segment tab that runs in a worker, without Qt: photos and options in, results out."""
 
-import importlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -16,6 +15,7 @@ from napari_skinseg.events import CancelToken, Event, raise_if_cancelled
 from napari_skinseg.measurement.measure import measure
 from napari_skinseg.models.bundle import ModelSpec
 from napari_skinseg.plugin.background import Report
+from napari_skinseg.plugin.first_layer import prepare_first_layer
 from napari_skinseg.plugin.layers import LayerPhoto
 from napari_skinseg.plugin.session import Segmenters
 from napari_skinseg.segmentation.border import Border
@@ -100,8 +100,8 @@ def change_options(result: Result, options: SegmentOptions) -> Result:
 
 @cache
 def prepare_first_mask() -> None:
-    """Import what the first mask needs, half a second of work, so that the window does not wait for it later."""
-    importlib.import_module("pandas")  # for the features table of napari's Labels layer
+    """Load what the first photo and its mask need, seconds of work, so that the window does not wait for it later."""
+    prepare_first_layer()
     lesion = np.zeros((32, 32), bool)
     lesion[8:24, 8:24] = True
     measure(np.full((32, 32, 3), (225, 180, 165), np.uint8), lesion, None)
