@@ -4,6 +4,7 @@ import hashlib
 import json
 import re
 import shutil
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
@@ -43,9 +44,10 @@ def adopt(candidate: str | Path) -> StoredModel:
     return model
 
 
-def list_fine_tuned() -> list[StoredModel]:
-    """Return the stored models that were fine-tuned, newest first."""
-    tuned = [model for model in store.list_models() if model.spec and "base" in model.spec.provenance]
+def list_fine_tuned(models: Sequence[StoredModel] | None = None) -> list[StoredModel]:
+    """Return the fine-tuned ones of `models`, by default of all stored models, newest first."""
+    models = store.list_models() if models is None else models
+    tuned = [model for model in models if model.spec and "base" in model.spec.provenance]
     return sorted(tuned, key=lambda model: model.spec.provenance.get("date", "") if model.spec else "", reverse=True)
 
 

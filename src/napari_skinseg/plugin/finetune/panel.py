@@ -173,8 +173,9 @@ class FineTunePanel(FineTuneForm):
 
     def refresh_models(self, *_: str) -> None:
         """List the models to start from, and the fine-tuned models."""
-        tuned = {model.name: model for model in list_fine_tuned()}
-        usable = [model.name for model in store.list_models() if model.problem is None]
+        models = store.list_models()
+        tuned = {model.name: model for model in list_fine_tuned(models)}
+        usable = [model.name for model in models if model.problem is None]
         in_use = store.default_name()
         chosen = self.base.currentData() or _original_base(in_use, tuned, usable)
         self.base.blockSignals(True)
