@@ -1,9 +1,11 @@
 """Write files atomically: a crash, a full disk or a cancelled action never leaves an incomplete file."""
 
 import csv
+import errno
 import io
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from .errors import BadInput
+
+_TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}(?P<suffix>\.\w+)")
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # owasp.org/www-community/attacks/CSV_Injection
+
+
+class DiskFull(BadInput):
+    """A file could not be written, because the disk or the quota of the user is full."""
 
 
 @contextmanager
@@ -38,10 +47,23 @@ def atomic(path: str | Path) -> Iterator[Path]:
         os.replace(temporary, path)
         temporary = None
     except OSError as error:
-        raise BadInput(f"{path} could not be written ({error.strerror or error}); choose another folder.") from error
+        raise not_written(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def not_written(path: str | Path, error: OSError) -> BadInput:
+    """Return the error of a file that could not be written; the caller raises it."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFull(f"{path} could not be written, because the disk is full; free some space, then try again.")
+    return BadInput(f"{path} could not be written ({error.strerror or error}); choose another folder.")
+
+
+def target_of(path: Path) -> Path | None:
+    """Return the file that a temporary file of `atomic` was made for; None if `path` is another file."""
+    parts = _TEMPORARY.fullmatch(path.name)
+    return path.with_name(parts["stem"] + parts["suffix"]) if parts else None
 
 
 def write_text(path: str | Path, text: str) -> None:
@@ -91,6 +113,16 @@ def _cell(value: Cell) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
+def escape_formula(text: str) -> str:
+    """Return a text for a cell: spreadsheets calculate what begins with =, +, - or @, but not with an apostrophe."""
+    return f"'{text}" if text.lstrip("'").startswith(_FORMULA) else text
+
+
+def unescape_formula(cell: str) -> str:
+    """Return the text of a cell that `escape_formula` made."""
+    return cell[1:] if cell.startswith("'") and cell.lstrip("'").startswith(_FORMULA) else cell
+
+
 def make_output_folder(path: str | Path) -> Path:
     """Create the folder `path` if it does not exist, check that it is writable, and return it.
 
@@ -103,7 +135,7 @@ def make_output_folder(path: str | Path) -> Path:
         with tempfile.TemporaryFile(dir=path):
             pass
     except OSError as error:
-        raise BadInput(f"{path} cannot be written to ({error.strerror or error}); choose another folder.") from error
+        raise not_written(path, error) from error
     return path
 
 

@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import tempfile
 import threading
 from pathlib import Path
 
@@ -33,6 +35,14 @@ def out(tmp_path) -> Path:
 def table_of(path: Path) -> list[dict[str, str]]:
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def make_many_photos(folder: Path, count: int) -> Path:
+    folder.mkdir()
+    rng = np.random.default_rng(1)
+    for number in range(count):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)).save(folder / f"{number:02}.png")
+    return folder
 
 
 def test_each_mask_has_the_size_of_its_photo(segmenter, photos, out):
@@ -253,12 +263,7 @@ def test_an_empty_mask_is_reported_as_empty(segmenter, out, bare_photo):
 
 
 def test_a_cancelled_run_keeps_complete_masks_and_can_be_continued(segmenter, tmp_path, out):
-    folder = tmp_path / "many"
-    folder.mkdir()
-    rng = np.random.default_rng(1)
-    for number in range(12):
-        pixels = rng.integers(0, 255, (48, 64, 3), dtype=np.uint8)
-        Image.fromarray(pixels).save(folder / f"{number:02}.png")
+    folder = make_many_photos(tmp_path / "many", 12)
     paths, cancel = find_images(folder), threading.Event()
     options = BatchOptions(measure=True, batch_size=2)
 
@@ -275,6 +280,74 @@ def test_a_cancelled_run_keeps_complete_masks_and_can_be_continued(segmenter, tm
     assert all(row["confidence"] for row in table_of(finished.table))
 
 
+def test_no_cell_of_the_table_is_a_formula(segmenter, photos, out, tmp_path):
+    for name in ("=cmd().png", "-1.png", "'=a.png"):
+        Image.fromarray(read_image(min(photos))).save(tmp_path / "photos" / "south" / name)
+    options = BatchOptions(measure=True)
+    table = segment_files([tmp_path / "photos" / "south"], out, segmenter, options).table
+    assert {row["photo"] for row in table_of(table)} == {"'=cmd().png", "'-1.png", "''=a.png", "a.png"}
+    before = table.read_bytes()
+    again = segment_files([tmp_path / "photos" / "south"], out, segmenter, options)
+    assert all(result.kept for result in again.done)
+    assert table.read_bytes() == before
+    segment_files([tmp_path / "photos" / "south" / "a.png"], out, segmenter, options)
+    assert table.read_bytes() == before, "the rows of earlier photos are kept"
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="only Linux has a device that is always full")
+def test_a_full_disk_stops_the_run_with_one_sentence(segmenter, tmp_path, out):
+    make_many_photos(tmp_path / "many", 12)
+    journal = out / "segmentations.jsonl"
+
+    def fill_disk(event):
+        if event.done == 1:
+            journal.unlink()
+            journal.symlink_to("/dev/full")
+
+    outcome = segment_files([tmp_path / "many"], out, segmenter, BatchOptions(batch_size=1), fill_disk)
+    ((_, sentence),) = outcome.failed
+    assert "disk is full; free some space" in sentence
+    assert not outcome.cancelled
+    assert 0 < len(outcome.done) < 11
+    assert len(list(out.glob("*_segmentation.png"))) == len(outcome.done)
+    assert len(segment_files([tmp_path / "many"], out, segmenter).done) == 12
+
+
+@pytest.mark.skipif(not hasattr(os, "seteuid"), reason="Windows has other permissions")
+def test_a_folder_that_cannot_be_read_is_named_and_the_other_photos_are_segmented(segmenter, spot):
+    with tempfile.TemporaryDirectory() as place:
+        folder, out = Path(place) / "photos", Path(place) / "out"
+        for sub in ("closed", "open"):
+            (folder / sub).mkdir(parents=True)
+            Image.fromarray(spot(40, 50, 20, (96, 128))[0]).save(folder / sub / "a.png")
+        out.mkdir()
+        for path, mode in ((Path(place), 0o755), (out, 0o777), (folder / "closed", 0o000)):
+            path.chmod(mode)
+        user = os.geteuid()
+        os.seteuid(user or 65534)  # root may read everything
+        try:
+            outcome = segment_files([folder], out, segmenter)
+            with pytest.raises(BadInput, match=r"closed cannot be read \(Permission denied\)"):
+                find_cases(folder)
+        finally:
+            os.seteuid(user)
+            (folder / "closed").chmod(0o755)
+    assert [result.name for result in outcome.done] == ["open/a.png"]
+    ((path, sentence),) = outcome.failed
+    assert path == folder / "closed"
+    assert "closed cannot be read (Permission denied), so its photos are missing" in sentence
+
+
+def test_temporary_files_of_a_killed_run_are_removed_and_those_of_others_stay(segmenter, photos, out):
+    segment_files(sorted(photos), out, segmenter, BatchOptions(measure=True))
+    left = [".measurements-abcd_f12.csv", ".segmentations-abcdefgh.json", "north/.a_segmentation-01234567.png"]
+    others = [".measurements-abcdefghi.csv", "north/.c_segmentation-01234567.png", "north/.a_segmentation.png"]
+    for name in left + others:
+        (out / name).write_bytes(b"half")
+    segment_files(sorted(photos), out, segmenter)
+    assert sorted(path.relative_to(out).as_posix() for path in out.rglob(".*")) == sorted(others)
+
+
 def test_events_count_every_photo_once(segmenter, photos, out, tmp_path):
     broken = tmp_path / "photos" / "zero.png"
     broken.touch()
@@ -282,7 +355,7 @@ def test_events_count_every_photo_once(segmenter, photos, out, tmp_path):
     segment_files([*sorted(photos), broken], out, segmenter, on_event=events.append)
     assert [event.done for event in events] == [1, 2, 3, 4]
     assert {event.total for event in events} == {4}
-    assert any(event.values.get("seconds_left", 0) > 0 for event in events)
+    assert any(event.values.get("seconds_left", -1) >= 0 for event in events)
 
 
 @pytest.mark.parametrize(

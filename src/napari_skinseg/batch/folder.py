@@ -28,10 +28,10 @@ from numpy.typing import NDArray
 from napari_skinseg.datasets.records import RECORDS, sha256
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, NeverCancelled, OnEvent, ignore_event
-from napari_skinseg.files import Cell, atomic, make_output_folder
+from napari_skinseg.files import Cell, DiskFull, atomic, make_output_folder
 from napari_skinseg.measurement.measure import COLUMNS, measure
-from napari_skinseg.pixels.image import find_images, read_image
-from napari_skinseg.pixels.mask import MASK_ENDING, read_mask, write_mask, write_overlay
+from napari_skinseg.pixels.image import OnUnreadable, find_images, read_image
+from napari_skinseg.pixels.mask import MASK_ENDING, encode_mask, read_mask, write_overlay
 from napari_skinseg.read_ahead import in_batches, read_ahead
 from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -111,10 +111,11 @@ class BatchOutcome:
 
     Attributes:
         done: results in the order of the photos.
-        failed: (file, error sentence) of each failed photo, and of the table if it could not be written.
+        failed: (file, error sentence) of each folder that cannot be read, of each failed photo, and of the table if it
+            could not be written. After the disk is full, no more photos are segmented.
         table: path of the table, or None if there is none.
         total: number of photos of the run.
-        cancelled: whether the run was cancelled; photos that are not in `done` or `failed` were not segmented.
+        cancelled: whether the run was cancelled.
     """
 
     done: tuple[PhotoResult, ...]
@@ -170,12 +171,14 @@ def segment_files(
     options = options or BatchOptions()
     options.validate()
     part = Part.parse(options.part) if options.part else None
-    found = find_photos(paths)
+    unreadable: list[tuple[Path, str]] = []
+    found = find_photos(paths, lambda folder, sentence: unreadable.append((folder, sentence)))
     with FolderRecords(make_output_folder(out), part) as records:
         names = _keep_places(found, records)
         # The name that was found decides, because a place can depend on what other parts have written.
         photos = {photo: names[photo] for photo, name in found.items() if part is None or part.contains(name)}
-        return _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
+        outcome = _Batch(photos, records, segmenter, options, on_event, cancel or NeverCancelled()).run()
+    return replace(outcome, failed=(*unreadable, *outcome.failed))
 
 
 class _Batch:
@@ -191,7 +194,8 @@ class _Batch:
         cancel: CancelToken,
     ) -> None:
         self.records, self.segmenter, self.options = records, segmenter, options
-        self.on_event, self.cancel = on_event, cancel
+        self.on_event, self.user_cancel = on_event, cancel
+        self.disk_is_full = False
         self.total = len(photos)
         self.done: list[tuple[_Job, PhotoResult]] = []
         self.failed: list[tuple[Path, str]] = []
@@ -201,17 +205,18 @@ class _Batch:
         self.jobs = list(self._plan(photos))
 
     def run(self) -> BatchOutcome:
+        self.records.remove_temporary_files(path for job in self.jobs for path in (job.mask, job.overlay))
         kept = [] if self.options.overwrite else [job for job in self.jobs if job.mask.exists()]
         kept_orders = {job.order for job in kept}
         new = [job for job in self.jobs if job.order not in kept_orders]
         try:
-            for job, existing in read_ahead(self._keep, kept, cancel=self.cancel):
+            for job, existing in read_ahead(self._keep, kept, cancel=self):
                 if existing.exception() is None and existing.result() is None:
                     new.append(job)
                 else:
                     self._collect(job, existing)
         except Cancelled:
-            self.cancelled = True
+            self.cancelled = self.user_cancel.is_set()
         self.started, self.count_at_start = time.monotonic(), self._count()
         segmented = self._segment(sorted(new, key=lambda job: job.order))
         ahead = 2 * self.options.batch_size
@@ -244,7 +249,7 @@ class _Batch:
 
         Ends without an error if the run is cancelled, so that the photos segmented so far are written.
         """
-        if self.cancelled:
+        if self.is_set():
             return
         try:
             for batch in in_batches(self._read(jobs), self.options.batch_size, lambda item: item[1][..., 0].size):
@@ -258,7 +263,11 @@ class _Batch:
                     for job, _ in batch[segmented:]:
                         self._fail(job.photo, f"{job.photo} could not be segmented: {error}")
         except Cancelled:
-            self.cancelled = True
+            self.cancelled = self.user_cancel.is_set()
+
+    def is_set(self) -> bool:
+        """Whether no more photos are segmented: the user stopped the run, or the disk is full."""
+        return self.disk_is_full or self.user_cancel.is_set()
 
     def _read(self, jobs: list[_Job]) -> Iterator[tuple[_Job, Rgb]]:
         photos = read_ahead(
@@ -266,7 +275,7 @@ class _Batch:
             jobs,
             ahead=2 * self.options.batch_size,
             pixels=lambda rgb: rgb[..., 0].size,
-            cancel=self.cancel,
+            cancel=self,
         )
         for job, future in photos:
             if error := future.exception():
@@ -296,12 +305,13 @@ class _Batch:
             "inputs_sha256": self._inputs_sha256(job.photo),
             **({"measured_with": self._measured_with()} if self.options.measure else {}),
             "empty": photo.empty,
-            "mask_sha256": "",  # known once the file is written
+            "mask_sha256": "",  # set below; the order of the keys is that of earlier records
             "napari_skinseg": version("napari-skinseg"),
         }
+        content = encode_mask(result.mask)
+        record["mask_sha256"] = hashlib.sha256(content).hexdigest()
         with atomic(job.mask) as temporary:
-            write_mask(temporary, result.mask)
-            record["mask_sha256"] = sha256(temporary)
+            temporary.write_bytes(content)
             self.records.add(job.mask, record, _row(photo) if self.options.measure else None)
         self.records.confirm(job.mask)
         return photo, pixels
@@ -366,7 +376,9 @@ class _Batch:
 
     def _collect(self, job: _Job, future: Future[_Result] | Future[_Result | None]) -> None:
         if error := future.exception():
-            self._fail(job.photo, _sentence(job.photo, error))
+            if not (isinstance(error, DiskFull) and self.disk_is_full):  # one sentence is enough
+                self._fail(job.photo, _sentence(job.photo, error))
+            self.disk_is_full |= isinstance(error, DiskFull)
             return
         written = future.result()
         assert written is not None
@@ -392,7 +404,8 @@ class _Batch:
         try:
             self.records.write(rows, table=table is not None)
         except BadInput as error:
-            self.failed.append((table or self.records.folder / RECORDS, str(error)))
+            if not self.disk_is_full:
+                self.failed.append((table or self.records.folder / RECORDS, str(error)))
             return None
         return table
 
@@ -419,7 +432,7 @@ def _parse(cell: Cell) -> Cell:
     return cell
 
 
-def find_photos(paths: Sequence[Path]) -> dict[Path, str]:
+def find_photos(paths: Sequence[Path], on_unreadable: OnUnreadable = lambda folder, sentence: None) -> dict[Path, str]:
     """Return the photos among `paths`, sorted, and the name of each: its path below the folder that was named.
 
     The names of photos that were named one by one are their paths below their common folder.
@@ -433,7 +446,7 @@ def find_photos(paths: Sequence[Path]) -> dict[Path, str]:
     for photo in find_images(files) if files else ():
         names[photo] = _absolute(photo).relative_to(root).as_posix() if root else photo.name
     for folder in sorted(path for path in paths if path.is_dir()):
-        for photo in find_images(folder):
+        for photo in find_images(folder, on_unreadable):
             names.setdefault(photo, photo.relative_to(folder).as_posix())
     if not names:
         raise BadInput("No photo was named; give photos or folders of photos.")

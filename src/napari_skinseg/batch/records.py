@@ -10,14 +10,14 @@ any instant leaves no mask without a record, and no later step mistakes a mask o
 import csv
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from threading import Lock as ThreadLock
 from typing import Any, Self
 
 from napari_skinseg.datasets.records import JOURNAL, RECORDS, read_finished, read_journal, read_records, sha256
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import Cell, write_csv, write_json
+from napari_skinseg.files import Cell, escape_formula, not_written, target_of, unescape_formula, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, NOTE
 from napari_skinseg.pixels.mask import MASK_ENDING
 from napari_skinseg.project.lock import Lock, ProjectInUse
@@ -80,10 +80,10 @@ class FolderRecords:
             lock.acquire()
         except ProjectInUse as error:
             owner = error.owner
-            process = f"process {owner.pid} on {owner.host}" if owner else "another process"
+            process = f"process {owner.pid} on {owner.host}, since {owner.since}" if owner else "another process"
             raise BadInput(
-                f"{self.folder} is in use: {process} writes masks into it; wait until that run ends or choose another "
-                f"folder. If no run is active, delete {lock.path}."
+                f"{self.folder} is in use: {process}, writes masks into it; wait until that run ends or choose another "
+                f"folder. If that computer was switched off or the process no longer runs there, delete {lock.path}."
             ) from error
 
     def _refuse_other_parts(self) -> None:
@@ -125,6 +125,15 @@ class FolderRecords:
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
 
+    def remove_temporary_files(self, written: Iterable[Path]) -> None:
+        """Remove the temporary files that a killed run left for the files `written` and for the files of this class."""
+        own = (self._journal, self._table, self._finished)
+        targets = {*written, *own}
+        for folder in {target.parent for target in targets}:
+            for path in folder.glob(".*") if folder.is_dir() else ():
+                if target_of(path) in targets:
+                    path.unlink(missing_ok=True)
+
     def find(self, mask: Path) -> Record:
         """The record of a mask file that nobody changed since a model made it; else an empty record."""
         digest = sha256(mask)
@@ -163,9 +172,7 @@ class FolderRecords:
                     file.flush()
                     os.fsync(file.fileno())
             except OSError as error:
-                raise BadInput(
-                    f"{self._journal} could not be written ({error.strerror or error}); choose another folder."
-                ) from error
+                raise not_written(self._journal, error) from error
             self._set_row(name, record, row)
             records = self._all_records.setdefault(name, [])
             records.append(record)
@@ -195,7 +202,7 @@ class FolderRecords:
         if table or self._has_new_rows:
             earlier = {name: row for name, row in self._rows.items() if name not in rows and self._has_mask(name)}
             all_rows = sorted([*earlier.values(), *rows.values()], key=lambda row: PurePosixPath(str(row[0])))
-            write_csv(self._table, TABLE_COLUMNS, all_rows)
+            write_csv(self._table, TABLE_COLUMNS, ([escape_formula(str(row[0])), *row[1:]] for row in all_rows))
         records = {name: record for name in sorted(self._records) if (record := self._current(name))}
         write_json(self._finished, {"masks": records})
         for path in (self._journal, *self._taken_over):
@@ -232,7 +239,7 @@ class FolderRecords:
             return {}
         if tuple(columns) != TABLE_COLUMNS:
             return {}
-        return {row[0]: row for row in rows if len(row) == len(TABLE_COLUMNS)}
+        return {(name := unescape_formula(row[0])): [name, *row[1:]] for row in rows if len(row) == len(TABLE_COLUMNS)}
 
 
 def _photo_name(mask: str, record: Record) -> str:

@@ -162,13 +162,16 @@ def _photos_and_masks(root: Path) -> tuple[dict[str, list[Path]], dict[str, list
     photos: dict[str, list[Path]] = defaultdict(list)
     masks: dict[str, list[Path]] = defaultdict(list)
     model_masks: set[Path] = set()
-    for path, subfolders, names in os.walk(root):
+
+    def refuse(error: OSError) -> None:
+        raise BadInput(f"{error.filename} cannot be read ({error.strerror}); allow reading it, or move it elsewhere.")
+
+    for path, subfolders, names in os.walk(root, onerror=refuse):
         folder = Path(path)
-        subfolders[:] = sorted(
-            name
-            for name in subfolders
-            if not name.startswith((".", "__MACOSX")) and not (folder / name / EXPORT_MARK).exists()
-        )
+        if EXPORT_MARK in names and folder != root:
+            subfolders.clear()
+            continue
+        subfolders[:] = sorted(name for name in subfolders if not name.startswith((".", "__MACOSX")))
         if has_records(names):
             model_masks.update(find_model_masks(folder))
         holds_masks = _holds_masks(folder.relative_to(root))

@@ -118,11 +118,21 @@ def to_rgb(array: ArrayLike, *, name: str = "image") -> NDArray[np.uint8]:
     return rgb
 
 
-def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
+OnUnreadable = Callable[[Path, str], None]
+"""Receives a folder that cannot be read, and a sentence."""
+
+
+def find_images(
+    paths: str | Path | Iterable[str | Path], on_unreadable: OnUnreadable = lambda folder, sentence: None
+) -> list[Path]:
     """Return the photos among `paths`, sorted, each once; folders are searched with their subfolders.
 
     Hidden files and results of napari-skinseg (`*_segmentation`, `*_overlay`, `*_probability`) are skipped, so that a
     folder with results can be segmented again. A file in `paths` may have any suffix; reading it reports its error.
+
+    Args:
+        paths: photos, and folders.
+        on_unreadable: called for each subfolder that cannot be read; its photos are not in the result.
 
     Raises:
         BadInput: a path does not exist, or no photo was found.
@@ -131,7 +141,7 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     found: set[Path] = set()
     for path in map(Path, paths):
         if path.is_dir():
-            found.update(file for file in _visible_files(path) if file.suffix.lower() in IMAGE_SUFFIXES)
+            found.update(file for file in _visible_files(path, on_unreadable) if file.suffix.lower() in IMAGE_SUFFIXES)
         elif path.exists():
             found.add(path)
         else:
@@ -143,8 +153,12 @@ def find_images(paths: str | Path | Iterable[str | Path]) -> list[Path]:
     return photos
 
 
-def _visible_files(folder: Path) -> Iterable[Path]:
-    for here, subfolders, names in os.walk(folder):
+def _visible_files(folder: Path, on_unreadable: OnUnreadable) -> Iterable[Path]:
+    def report(error: OSError) -> None:
+        place = Path(error.filename)
+        on_unreadable(place, f"{place} cannot be read ({error.strerror}), so its photos are missing; allow reading it.")
+
+    for here, subfolders, names in os.walk(folder, onerror=report):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         yield from (Path(here, name) for name in names if not name.startswith("."))
 

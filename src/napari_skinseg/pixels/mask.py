@@ -3,6 +3,7 @@
 Functions that change a mask are in `cleaning`.
 """
 
+import io
 import math
 from pathlib import Path
 from typing import Any
@@ -192,9 +193,15 @@ def write_mask(path: str | Path, mask: NDArray[np.bool_]) -> None:
     Raises:
         BadInput: the file cannot be written; an earlier file of this name is kept.
     """
-    image = Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0)))
     with atomic(path) as temporary:
-        image.save(temporary, format="PNG")
+        temporary.write_bytes(encode_mask(mask))
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> bytes:
+    """Return the content of the file that `write_mask` writes."""
+    content = io.BytesIO()
+    Image.fromarray(np.where(mask, np.uint8(255), np.uint8(0))).save(content, format="PNG")
+    return content.getvalue()
 
 
 def write_labels(path: str | Path, labels: NDArray[np.integer]) -> None:

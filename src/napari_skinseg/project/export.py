@@ -29,7 +29,7 @@ from PIL import Image
 from napari_skinseg.datasets.dataset import EXPORT_MARK
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event
-from napari_skinseg.files import Cell, atomic, make_output_folder, write_csv, write_json
+from napari_skinseg.files import Cell, atomic, escape_formula, make_output_folder, target_of, write_csv, write_json
 from napari_skinseg.measurement.measure import COLUMNS, EXPERIMENTAL_COLUMNS, NOTE, Value, measure
 from napari_skinseg.pixels.mask import MASK_ENDING, draw_overlay, write_mask
 from napari_skinseg.read_ahead import read_ahead
@@ -45,9 +45,7 @@ UNREADABLE = "unreadable.csv"
 _OUR_FILES = re.compile(
     r"(masks|overlays|training/images|training/masks)/[^/\\\0]*\w[^/\\\0]*|training/metadata\.csv|[a-z_]+\.(csv|json)"
 )
-_TEMPORARY = re.compile(r"\.(?P<stem>.+)-[a-z0-9_]{8}(?P<suffix>\.\w+)")
 _TEMPORARY_AGE = 60.0  # s; a younger file may belong to an export that is running
-_FORMULA = ("=", "+", "-", "@", "\t", "\r")  # owasp.org/www-community/attacks/CSV_Injection
 _CATEGORIES = [{"id": 1, "name": "lesion", "supercategory": "skin"}]
 
 
@@ -367,22 +365,20 @@ def _named(photos: Sequence[Photo]) -> list[_Job]:
     names = Counter(photo.path.stem.casefold() for photo in photos)
     jobs = [_Job(photo, photo.path.stem if names[photo.path.stem.casefold()] == 1 else photo.id) for photo in photos]
     # `train` finds a photo by its name in metadata.csv, so the table must not change the name; no id begins with _.
-    return [replace(job, name=f"_{job.photo.id}") if job.name.startswith(_FORMULA) else job for job in jobs]
+    return [replace(job, name=f"_{job.photo.id}") if escape_formula(job.name) != job.name else job for job in jobs]
 
 
 def _write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
     """Write a CSV table in which no text is a formula: spreadsheets calculate cells that begin with =, +, - or @."""
-    write_csv(path, columns, [[_as_text(cell) for cell in row] for row in rows])
-
-
-def _as_text(cell: Cell) -> Cell:
-    return f"'{cell}" if isinstance(cell, str) and cell.startswith(_FORMULA) else cell
+    write_csv(
+        path, columns, [[escape_formula(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    )
 
 
 def _earlier_files(out: Path) -> list[str]:
     """The files of an earlier export in `out`; raises `BadInput` if `out` holds other files."""
     try:
-        if not out.exists() or all(_target_of(path) == out / EXPORT_MARK for path in out.iterdir()):
+        if not out.exists() or all(target_of(path) == out / EXPORT_MARK for path in out.iterdir()):
             return []  # no export, or one that was killed at its first step
         names = json.loads((out / EXPORT_MARK).read_text(encoding="utf-8"))["files"]
         # Only files of an export: a changed list must not cause the removal of other files.
@@ -391,18 +387,12 @@ def _earlier_files(out: Path) -> list[str]:
         raise BadInput(f"{out} holds other files than those of an export; choose a new or empty folder.") from error
 
 
-def _target_of(path: Path) -> Path | None:
-    """The file that a temporary file of `files.atomic` was made for; None if `path` is another file."""
-    parts = _TEMPORARY.fullmatch(path.name)
-    return path.with_name(parts["stem"] + parts["suffix"]) if parts else None
-
-
 def _remove_temporary_files(out: Path, names: set[str]) -> None:
     """Remove the temporary files that a killed export left for the files `names` in `out`."""
     targets = {out / name for name in names}
     for folder in {target.parent for target in targets}:
         for path in folder.iterdir() if folder.is_dir() else ():
-            if _target_of(path) in targets and time.time() - path.lstat().st_mtime > _TEMPORARY_AGE:
+            if target_of(path) in targets and time.time() - path.lstat().st_mtime > _TEMPORARY_AGE:
                 path.unlink(missing_ok=True)
 
 
