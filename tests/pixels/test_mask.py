@@ -1,5 +1,8 @@
 """Contours, overlays and files of masks."""
 
+import errno
+from pathlib import Path
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -126,13 +129,14 @@ def test_a_failed_write_keeps_the_old_mask_and_leaves_no_temporary_file(tmp_path
     path = tmp_path / "a.png"
     write_mask(path, disc())
 
-    def disk_full(image, file, **options):
-        file.write_bytes(b"half a mask")
-        raise OSError(28, "No space left on device")
+    def disk_full(file, content):
+        file.write_text("half a mask")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(Image.Image, "save", disk_full)
-    with pytest.raises(BadInput, match="No space left"):
-        write_mask(path, ~disc())
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", disk_full)
+        with pytest.raises(BadInput, match="the disk is full; free some space"):
+            write_mask(path, ~disc())
     assert np.array_equal(read_mask(path), disc())
     assert list(tmp_path.iterdir()) == [path]
 
