@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from napari.utils.notifications import NotificationSeverity, notification_manage
 from PIL import Image
 from qtpy.QtCore import QCoreApplication, QPoint, Qt, QtMsgType, qInstallMessageHandler
 from qtpy.QtTest import QTest
-from qtpy.QtWidgets import QAbstractButton, QApplication, QFileDialog, QMessageBox, QWidget
+from qtpy.QtWidgets import QAbstractButton, QApplication, QFileDialog, QMessageBox
 
 from napari_skinseg.phantoms.phantom import phantom
 
@@ -224,13 +225,14 @@ def main(*, minutes: float = 20.0, seed: int = 0) -> None:
                     if widget.isModal() and widget.isVisible():
                         soak._note(f"a dialog stayed open: {widget.windowTitle()}")
                         widget.close()
-        windows = len([widget for widget in QApplication.topLevelWidgets() if isinstance(widget, QWidget)])
+        windows = Counter(type(widget).__name__ for widget in QApplication.topLevelWidgets())
         soak.close()
     quarters = [
         [size for passed, size in memory if part / 4 <= passed / (60 * minutes) < (part + 1) / 4] for part in range(4)
     ]
     medians = [statistics.median(sizes) if sizes else float("nan") for sizes in quarters]
-    print(f"{steps} actions in {minutes} minutes (seed {seed}): {soak.counts}; {windows} top-level widgets")
+    print(f"{steps} actions in {minutes} minutes (seed {seed}): {soak.counts}")
+    print(f"top-level widgets at the end: {dict(windows.most_common(12))}")
     print("memory by quarter, MB: " + ", ".join(f"{median:.0f}" for median in medians))
     if medians[3] - medians[1] > GROWTH:
         soak.problems.append(f"memory grew by {medians[3] - medians[1]:.0f} MB")

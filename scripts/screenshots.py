@@ -124,7 +124,7 @@ def make_finetune_tab(hands: Hands, folder: Path) -> None:
     hands.until(lambda: not training.is_busy, "the masks are read")
     hands.fine_tune.options.show_value(FineTuneOptions(passes=6, learning_rate=1e-3, folds=2))
     timer = hands.answering()
-    QTest.mouseClick(hands.button("Fine-tune"), Qt.MouseButton.LeftButton)
+    QTest.mouseClick(hands.button("2. Fine-tune"), Qt.MouseButton.LeftButton)
     hands.until(lambda: training.is_busy, "the run starts")
     hands.until(lambda: not training.is_busy, "the run ends", seconds=900)
     timer.stop()

@@ -114,6 +114,23 @@ def test_the_frame_goes_with_its_widget(widget):
     assert not widget.focus_frame.isVisible() or not widget.panels[0].isAncestorOf(widget.focus_frame)
 
 
+def test_a_click_leaves_the_keyboard_and_a_run_by_key_lends_it_to_cancel(qtbot, widget):
+    panel = widget.panels[0]
+    chooser = panel.photo.native
+    chooser.setFocus()
+    qtbot.mouseClick(panel.save_button, Qt.MouseButton.LeftButton)
+    assert chooser.hasFocus()
+    panel.segment_button.setFocus(Qt.FocusReason.TabFocusReason)
+    panel.show_running(True)
+    assert panel.cancel_button.hasFocus()
+    panel.show_running(False)
+    assert panel.segment_button.hasFocus()
+    panel.show_running(True)
+    chooser.setFocus()
+    panel.show_running(False)
+    assert chooser.hasFocus()
+
+
 def test_tab_and_escape_in_the_menu_of_whole_mask_changes(qtbot, widget):
     widget.tabs.setCurrentIndex(1)
     tools = widget.panels[1].tools

@@ -47,6 +47,8 @@ class SkinSegWidget(QWidget):
         layout.addWidget(self.tabs, 1)
         layout.addLayout(footer)
         self.focus_frame = FocusFrame(self)
+        for button in self.findChildren(QPushButton):
+            button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click, the canvas keeps the keyboard
         # Not a method of this widget: the methods of a destroyed widget are not called.
         self.destroyed.connect(self.session.close)
 

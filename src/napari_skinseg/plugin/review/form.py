@@ -310,7 +310,7 @@ class _Note(QLineEdit):
 
 def _button(text: str, tooltip: str) -> QPushButton:
     button = QPushButton(text, toolTip=tooltip)
-    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click the canvas keeps the focus, so that the keys work
+    button.setFocusPolicy(Qt.FocusPolicy.TabFocus)  # after a click, the canvas keeps the keyboard
     # As wide as its column: a long text must not widen the dock.
     button.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Fixed)
     return button

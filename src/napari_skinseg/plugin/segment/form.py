@@ -53,16 +53,25 @@ class SegmentForm(RunForm):
         self.replace_button = QPushButton(
             "Replace my changes", toolTip="Ctrl+Z on the mask layer restores your changes."
         )
+        self._started_by: QPushButton | None = None
         self._lay_out()
         self.show_running(False)
         self.say("")
         self.ask("")
 
     def show_running(self, running: bool) -> None:
-        """Enable either the buttons that start a run, or Cancel."""
+        """Enable either the buttons that start a run, or Cancel; the keyboard goes to Cancel and back."""
+        starts = (self.segment_button, self.all_button, self.folder_button, self.card.uncertain_button)
+        if running:
+            self._started_by = next((start for start in starts if start.hasFocus()), None)
+        returns_to = self._started_by if self.cancel_button.hasFocus() else None
         super().show_running(running)
-        for start in (self.segment_button, self.all_button, self.folder_button, self.card.uncertain_button):
+        if running and self._started_by is not None:
+            self.cancel_button.setFocus()
+        for start in starts:
             start.setEnabled(not running)
+        if not running and returns_to is not None:
+            returns_to.setFocus()
 
     def _lay_out(self) -> None:
         choice = QFormLayout()
