@@ -22,7 +22,7 @@ import psutil
 from cyclopts import App
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from PIL import Image
-from qtpy.QtCore import QCoreApplication, QPoint, Qt, QtMsgType, qInstallMessageHandler
+from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt, QtMsgType, qInstallMessageHandler
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QAbstractButton, QApplication, QFileDialog, QMessageBox
 
@@ -73,9 +73,9 @@ class Soak:
         self.last = action.__name__
         action()
         end = time.perf_counter() + self.random.choice((0.0, 0.02, 0.3))
-        QCoreApplication.processEvents()
+        _process_events()
         while time.perf_counter() < end:
-            QCoreApplication.processEvents()
+            _process_events()
             time.sleep(0.005)
 
     def press_button(self) -> None:
@@ -197,6 +197,12 @@ class Soak:
     def _note(self, problem: str) -> None:
         self.problems.append(f"after {getattr(self, 'last', 'start')}: {problem}")
         print(self.problems[-1], flush=True)
+
+
+def _process_events() -> None:
+    """Process events as Qt's event loop does: `processEvents` alone never deletes what waits for `deleteLater`."""
+    QCoreApplication.processEvents()
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
 
 
 class _Handler(logging.Handler):

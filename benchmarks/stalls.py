@@ -18,7 +18,7 @@ from typing import Any
 import napari
 from cyclopts import App
 from PIL import Image
-from qtpy.QtCore import QCoreApplication, QTimer
+from qtpy.QtCore import QCoreApplication, QEvent, QTimer
 
 from napari_skinseg.phantoms.phantom import phantom
 
@@ -93,6 +93,7 @@ def wait(until: Callable[[], bool], seconds: float = 120) -> None:
         if time.perf_counter() > end:
             raise TimeoutError("the window did not become idle")
         QCoreApplication.processEvents()
+        QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)  # as Qt's event loop does
         time.sleep(0.001)
 
 
