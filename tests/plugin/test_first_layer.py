@@ -23,5 +23,29 @@ assert Image(np.zeros((40, 50)), units="mm").units == first.units
 """
 
 
+AT_ONCE = """
+import threading
+import numpy as np
+from napari.layers import Image
+from napari_skinseg.plugin.first_layer import prepare_first_layer
+
+failed = []
+threading.excepthook = failed.append
+window = threading.Thread(target=lambda: Image(np.zeros((40, 50)), units="mm"))
+window.start()
+workers = [threading.Thread(target=prepare_first_layer) for _ in range(2)]
+for thread in workers:
+    thread.start()
+for thread in (window, *workers):
+    thread.join(60)
+    assert not thread.is_alive()
+assert not failed, failed
+"""
+
+
+def test_a_layer_that_is_added_while_a_worker_prepares_the_first_one_disturbs_neither():
+    subprocess.run([sys.executable, "-c", AT_ONCE], check=True, timeout=120)
+
+
 def test_units_and_tables_are_loaded_once_and_by_a_worker():
     subprocess.run([sys.executable, "-c", SCRIPT], check=True, timeout=120)

@@ -1,5 +1,6 @@
 """Load in a worker what napari loads with the first layer of a session."""
 
+import time
 from typing import Any
 
 import numpy as np
@@ -19,5 +20,7 @@ def prepare_first_layer() -> None:
         # Not if a layer was added in between, because units of two registries cannot be compared.
         if isinstance(registry.get(), LazyRegistry):
             pint.set_application_registry(units)
+    while not vars(registry.get()).get("_initialized"):
+        time.sleep(0.05)  # another thread is loading the units for a layer, and they cannot be used yet
     Image(np.zeros((32, 32, 3), np.uint8), rgb=True)
     Labels(np.zeros((32, 32), np.uint8)).contour = 1
