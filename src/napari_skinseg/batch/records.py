@@ -28,7 +28,7 @@ TABLE = "measurements.csv"
 TABLE_COLUMNS = ("photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE)
 """The last column has no values; its header says what the numbers are not, in every program that shows the table."""
 
-_LOCK = "segmentations.lock"
+LOCK = "segmentations.lock"
 _FILES = (RECORDS, JOURNAL, TABLE)
 
 Record = dict[str, Any]
@@ -51,7 +51,7 @@ class FolderRecords:
         self._journal, self._table, self._finished = (
             folder / (part.file_name(name) if part else name) for name in (JOURNAL, TABLE, RECORDS)
         )
-        self._lock = Lock(folder, file_name=part.file_name(_LOCK) if part else _LOCK)
+        self._lock = Lock(folder, file_name=part.file_name(LOCK) if part else LOCK)
         self._thread_lock = ThreadLock()
 
     @property
@@ -63,7 +63,7 @@ class FolderRecords:
         self._refuse_other_parts()
         self._acquire(self._lock)
         try:
-            others = [self.folder / _LOCK] if self.part else find_parts(self.folder, _LOCK).values()
+            others = [self.folder / LOCK] if self.part else find_parts(self.folder, LOCK).values()
             for path in others:  # after the own lock is held, so that of two runs at most one continues
                 if path.exists():
                     lock = Lock(self.folder, file_name=path.name)

@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from napari_skinseg.batch.cluster import ClusterOptions, segment_on_cluster
 from napari_skinseg.batch.folder import BatchOptions, BatchOutcome, segment_files
 from napari_skinseg.batch.records import merge_parts
 from napari_skinseg.errors import BadInput
@@ -26,6 +27,7 @@ def segment(
     *,
     out: Path = Path("segmentations"),
     merge: Path | None = None,
+    ray: str | None = None,
     using: ModelChoice = ModelChoice(),
     options: BatchOptions = BatchOptions(),
     output: Output = Output(),
@@ -37,8 +39,13 @@ def segment(
         out: Folder for the masks.
         merge: Output folder of a run in parts (--part): put the records and tables of all parts together, and segment
             nothing.
+        ray: Run on a Ray cluster: local (on this computer), auto, HOST:PORT or ray://HOST:PORT.
     """
     options.validate()
+    if ray and (merge or options.part):
+        raise BadInput(
+            "--ray divides the photos into parts and merges them by itself; use it without --part and --merge."
+        )
     if merge is not None:
         if paths or options.part:
             raise BadInput("--merge segments nothing; use it without PATHS and --part.")
@@ -46,24 +53,30 @@ def segment(
         return DONE
     if not paths:
         raise BadInput("PATHS are missing; give photos or folders of photos.")
-    outcome, segmenter = run_segment(paths, out, using, options, output)
+    outcome, segmenter = run_segment(paths, out, using, options, output, ray)
     if output.json:
-        print_json(to_json(outcome, segmenter))
+        on_cluster = {"device": f"Ray cluster {ray}", "computed_by": None} if ray else {}
+        print_json(to_json(outcome, segmenter) | on_cluster)
     elif not output.quiet:
         print(describe_run(outcome, out))
     return exit_code(outcome)
 
 
 def run_segment(
-    paths: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output
+    paths: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output, ray: str | None = None
 ) -> tuple[BatchOutcome, Segmenter]:
     """Segment photos with progress and Ctrl+C, and print a sentence for each photo that failed."""
     make_output_folder(out)
     with interruptible() as cancel:
-        segmenter = Segmenter(using.model, using.device, say, using.precision)
-        say(f"{segmenter.spec.name} on {segmenter.device_line}", quiet=output.quiet)
+        segmenter = Segmenter(using.model, "cpu" if ray else using.device, say, using.precision)
+        device = f"the Ray cluster {ray}" if ray else segmenter.device_line
+        say(f"{segmenter.spec.name} on {device}", quiet=output.quiet)
         with progress(output.quiet) as on_event:
-            outcome = segment_files(paths, out, segmenter, options, on_event, cancel)
+            if ray:
+                cluster = ClusterOptions(ray, using.model, using.device, using.precision)
+                outcome = segment_on_cluster(paths, out, cluster, options, on_event, cancel)
+            else:
+                outcome = segment_files(paths, out, segmenter, options, on_event, cancel)
     for _, sentence in outcome.failed:
         say(sentence)
     return outcome, segmenter

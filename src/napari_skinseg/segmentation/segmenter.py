@@ -42,8 +42,10 @@ from .preprocess import (
     window_around,
 )
 
-SMALL_LESION_SHARE = 0.5
+SMALL_LESION_SHARE = 0.75
 """A lesion that takes less than this share of the sides is segmented again in a window where it takes this share."""
+CROP_WEIGHT = 0.35
+"""Weight of the result of the window; the rest is that of the whole photo, which shows more skin."""
 MIN_PIXEL_RATIO = 2
 """A photo with fewer pixels than the input of the network times this ratio shows no more detail in a closer crop."""
 GROSS_DISAGREEMENT = 0.5
@@ -248,8 +250,7 @@ class Segmenter:
         probability = enlarge(first.probability, image.shape[:2])
         for crop in crops:
             part = probability[crop.window]
-            # Near the border of the crop the first result is better, because the network saw the surroundings there.
-            weight = fading_weights(part.shape)
+            weight = CROP_WEIGHT * fading_weights(part.shape)
             part += weight * (enlarge(crop.probability, part.shape) - part)
         small = None if crops else first.probability
         # A lesion is present if it is seen in the whole photo or in the closer crop.
