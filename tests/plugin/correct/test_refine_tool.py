@@ -189,6 +189,16 @@ def test_in_a_stack_clicks_change_the_visible_plane(window, spot):
     assert traces(window) == []
 
 
+def test_a_marker_has_the_same_size_on_a_dense_screen(window, monkeypatch):
+    window.refine()
+    (usual,) = (layer.canvas_size_limits[1] for layer in window.viewer.layers if layer.name == "· clicks")
+    window.press_key(Qt.Key.Key_K)
+    window.viewer.layers.remove("· clicks")
+    monkeypatch.setattr(QApplication, "devicePixelRatio", lambda application: 2.0)
+    window.refine()
+    assert window.viewer.layers["· clicks"].canvas_size_limits[1] == 2 * usual
+
+
 def test_a_marker_is_visible_until_its_click_is_undone(window):
     window.refine()
 

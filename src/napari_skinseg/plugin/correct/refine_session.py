@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 from napari.layers import Labels, Points
 from numpy.typing import NDArray
+from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.plugin.layers import LayerPhoto, placement
@@ -21,7 +22,7 @@ Prompt = Click | Box
 
 _GREEN, _RED, _YELLOW = (0.1, 0.9, 0.2), (1.0, 0.15, 0.1), (1.0, 0.9, 0.1)
 _SCREEN_SIZE = 13
-"""Size of a marker in pixels of the screen, at any zoom."""
+"""Size of a marker at any zoom, in the pixels in which Qt measures widgets; a dense screen has more."""
 
 _PENDING_OPACITY = 0.45
 
@@ -66,7 +67,7 @@ def _make_points(photo: LayerPhoto) -> Points:
     points = Points(
         ndim=photo.layer.ndim,
         name="· clicks",
-        canvas_size_limits=(1, _SCREEN_SIZE),
+        canvas_size_limits=(1, _SCREEN_SIZE * QApplication.instance().devicePixelRatio()),
         border_color="white",
         border_width=0.12,
         **placement(photo.layer),
