@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QHeaderView,
     QLineEdit,
     QMainWindow,
+    QPushButton,
     QScrollBar,
     QWidget,
 )
@@ -112,6 +113,18 @@ def test_the_frame_goes_with_its_widget(widget):
     assert widget.focus_frame.geometry().contains(field.geometry())
     widget.tabs.setCurrentIndex(1)
     assert not widget.focus_frame.isVisible() or not widget.panels[0].isAncestorOf(widget.focus_frame)
+
+
+def test_a_widget_that_is_deleted_leaves_no_frame(qtbot, widget):
+    button = QPushButton("Answer", widget.panels[0])
+    button.show()
+    button.setFocus(Qt.FocusReason.TabFocusReason)
+    assert widget.focus_frame.isVisible()
+    button.deleteLater()
+    qtbot.wait(10)
+    assert not widget.focus_frame.isVisible()
+    widget.panels[0].save_button.setFocus(Qt.FocusReason.TabFocusReason)
+    assert widget.focus_frame.isVisible()
 
 
 def test_a_click_leaves_the_keyboard_and_a_run_by_key_lends_it_to_cancel(qtbot, widget):

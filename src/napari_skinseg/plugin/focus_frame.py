@@ -1,5 +1,6 @@
 """A frame around the widget that has the keyboard focus, which napari's themes do not show."""
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtGui import QPainter, QPaintEvent, QPen
 from qtpy.QtWidgets import QApplication, QWidget
@@ -58,9 +59,10 @@ class FocusFrame(QWidget):
 
     def _leave(self) -> None:
         """Become a child of the area again, because the parent of the framed widget may be deleted."""
-        if self._framed is not None:
-            self._framed.removeEventFilter(self)
-            self._framed = None
+        framed, self._framed = self._framed, None
+        if framed is not None:
+            if isalive(framed):
+                framed.removeEventFilter(self)
             self.setParent(self._area)
             self.hide()
 
