@@ -129,7 +129,7 @@ def make_finetune_tab(hands: Hands, folder: Path) -> None:
     hands.until(lambda: not training.is_busy, "the run ends", seconds=900)
     timer.stop()
     hands.fine_tune.show_verdict_in_view()
-    hands.picture("finetune-tab")
+    hands.widget.grab().save(str(IMAGES / "finetune-tab.png"))  # without the canvas, which shows nothing of the run
 
 
 PICTURES = {
