@@ -47,14 +47,17 @@ def address():
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     start = [Path(sys.executable).with_name("ray"), "start", "--head", "--block", "--num-cpus=2"]
     start += [f"--port={address.rpartition(':')[2]}", "--include-dashboard=false", "--object-store-memory=100000000"]
-    with subprocess.Popen(start, env={**os.environ, "RAY_USAGE_STATS_ENABLED": "0"}, stdout=subprocess.DEVNULL) as head:
-        deadline = time.monotonic() + 120
-        while time.monotonic() < deadline:
-            with suppress(OSError), socket.create_connection(address.split(":")):
-                break
-            time.sleep(0.2)
-        yield address
-        head.terminate()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "disabled")  # tests have another home folder, without the token
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        with subprocess.Popen(start, stdout=subprocess.DEVNULL) as head:
+            deadline = time.monotonic() + 300
+            while time.monotonic() < deadline:
+                with suppress(OSError), socket.create_connection(address.split(":")):
+                    break
+                time.sleep(0.2)
+            yield address
+            head.terminate()
 
 
 @pytest.fixture
