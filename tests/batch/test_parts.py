@@ -102,7 +102,7 @@ def test_the_next_whole_run_takes_over_the_parts(folder, spot_finder, tmp_path):
     assert not list(out.glob("*part*"))
 
 
-def test_the_lock_of_a_computer_that_crashed_says_how_to_go_on(folder, spot_finder, tmp_path):
+def test_the_lock_of_a_computer_that_crashed_says_which_file_to_delete(folder, spot_finder, tmp_path):
     out, segmenter = tmp_path / "out", Segmenter(spot_finder, "cpu")
     out.mkdir()
     lock = out / "segmentations.part-1-of-2.lock"
@@ -111,7 +111,7 @@ def test_the_lock_of_a_computer_that_crashed_says_how_to_go_on(folder, spot_find
     for part in ("1/2", None):
         with pytest.raises(BadInput, match=r"process 1 on node-17, since 2026-02-03 14:02.* delete .*1-of-2\.lock"):
             segment_files([folder], out, segmenter, BatchOptions(part=part))
-    assert segment_files([folder], out, segmenter, BatchOptions(part="2/2")).done, "other parts go on"
+    assert segment_files([folder], out, segmenter, BatchOptions(part="2/2")).done, "other parts can run"
     lock.unlink()
     assert segment_files([folder], out, segmenter, BatchOptions(part="1/2")).done
 

@@ -127,7 +127,7 @@ def test_a_widget_that_is_deleted_leaves_no_frame(qtbot, widget):
     assert widget.focus_frame.isVisible()
 
 
-def test_a_click_leaves_the_keyboard_and_a_run_by_key_lends_it_to_cancel(qtbot, widget):
+def test_a_click_moves_no_focus_and_a_run_started_by_key_moves_it_to_cancel_and_back(qtbot, widget):
     panel = widget.panels[0]
     chooser = panel.photo.native
     chooser.setFocus()
