@@ -57,6 +57,22 @@ def test_dragging_a_corner_changes_the_mask_there_as_one_step_and_undo_restores_
     assert not np.allclose(shapes.data[0], first)
 
 
+def test_a_polygon_that_is_not_finished_disturbs_nothing(window):
+    mask = window.mask
+    _, shapes = start(window)
+    before, number = mask.data.copy(), len(shapes.data)
+    window.press_key(Qt.Key.Key_P)
+    assert shapes.mode == "add_polygon"
+    window.click((10, 10))
+    window.press_key(Qt.Key.Key_Escape)
+    assert (len(shapes.data), len(shapes.features)) == (number, number + 1), "napari keeps the row of the polygon"
+    np.testing.assert_array_equal(mask.data, before)
+    shapes.mode = "direct"
+    shapes.selected_data = set(range(number))
+    drag_corner(window)
+    assert not np.array_equal(mask.data, before)
+
+
 def test_undo_of_a_hidden_mask_restores_the_corners_too(window):
     mask = window.mask
     before = mask.data.copy()

@@ -267,7 +267,8 @@ def _set_polygons(shapes: Shapes, polygons: list[Polygon], plane: tuple[int, ...
 
 def _read_polygons(shapes: Shapes) -> list[Polygon]:
     """Return the polygons of the layer; a rectangle or an ellipse that the user drew is the polygon of its corners."""
-    holes = shapes.features["is_hole"]
+    # When napari drops a polygon that was not finished, the last one, its row of the features stays.
+    holes = shapes.features["is_hole"][: len(shapes.data)]
     return [
         Polygon(np.array(corners, float)[:, -2:], is_hole=bool(is_hole))  # a copy: napari moves corners in place
         for corners, is_hole in zip(shapes.data, holes, strict=True)
