@@ -85,6 +85,7 @@ def test_the_command_line_uses_a_cluster(address, folder, whole, spot_finder, tm
     assert "use it without --part" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_cluster_writes_the_files_of_one_computer(address, folder, whole, spot_finder, tmp_path):
     events = []
     outcome = segment_on_cluster(
@@ -114,6 +115,7 @@ def test_a_killed_worker_loses_no_photo(address, folder, whole, spot_finder, tmp
     assert same_files(whole, tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_cancelled_run_is_continued(address, folder, whole, spot_finder, tmp_path):
     cancel = threading.Event()
     outcome = segment_on_cluster(
@@ -140,6 +142,7 @@ def test_a_worker_with_another_version_or_model_is_named(folder, spot_finder, tm
         cluster._segment_part(task, "1/2")
 
 
+@pytest.mark.slow
 def test_a_worker_that_lacks_the_folders_is_named(address, folder, spot_finder, tmp_path):
     def remove_folder(event):
         if folder.exists():

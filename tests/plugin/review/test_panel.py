@@ -689,6 +689,7 @@ def test_the_zoom_is_fitted_or_kept(qtbot, opened, settle):
 
 
 def test_other_layers_are_hidden_during_the_review(tab, folder, settle, spot):
+    tab.widget.tabs.setCurrentIndex(tab.widget.panels.index(tab))
     other = tab._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True)
     hidden = tab._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True, visible=False)
     tab.open_folder(folder)
@@ -701,6 +702,7 @@ def test_other_layers_are_hidden_during_the_review(tab, folder, settle, spot):
 
 
 def test_only_the_current_photo_is_visible_in_the_review(opened, settle, spot):
+    opened.widget.tabs.setCurrentIndex(opened.widget.panels.index(opened))
     other = opened._viewer.add_image(spot(60, 80, 20, (200, 300))[0], rgb=True, name="other")
     assert not other.visible
     assert "other" in opened.message.text()
