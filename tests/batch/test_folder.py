@@ -301,8 +301,8 @@ def test_a_full_disk_stops_the_run_with_one_sentence(segmenter, tmp_path, out):
 
     def fill_disk(event):
         if event.done == 1:
-            journal.unlink()
-            journal.symlink_to("/dev/full")
+            (out / "full").symlink_to("/dev/full")
+            (out / "full").replace(journal)  # in one step, because other threads write
 
     outcome = segment_files([tmp_path / "many"], out, segmenter, BatchOptions(batch_size=1), fill_disk)
     ((_, sentence),) = outcome.failed

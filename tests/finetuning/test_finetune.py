@@ -233,7 +233,7 @@ def test_a_full_disk_stops_with_a_message_and_keeps_the_last_checkpoint(tmp_path
 
     with monkeypatch.context() as disk:
         disk.setattr(Path, "write_bytes", full)
-        with pytest.raises(BadInput, match=r"checkpoint\.pt could not be written .No space left on device"):
+        with pytest.raises(BadInput, match=r"checkpoint\.pt could not be written, because the disk is full"):
             fine_tune(spot_finder, evidence, options, tmp_path / "run")
     seen = []
     outcome = fine_tune(spot_finder, evidence, options, tmp_path / "run", seen.append)

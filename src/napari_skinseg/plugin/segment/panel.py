@@ -224,7 +224,7 @@ class SegmentPanel(SegmentForm):
         """Load the model in a worker, so that the first Segment does not wait for torch, and bind the keys."""
         super().showEvent(event)
         QTimer.singleShot(0, self._load_model)
-        QTimer.singleShot(0, self._on_chosen)  # photos may have been opened while another tab was shown
+        QTimer.singleShot(0, self._on_shown)
         self._keys.bind(self._viewer)
         self._close_guard.watch()
 
@@ -617,6 +617,16 @@ class SegmentPanel(SegmentForm):
         if photo is not None and photo in self.photo.choices:
             self.photo.value = photo
 
+    def _on_shown(self) -> None:
+        """Bring the chosen photo to view: it may have been opened while another tab was shown."""
+        if self._is_current_tab:  # the user may have gone on to another tab
+            self._on_chosen()
+
+    @property
+    def _is_current_tab(self) -> bool:
+        """Whether the widget is open and shows this tab; a closed widget must not change layers."""
+        return not self._session.is_closed and self.isVisibleTo(self.window())
+
     def _on_chosen(self) -> None:
         """Bring the photo to view that the user chose in the list."""
         photo = self._selected_or_none()
@@ -633,7 +643,7 @@ class SegmentPanel(SegmentForm):
         mask = None if photo is None else find_mask(self._viewer.layers, photo)
         if photo is not None and photo.key != self._last_photo:
             is_other_layer = not self._last_photo.startswith(str(photo.layer.unique_id))
-            if is_other_layer and self.isVisibleTo(self.window()):
+            if is_other_layer and self._is_current_tab:
                 self._show_alone(photo)
             # The slider shows how this photo's mask was made; a threshold chosen for another photo does not carry over.
             self._last_photo = photo.key
