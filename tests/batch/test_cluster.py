@@ -14,7 +14,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from PIL import Image
 
 from napari_skinseg.batch import cluster
 from napari_skinseg.batch.cluster import ClusterOptions, segment_on_cluster
@@ -29,14 +28,11 @@ MEASURE = BatchOptions(measure=True)
 
 
 @pytest.fixture
-def folder(tmp_path, spot) -> Path:
-    """Twenty-four photos of a spot in two sub-folders, and a file that is no photo."""
-    for number in range(24):
-        place = tmp_path / "photos" / ("north", "south")[number % 2] / f"{number:02}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(spot(40, 50 + number, 20, (96, 128))[0]).save(place)
-    (tmp_path / "photos" / "broken.jpg").write_bytes(b"no photo")
-    return tmp_path / "photos"
+def folder(make_photos) -> Path:
+    """Twenty-four photos, and a file that is no photo."""
+    folder = make_photos(24)
+    (folder / "broken.jpg").write_bytes(b"no photo")
+    return folder
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from napari_skinseg.batch.folder import BatchOptions, segment_files
 from napari_skinseg.batch.parts import Part
@@ -24,13 +23,8 @@ FILES = ("segmentations.json", "measurements.csv")
 
 
 @pytest.fixture
-def folder(tmp_path, spot) -> Path:
-    """Nine photos of a spot, in two sub-folders."""
-    for number in range(9):
-        place = tmp_path / "photos" / ("north", "south")[number % 2] / f"{number}.png"
-        place.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(spot(40, 50 + number, 20, (96, 128))[0]).save(place)
-    return tmp_path / "photos"
+def folder(make_photos) -> Path:
+    return make_photos(9)
 
 
 @given(name=st.text(min_size=1), count=st.integers(1, 50))

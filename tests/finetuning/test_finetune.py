@@ -354,7 +354,7 @@ def test_three_cases_match_the_border_but_train_no_weights(tmp_path, clinic, spo
     assert outcome.verdict.better, outcome.verdict.sentence
     assert outcome.verdict.sentence.startswith("Your border is wider than that of the model: Dice 0.")
     assert outcome.border.border[1] > 0.04 or outcome.border.border[0] < 0.5
-    with pytest.raises(BadInput, match="1 corrected photo of 1 lesions"):
+    with pytest.raises(BadInput, match="1 corrected photo of 1 lesion cannot"):
         fine_tune(spot_finder, collect(clinic(1, name="one")), replace(SHORT, border_only=True), tmp_path / "one")
 
 

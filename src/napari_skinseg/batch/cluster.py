@@ -33,7 +33,7 @@ from .records import LOCK, TABLE, FolderRecords, merge_parts
 PHOTOS_PER_PART, MOST_PARTS = 10, 400
 """Each task searches the folders, so a part of a large run has more photos."""
 TRIES = 3
-"""How often a part is started whose worker dies."""
+"""Number of attempts for a part whose worker dies."""
 SECONDS_TO_CONNECT = 10.0
 _OBJECT_STORE_BYTES = 100_000_000  # tasks return results in words and numbers, no pixels
 
@@ -113,6 +113,7 @@ def segment_on_cluster(
                 key=lambda result: order.get(result.photo, len(order)),
             )
         ),
+        # Each part reports the same unreadable folders.
         failed=tuple(dict.fromkeys(failure for outcome in outcomes for failure in outcome.failed)),
         table=out / TABLE if options.measure and complete else None,
         total=len(photos),

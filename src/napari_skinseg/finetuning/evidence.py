@@ -83,9 +83,10 @@ class Evidence:
         fewest = fewest_photos("border" if options.border_only else "weights")
         if len(judged) >= fewest and len({lesion_of(case) for case in self.cases}) > 1:
             return ""
+        lesions = len({lesion_of(case) for case in judged})
         return (
-            f"{len(judged)} corrected photo{'s' * (len(judged) != 1)} of {len({lesion_of(case) for case in judged})} "
-            f"lesions cannot show whether a change is better. Correct at least {fewest_photos('border')} to match the "
+            f"{len(judged)} corrected photo{'s' * (len(judged) != 1)} of {lesions} lesion{'s' * (lesions != 1)} "
+            f"cannot show whether a change is better. Correct at least {fewest_photos('border')} to match the "
             f"border, and {FEWEST_PHOTOS} to fine-tune; twenty are a good start."
         )
 

@@ -228,7 +228,7 @@ def test_only_the_chosen_photo_is_shown(qtbot, viewer, panel, settled, spot):
     segment(qtbot, panel, settled)
     leg = viewer.add_image(spot(30, 40, 12, (60, 80))[0], rgb=True, name="leg")  # smaller than the photo below it
     assert shown(viewer) == {"leg"}
-    assert "arm is in the same place, and hidden" in panel.message.text()
+    assert "because in the same place: arm." in panel.message.text()
     segment(qtbot, panel, settled)
     assert shown(viewer) == {"leg", "leg_segmentation", "leg_probability"}
     viewer.layers.selection.active = viewer.layers["arm"]

@@ -443,7 +443,7 @@ class SegmentPanel(SegmentForm):
         hidden = show_alone(self._viewer.layers, photo.layer)
         if hidden:
             names = ", ".join(other.name for other in hidden)
-            self.say(f"{photo.name} is shown; {names} is in the same place, and hidden until you choose it.")
+            self.say(f"{photo.name} is shown. Hidden until chosen, because in the same place: {names}.")
         if not all(np.allclose(photo.layer.extent.world[:, -2:], other.extent.world[:, -2:]) for other in hidden):
             # Later: while a layer is inserted, the viewer does not know its extent.
             QTimer.singleShot(0, lambda: self._fit_view(photo.layer))
