@@ -95,6 +95,44 @@ def engines(*, model: str | None = None, times: int = 30) -> None:
         print(f"| {name} | {_number(1000 * median)} ms | {medians[-1] / median:.0f}x |")
 
 
+@app.command
+def folder(*, model: str | None = None, photos: int = 100, rounds: int = 3) -> None:
+    """Print only the rates of a folder of 600x450 JPEGs: reading, network, both with writing, and with all options."""
+    from napari_skinseg import Segmenter
+    from napari_skinseg.batch.folder import BatchOptions, segment_files
+    from napari_skinseg.pixels.image import read_image
+    from napari_skinseg.read_ahead import read_ahead
+
+    segmenter, busy = Segmenter(model, "cpu"), load_warning()
+    with tempfile.TemporaryDirectory() as place:
+        paths = _gallery(Path(place) / "gallery", photos, 25)
+        images = [read_image(path) for path in paths]
+        out = Path(place) / "out"
+
+        def run(measure: bool = False, overlay: bool = False) -> None:
+            segment_files(paths, out, segmenter, BatchOptions(overwrite=True, measure=measure, overlay=overlay))
+
+        works: dict[str, Callable[[], object]] = {
+            "reading only": lambda: [future.result() for _, future in read_ahead(read_image, paths)],
+            "network only, batches of 8": lambda: list(segmenter.segment_many(images, batch_size=8)),
+            "segment": run,
+            "segment --measure --overlay": lambda: run(measure=True, overlay=True),
+        }
+        rates: dict[str, list[tuple[float, float]]] = {name: [] for name in works}
+        for number in range(rounds + 1):  # the first round warms up
+            for name, work in works.items():
+                cpu = time.process_time()
+                wall = _timed(work)
+                if number:
+                    rates[name].append((photos / wall, 1000 * (time.process_time() - cpu) / photos))
+    plain = statistics.median(rate for rate, _ in rates["segment"])
+    print(f"{machine()}{busy}; {segmenter.device_line}; {photos} photos, median of {rounds} rounds\n")
+    print("| 600x450 JPEGs, one process | photos/s | CPU ms per photo | rate / rate of segment |\n|---|--:|--:|--:|")
+    for name, measured in rates.items():
+        rate, cpu = (statistics.median(values) for values in zip(*measured, strict=True))
+        print(f"| {name} | {_number(rate)} | {_number(cpu)} | {rate / plain:.2f} |")
+
+
 @app.command(show=False)
 def child(who: str, photo: Path, model: str | None = None) -> None:
     """Segment one photo in this new process, and print the peak memory in MB."""
@@ -103,7 +141,7 @@ def child(who: str, photo: Path, model: str | None = None) -> None:
         run(np.load(photo))
     else:
         Image.fromarray(run(np.asarray(Image.open(photo).convert("RGB")))).save(photo.with_suffix(".peer.png"))
-    print(json.dumps({"peak_mb": _peak_of_this_process() / 1e6}))
+    print(json.dumps({"peak_mb": peak_of_this_process() / 1e6}))
 
 
 Run = Callable[[np.ndarray], np.ndarray]
@@ -190,7 +228,7 @@ def _run(command: list[str]) -> str:
     return done.stdout
 
 
-def _peak_of_this_process() -> float:
+def peak_of_this_process() -> float:
     """Peak memory in bytes. On Linux from VmHWM, because `ru_maxrss` of a child includes memory of its parent."""
     status = Path("/proc/self/status")
     if status.exists():

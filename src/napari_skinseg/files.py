@@ -2,7 +2,6 @@
 
 import csv
 import errno
-import io
 import json
 import os
 import re
@@ -98,14 +97,14 @@ def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Sequence[
     Raises:
         BadInput: the file cannot be written; an earlier file of this name is kept.
     """
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([_cell(value) for value in row] for row in rows)
-    write_text(path, text.getvalue())
+    with atomic(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([to_cell(value) for value in row] for row in rows)
 
 
-def _cell(value: Cell) -> str:
+def to_cell(value: Cell) -> str:
+    """Return the text of a value in a table, see `write_csv`."""
     if value is None:
         return ""
     if isinstance(value, bool):

@@ -101,6 +101,6 @@ def test_a_journal_line_cut_by_a_kill_is_ignored_and_the_next_line_is_whole(tmp_
     with FolderRecords(tmp_path) as records:
         records.add(mask, {"mask_sha256": "0"}, None)
         records.confirm(mask)
-        records.write({}, table=False)
+        records.write(table=False)
     masks = json.loads((tmp_path / "segmentations.json").read_text(encoding="utf-8"))["masks"]
     assert masks == {"b_segmentation.png": {"mask_sha256": "0"}}

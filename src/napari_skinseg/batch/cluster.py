@@ -126,7 +126,7 @@ def _take_over_other_parts(out: Path, count: int) -> None:
     parts = {part for name in (RECORDS, JOURNAL) for part in find_parts(out, name)}
     if any(part.count != count for part in parts):
         with FolderRecords(out) as records:
-            records.write({}, table=False)
+            records.write(table=False)
 
 
 def _run_parts(

@@ -37,7 +37,7 @@ from napari_skinseg.segmentation.options import Segmentation, SegmentOptions
 from napari_skinseg.segmentation.segmenter import Segmenter
 
 from .parts import Part
-from .records import TABLE_COLUMNS, FolderRecords, Record, Row
+from .records import FolderRecords, Record, StoredRow
 
 Rgb = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -78,7 +78,7 @@ class BatchOptions:
         self.segment.validate()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class PhotoResult:
     """Result of one photo.
 
@@ -91,7 +91,7 @@ class PhotoResult:
         empty: whether the mask is empty.
         withheld: whether an outline of that confidence was withheld, see `Segmentation.withheld`.
         kept: whether the mask existed before and was kept.
-        measures: values of `measurement.measure.COLUMNS`; empty if `BatchOptions.measure` is off.
+        row: the row of the table; None if `BatchOptions.measure` is off.
     """
 
     name: str
@@ -102,7 +102,12 @@ class PhotoResult:
     empty: bool
     withheld: bool
     kept: bool
-    measures: Mapping[str, float | int | bool | str | None]
+    row: StoredRow | None
+
+    @property
+    def measures(self) -> Mapping[str, Cell]:
+        """The values of `measurement.measure.COLUMNS` as in the table; empty if `BatchOptions.measure` is off."""
+        return self.row.measures if self.row else {}
 
 
 @dataclass(frozen=True)
@@ -125,7 +130,7 @@ class BatchOutcome:
     cancelled: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Job:
     order: int
     name: str
@@ -197,7 +202,7 @@ class _Batch:
         self.on_event, self.user_cancel = on_event, cancel
         self.disk_is_full = False
         self.total = len(photos)
-        self.done: list[tuple[_Job, PhotoResult]] = []
+        self.done: list[tuple[int, PhotoResult]] = []
         self.failed: list[tuple[Path, str]] = []
         self.cancelled = False
         self.settings = json.dumps([segmenter.sha256, asdict(options.segment)], sort_keys=True, default=str)
@@ -222,7 +227,7 @@ class _Batch:
         ahead = 2 * self.options.batch_size
         for (job, _, _), written in read_ahead(self._write, segmented, ahead=ahead, pixels=lambda result: result[1]):
             self._collect(job, written)
-        self.done.sort(key=lambda item: item[0].order)
+        self.done.sort(key=lambda item: item[0])
         return BatchOutcome(
             done=tuple(result for _, result in self.done),
             failed=tuple(self.failed),
@@ -312,7 +317,7 @@ class _Batch:
         record["mask_sha256"] = hashlib.sha256(content).hexdigest()
         with atomic(job.mask) as temporary:
             temporary.write_bytes(content)
-            self.records.add(job.mask, record, _row(photo) if self.options.measure else None)
+            self.records.add(job.mask, record, photo.row)
         self.records.confirm(job.mask)
         return photo, pixels
 
@@ -337,7 +342,6 @@ class _Batch:
             if not job.earlier_overlay.exists():
                 return None
             job = replace(job, overlay=job.earlier_overlay)
-        cells = dict(zip(TABLE_COLUMNS, row, strict=True)) if row else {}
         return PhotoResult(
             name=job.name,
             photo=job.photo,
@@ -347,7 +351,7 @@ class _Batch:
             empty=record["empty"],
             withheld=record["withheld"],
             kept=True,
-            measures={name: _parse(cells[name]) for name in COLUMNS if name in cells},
+            row=row,
         )
 
     def _inputs_sha256(self, photo: Path) -> str:
@@ -361,6 +365,13 @@ class _Batch:
         if self.options.overlay:
             write_overlay(job.overlay, rgb, mask)
             job.earlier_overlay.unlink(missing_ok=True)
+        row = None
+        if self.options.measure:
+            measures = measure(rgb, mask, self.options.mm_per_px)
+            # The mask of a model that an earlier run wrote is in the table as if this run had written it.
+            values: list[Cell] = [confidence, not mask.any(), kept and confidence is None]
+            values += [measures[name] for name in COLUMNS]
+            row = StoredRow([job.name, *(v.item() if isinstance(v, np.generic) else v for v in values), ""])
         result = PhotoResult(
             name=job.name,
             photo=job.photo,
@@ -370,7 +381,7 @@ class _Batch:
             empty=not mask.any(),
             withheld=withheld,
             kept=kept,
-            measures=measure(rgb, mask, self.options.mm_per_px) if self.options.measure else {},
+            row=row,
         )
         return result, mask.size
 
@@ -383,7 +394,9 @@ class _Batch:
         written = future.result()
         assert written is not None
         result, _ = written
-        self.done.append((job, result))
+        self.done.append((job.order, result))
+        if result.row:
+            self.records.set_row(result.row)
         values = {} if result.confidence is None else {"confidence": result.confidence}
         if new := self._count() - self.count_at_start:
             seconds = (time.monotonic() - self.started) / new
@@ -400,36 +413,13 @@ class _Batch:
     def _write_reports(self) -> Path | None:
         """Write the table and the records; if this fails, the masks and the outcome stay valid."""
         table = self.records.table if self.options.measure else None
-        rows = {result.name: _row(result) for _, result in self.done} if table else {}
         try:
-            self.records.write(rows, table=table is not None)
+            self.records.write(table=table is not None)
         except BadInput as error:
             if not self.disk_is_full:
                 self.failed.append((table or self.records.folder / RECORDS, str(error)))
             return None
         return table
-
-
-def _row(result: PhotoResult) -> Row:
-    """Return the row of the table; a value that was not measured is None, never 0."""
-    # The mask of a model that an earlier run wrote is in the table as if this run had written it.
-    values: list[Cell] = [result.confidence, result.empty, result.kept and result.confidence is None]
-    values += [result.measures.get(name) for name in COLUMNS]
-    return [result.name, *(value.item() if isinstance(value, np.generic) else value for value in values), ""]
-
-
-def _parse(cell: Cell) -> Cell:
-    """Return the value of a cell that was read from the table."""
-    if not isinstance(cell, str):
-        return cell
-    if cell in ("", "true", "false"):
-        return None if not cell else cell == "true"
-    for kind in (int, float):
-        try:
-            return kind(cell)
-        except ValueError:
-            continue
-    return cell
 
 
 def find_photos(paths: Sequence[Path], on_unreadable: OnUnreadable = lambda folder, sentence: None) -> dict[Path, str]:

@@ -10,14 +10,23 @@ any instant leaves no mask without a record, and no later step mistakes a mask o
 import csv
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from threading import Lock as ThreadLock
 from typing import Any, Self
 
 from napari_skinseg.datasets.records import JOURNAL, RECORDS, read_finished, read_journal, read_records, sha256
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import Cell, escape_formula, not_written, target_of, unescape_formula, write_csv, write_json
+from napari_skinseg.files import (
+    Cell,
+    atomic,
+    escape_formula,
+    not_written,
+    target_of,
+    to_cell,
+    unescape_formula,
+    write_csv,
+)
 from napari_skinseg.measurement.measure import COLUMNS, NOTE
 from napari_skinseg.pixels.mask import MASK_ENDING
 from napari_skinseg.project.lock import Lock, ProjectInUse
@@ -33,6 +42,42 @@ _FILES = (RECORDS, JOURNAL, TABLE)
 
 Record = dict[str, Any]
 Row = Sequence[Cell]
+
+
+class StoredRow:
+    """A row of the table, kept as one text: a sixth of the memory, for many thousands of photos.
+
+    Args:
+        cells: values in the order of `TABLE_COLUMNS`; numbers are kept with the six significant digits of the table.
+    """
+
+    __slots__ = ("_text",)
+
+    def __init__(self, cells: Row) -> None:
+        self._text = "\0".join(map(to_cell, cells))  # no file name contains this character
+
+    @property
+    def cells(self) -> list[str]:
+        """The cells as text."""
+        return self._text.split("\0")
+
+    @property
+    def measures(self) -> dict[str, Cell]:
+        """The values of `measurement.measure.COLUMNS`."""
+        by_column = dict(zip(TABLE_COLUMNS, self.cells, strict=True))
+        return {column: _parse(by_column[column]) for column in COLUMNS}
+
+
+def _parse(cell: str) -> Cell:
+    """Return the value of a cell of the table."""
+    if cell in ("", "true", "false"):
+        return None if not cell else cell == "true"
+    for kind in (int, float):
+        try:
+            return kind(cell)
+        except ValueError:
+            continue
+    return cell
 
 
 class FolderRecords:
@@ -96,7 +141,10 @@ class FolderRecords:
 
     def _read(self) -> None:
         """Read the files of this run and, without a part, those of all parts."""
-        self._all_records = read_records(self.folder)
+        # Records are kept as JSON, which takes a third of the memory.
+        self._all_records = {
+            name: [_to_json(record) for record in records] for name, records in read_records(self.folder).items()
+        }
         parts = {} if self.part else {name: [*find_parts(self.folder, name).values()] for name in _FILES}
         self._taken_over = [path for paths in parts.values() for path in paths]
         finished, journals, tables = (
@@ -107,20 +155,25 @@ class FolderRecords:
         names = {name for path in finished for name in read_finished(path)} | {line["mask"] for line in journal}
         self._records = {name: self._all_records[name] for name in names}
         self._unconfirmed = {entry["mask"] for entry in journal}
-        self._rows: dict[str, Row] = {}
+        self._rows: dict[str, StoredRow] = {}
         for path in tables:
             self._rows |= self._read_table(path)
         self._has_new_rows = bool(parts.get(TABLE))
         for entry in journal:
-            self._set_row(entry["mask"], entry["record"], entry.get("row"))
+            cells = entry.get("row")
+            self._set_row(entry["mask"], entry["record"], StoredRow(cells) if cells else None)
 
-    def _set_row(self, mask: str, record: Record, row: Row | None) -> None:
+    def _set_row(self, mask: str, record: Record, row: StoredRow | None) -> None:
         """Add the row of a new mask; without one, remove the row of an earlier mask of the same photo."""
         if row is not None:
-            self._rows[str(row[0])] = row
-            self._has_new_rows = True
+            self.set_row(row)
         elif self._rows.pop(_photo_name(mask, record), None) is not None:
             self._has_new_rows = True
+
+    def set_row(self, row: StoredRow) -> None:
+        """Add the row of a photo to the table, or replace it."""
+        self._rows[row.cells[0]] = row
+        self._has_new_rows = True
 
     def __exit__(self, *exception: object) -> None:
         self._lock.release()
@@ -137,7 +190,7 @@ class FolderRecords:
     def find(self, mask: Path) -> Record:
         """The record of a mask file that nobody changed since a model made it; else an empty record."""
         digest = sha256(mask)
-        records = self._all_records.get(self._name(mask), [])
+        records = map(json.loads, self._all_records.get(self._name(mask), []))
         return next((record for record in records if record.get("mask_sha256") == digest), {})
 
     def places(self) -> dict[str, str]:
@@ -145,24 +198,25 @@ class FolderRecords:
         return {
             record["photo"]: _photo_name(mask, record)
             for mask, records in self._all_records.items()
-            for record in records
+            for record in map(json.loads, records)
             if isinstance(record.get("photo"), str)
         }
 
     def photo_of(self, name: str) -> Path | None:
         """The photo that the mask of this name was made from; None if there is no record or no mask."""
         mask = PurePosixPath(name).with_suffix("").as_posix() + MASK_ENDING
-        photo = next((record.get("photo") for record in reversed(self._all_records.get(mask, []))), None)
+        photo = next((json.loads(record).get("photo") for record in reversed(self._all_records.get(mask, []))), None)
         return Path(photo) if isinstance(photo, str) and (self.folder / mask).is_file() else None
 
-    def row(self, photo: str) -> Row | None:
+    def row(self, photo: str) -> StoredRow | None:
         """The row of the table that an earlier run wrote for a photo, by its name."""
         return self._rows.get(photo)
 
-    def add(self, mask: Path, record: Record, row: Row | None) -> None:
+    def add(self, mask: Path, record: Record, row: StoredRow | None) -> None:
         """Append the record of a mask to the journal and flush it to disk, before the mask gets its name."""
         name = self._name(mask)
-        line = json.dumps({"mask": name, "record": record, "row": row}, ensure_ascii=False).encode() + b"\n"
+        entry = {"mask": name, "record": record, "row": row and row.cells}
+        line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
         with self._thread_lock:
             try:
                 with self._journal.open("ab") as file:
@@ -175,7 +229,7 @@ class FolderRecords:
                 raise not_written(self._journal, error) from error
             self._set_row(name, record, row)
             records = self._all_records.setdefault(name, [])
-            records.append(record)
+            records.append(_to_json(record))
             self._records[name] = records
             self._unconfirmed.add(name)
 
@@ -186,11 +240,12 @@ class FolderRecords:
             del self._records[name][:-1]
             self._unconfirmed.discard(name)
 
-    def write(self, rows: Mapping[str, Row], table: bool) -> int:
+    def write(self, table: bool) -> int:
         """Write segmentations.json and, if `table` is set, measurements.csv; then remove the journal.
 
+        The table has a row for each photo that has a mask and was measured, in this run or an earlier one.
+
         Args:
-            rows: photo -> row of the table, of this run; earlier runs add the rows of other photos that have a mask.
             table: whether this run measured.
 
         Returns:
@@ -200,18 +255,30 @@ class FolderRecords:
             BadInput: a file cannot be written; the journal is kept.
         """
         if table or self._has_new_rows:
-            earlier = {name: row for name, row in self._rows.items() if name not in rows and self._has_mask(name)}
-            all_rows = sorted([*earlier.values(), *rows.values()], key=lambda row: PurePosixPath(str(row[0])))
-            write_csv(self._table, TABLE_COLUMNS, ([escape_formula(str(row[0])), *row[1:]] for row in all_rows))
-        records = {name: record for name in sorted(self._records) if (record := self._current(name))}
-        write_json(self._finished, {"masks": records})
+            names = sorted(filter(self._has_mask, self._rows), key=lambda name: name.replace("/", "\0"))
+            cells = (self._rows[name].cells for name in names)
+            write_csv(self._table, TABLE_COLUMNS, ([escape_formula(name), *others] for name, *others in cells))
+        count = self._write_records()
         for path in (self._journal, *self._taken_over):
             path.unlink(missing_ok=True)
-        return len(records)
+        return count
+
+    def _write_records(self) -> int:
+        """Write segmentations.json, one record after the other."""
+        count = 0
+        with atomic(self._finished) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+            file.write('{\n  "masks": {')
+            for name in sorted(self._records):
+                if record := self._current(name):
+                    lines = json.dumps({name: record}, indent=2, ensure_ascii=False, allow_nan=False).split("\n")[1:-1]
+                    file.write(("," if count else "") + "".join(f"\n  {line}" for line in lines))
+                    count += 1
+            file.write(("\n  " if count else "") + "}\n}\n")
+        return count
 
     def _current(self, name: str) -> Record | None:
         """The record of the mask that is in the folder; None if a killed run recorded a mask and did not write it."""
-        last = self._records[name][-1]
+        last: Record = json.loads(self._records[name][-1])
         if name not in self._unconfirmed:
             return last
         mask = self.folder / name
@@ -230,7 +297,7 @@ class FolderRecords:
             return file.read(1) == b"\n"
 
     @staticmethod
-    def _read_table(path: Path) -> dict[str, Row]:
+    def _read_table(path: Path) -> dict[str, StoredRow]:
         """Photo -> row of the table of earlier runs; empty if there is none, or its columns differ."""
         try:
             with path.open(newline="", encoding="utf-8") as file:
@@ -239,7 +306,15 @@ class FolderRecords:
             return {}
         if tuple(columns) != TABLE_COLUMNS:
             return {}
-        return {(name := unescape_formula(row[0])): [name, *row[1:]] for row in rows if len(row) == len(TABLE_COLUMNS)}
+        return {
+            (name := unescape_formula(row[0])): StoredRow([name, *row[1:]])
+            for row in rows
+            if len(row) == len(TABLE_COLUMNS)
+        }
+
+
+def _to_json(record: Record) -> str:
+    return json.dumps(record, ensure_ascii=False)
 
 
 def _photo_name(mask: str, record: Record) -> str:
@@ -268,4 +343,4 @@ def merge_parts(folder: Path) -> int:
             f"napari-skinseg segment … --part {missing[0]}/{counts[0]} again."
         )
     with FolderRecords(folder) as records:
-        return records.write({}, table=False)
+        return records.write(table=False)

@@ -1,6 +1,6 @@
 """`napari-skinseg segment`: outline the lesion in each photo."""
 
-from dataclasses import asdict
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +129,10 @@ def to_json(outcome: BatchOutcome, segmenter: Segmenter) -> dict[str, Any]:
         "computed_by": segmenter.engine,
         "table": outcome.table,
         "cancelled": outcome.cancelled,
-        "done": [asdict(result) for result in outcome.done],
+        "done": [
+            {field.name: getattr(result, field.name) for field in fields(result) if field.name != "row"}
+            | {"measures": result.measures}
+            for result in outcome.done
+        ],
         "failed": [{"file": path, "error": sentence} for path, sentence in outcome.failed],
     }
