@@ -91,7 +91,7 @@ def review(project: Project, out: Path) -> None:
     mask = np.zeros((48, 64), bool)
     mask[10:30, 10:40] = True
     calls = [
-        project.photos, project.counts, project.log, project.roots, project.take_back, project.unreadable,
+        project.photos, project.counts, project.roots, project.take_back, project.unreadable,
         lambda: project.resume(project.queue("mixed")), lambda: project.scan(project.folder.parent / "photos"),
     ]  # fmt: skip
     for photo in project.photos(replaced=True):
