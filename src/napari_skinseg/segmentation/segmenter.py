@@ -42,7 +42,7 @@ from .preprocess import (
     window_around,
 )
 
-SMALL_LESION_SHARE = 0.75
+SMALL_LESION_SHARE = 0.5
 """A lesion that takes less than this share of the sides is segmented again in a window where it takes this share."""
 CROP_WEIGHT = 0.35
 """Weight of the result of the window; the rest is that of the whole photo, which shows more skin."""
