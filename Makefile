@@ -11,19 +11,19 @@ export PYTHONDONTWRITEBYTECODE :=
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-all check docs screenshots format clean
+.PHONY: demo test test-all check docs screenshots format clean system-libraries
 .DELETE_ON_ERROR:
+# apt and pip work at the same time.
+MAKEFLAGS += --jobs=2
 
-demo: $(VENV)/.demo
+demo: $(VENV)/.demo system-libraries
 	$(BIN)/napari-skinseg demo $(if $(IMAGES),--images "$(IMAGES)") --out demo-output --view
 
-test: $(VENV)/.test
-	bash scripts/system-libraries.sh
+test: $(VENV)/.test system-libraries
 	@# The tests of the plugin open windows: on a virtual screen where there is X, directly on macOS.
 	$$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python scripts/check.py
 
-test-all: $(VENV)/.test
-	bash scripts/system-libraries.sh
+test-all: $(VENV)/.test system-libraries
 	SKINSEG_WALK=all $$(command -v xvfb-run >/dev/null && echo xvfb-run -a) $(BIN)/python scripts/check.py --all
 
 check: $(VENV)/.test
@@ -33,7 +33,7 @@ docs: $(VENV)/.test
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 	@echo "Open build/docs/index.html"
 
-screenshots: $(VENV)/.test
+screenshots: $(VENV)/.test system-libraries
 	$$(command -v xvfb-run >/dev/null && echo xvfb-run -a -s '-screen 0 1600x1200x24') $(BIN)/python scripts/screenshots.py
 
 format: $(VENV)/.test
@@ -41,12 +41,14 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 $(VENV)/.demo: $(BIN)/python pyproject.toml constraints.txt
-	bash scripts/system-libraries.sh
 	$(call install,all)
 
 $(VENV)/.test: $(BIN)/python pyproject.toml constraints.txt
 	$(call install,test)
 	@touch $(VENV)/.demo
+
+system-libraries:
+	bash scripts/system-libraries.sh
 
 # torch first and pinned: otherwise pip may choose another build of torch, of several gigabytes.
 define install
