@@ -57,7 +57,7 @@ def main() -> int:
         jobs = [pool.submit(_check, *one) for one in CHECKS.items()]
         if "--quick" not in sys.argv[1:]:
             jobs += [pool.submit(_test, *one) for one in TESTS.items()]
-        passed = all([job.result() for job in jobs])
+        passed = all(job.result() for job in jobs)
     _print(f"{'Passed' if passed else 'FAILED'} in {time.monotonic() - start:.0f} s")
     return 0 if passed else 1
 
