@@ -2,7 +2,7 @@
 
 A task does the work of `BatchOptions.part`, and `merge_parts` ends the run. So the files are those of a run on one
 computer, and the same command continues a run that was stopped. All computers need the photos and the output folder
-under the same paths, the same version of this package, and the model.
+under the same paths, or in a bucket that they can use, the same version of this package, and the model.
 """
 
 import logging
@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -29,6 +28,7 @@ from napari_skinseg.segmentation.segmenter import Segmenter
 from .folder import BatchOptions, BatchOutcome, find_photos, segment_files
 from .parts import Part, find_parts
 from .records import LOCK, TABLE, FolderRecords, merge_parts
+from .storage import Place, absolute, below, open_storage
 
 PHOTOS_PER_PART, MOST_PARTS = 10, 400
 """Each task searches the folders, so a part of a large run has more photos."""
@@ -58,8 +58,8 @@ class ClusterOptions:
 class _Task:
     """What is the same for all parts of a run."""
 
-    paths: tuple[Path, ...]
-    out: Path
+    paths: tuple[Place, ...]
+    out: Place
     options: BatchOptions
     cluster: ClusterOptions
     weights_sha256: str
@@ -67,8 +67,8 @@ class _Task:
 
 
 def segment_on_cluster(
-    paths: Sequence[Path],
-    out: Path,
+    paths: Sequence[Place],
+    out: Place,
     cluster: ClusterOptions,
     options: BatchOptions | None = None,
     on_event: OnEvent = ignore_event,
@@ -79,8 +79,9 @@ def segment_on_cluster(
     If a worker dies, its part is continued on another one.
 
     Args:
-        paths: photos, and folders with their subfolders; every computer must have them under these paths.
-        out: output folder; every computer must have it under this path.
+        paths: photos, and folders with their subfolders, which every computer must have under these paths; or their
+            addresses in a bucket.
+        out: output folder, which every computer must have under this path; or its address in a bucket.
         cluster: see `ClusterOptions`.
         options: see `BatchOptions`; without a part.
         on_event: receives an event for each finished part.
@@ -92,20 +93,20 @@ def segment_on_cluster(
     """
     options, cancel = options or BatchOptions(), cancel or NeverCancelled()
     options.validate()
-    photos = find_photos(paths)
-    out = make_output_folder(out).absolute()
+    paths, out = [absolute(path) for path in paths], absolute(out)
+    with open_storage(*paths) as storage:
+        found = find_photos([storage.path(path) for path in paths], storage)
+        photos = [storage.place(photo) for photo in found]
     model = Segmenter(cluster.model, "cpu", precision=cluster.precision)  # checks the model before the cluster is used
-    task = _Task(
-        tuple(path.absolute() for path in paths), out, options, cluster, model.sha256, version("napari-skinseg")
-    )
+    task = _Task(tuple(paths), out, options, cluster, model.sha256, version("napari-skinseg"))
     count = min(MOST_PARTS, -(-len(photos) // PHOTOS_PER_PART))
     _take_over_other_parts(out, count)
     with _connection(cluster.address) as ray:
         outcomes = list(_run_parts(ray, task, count, len(photos), on_event, cancel))
-    order = {photo.absolute(): number for number, photo in enumerate(photos)}
+    order = {photo: number for number, photo in enumerate(photos)}
     complete = len(outcomes) == count
     if complete:
-        merge_parts(out)
+        merge_parts(out, options.parquet)
     return BatchOutcome(
         done=tuple(
             sorted(
@@ -115,18 +116,21 @@ def segment_on_cluster(
         ),
         # Each part reports the same unreadable folders.
         failed=tuple(dict.fromkeys(failure for outcome in outcomes for failure in outcome.failed)),
-        table=out / TABLE if options.measure and complete else None,
+        table=below(out, TABLE) if options.measure and complete else None,
         total=len(photos),
         cancelled=not complete,
     )
 
 
-def _take_over_other_parts(out: Path, count: int) -> None:
+def _take_over_other_parts(out: Place, count: int) -> None:
     """Put the files of an earlier run in another number of parts into the common files."""
-    parts = {part for name in (RECORDS, JOURNAL) for part in find_parts(out, name)}
-    if any(part.count != count for part in parts):
-        with FolderRecords(out) as records:
-            records.write(table=False)
+    with open_storage(out) as storage:
+        folder = make_output_folder(storage.path(out))
+        storage.fetch_records(folder)
+        parts = {part for name in (RECORDS, JOURNAL) for part in find_parts(folder, name)}
+        if any(part.count != count for part in parts):
+            with FolderRecords(folder, storage=storage) as records:
+                records.write(table=False)
 
 
 def _run_parts(
@@ -163,7 +167,7 @@ def _run_parts(
             ray.wait(list(running), num_returns=len(running), timeout=10)
 
 
-def _result(ray: Any, ref: Any, out: Path, part: Part, tries: int) -> BatchOutcome | None:
+def _result(ray: Any, ref: Any, out: Place, part: Part, tries: int) -> BatchOutcome | None:
     """Return the outcome of a task, or None if its worker died and the part must be started again."""
     try:
         outcome: BatchOutcome = ray.get(ref)
@@ -183,7 +187,8 @@ def _result(ray: Any, ref: Any, out: Path, part: Part, tries: int) -> BatchOutco
                 "computers of the cluster may be short of memory. Finished masks stay; the same command continues."
             ) from error
         # On another computer, nobody can see that the process is dead.
-        (out / part.file_name(LOCK)).unlink(missing_ok=True)
+        with open_storage(out) as storage:
+            storage.delete(storage.path(out) / part.file_name(LOCK))
         return None
     return outcome
 
@@ -200,7 +205,7 @@ def _segment_part(task: _Task, part: str) -> BatchOutcome:
         segmenter = _open_segmenter(task.cluster)
         if segmenter.sha256 != task.weights_sha256:
             raise BadInput(f"the model {segmenter.spec.name} has other weights here; add the same model everywhere.")
-        return segment_files(task.paths, task.out, segmenter, replace(task.options, part=part))
+        return segment_files(task.paths, task.out, segmenter, replace(task.options, part=part, parquet=False))
     except BadInput as error:
         raise BadInput(f"On the worker {host}: {error}") from error
 

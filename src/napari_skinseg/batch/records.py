@@ -9,7 +9,6 @@ any instant leaves no mask without a record, and no later step mistakes a mask o
 
 import csv
 import json
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from threading import Lock as ThreadLock
@@ -21,7 +20,6 @@ from napari_skinseg.files import (
     Cell,
     atomic,
     escape_formula,
-    not_written,
     target_of,
     to_cell,
     unescape_formula,
@@ -31,7 +29,9 @@ from napari_skinseg.measurement.measure import COLUMNS, NOTE
 from napari_skinseg.pixels.mask import MASK_ENDING
 from napari_skinseg.project.lock import Lock, ProjectInUse
 
+from .parquet import PARQUET, check_parquet, write_parquet
 from .parts import Part, find_parts
+from .storage import Disk, Place, open_storage
 
 TABLE = "measurements.csv"
 TABLE_COLUMNS = ("photo", "confidence", "empty", "mask_kept", *COLUMNS, NOTE)
@@ -86,17 +86,18 @@ class FolderRecords:
     Args:
         folder: the output folder.
         part: the part of the run that writes, or None for a whole run, which also takes over the files of all parts.
+        storage: where the folder is.
 
     Raises:
         BadInput: another run writes into the folder, or it holds files of parts of another count.
     """
 
-    def __init__(self, folder: Path, part: Part | None = None) -> None:
-        self.folder, self.part = folder, part
+    def __init__(self, folder: Path, part: Part | None = None, storage: Disk | None = None) -> None:
+        self.folder, self.part, self.storage = folder, part, storage or Disk()
         self._journal, self._table, self._finished = (
             folder / (part.file_name(name) if part else name) for name in (JOURNAL, TABLE, RECORDS)
         )
-        self._lock = Lock(folder, file_name=part.file_name(LOCK) if part else LOCK)
+        self._lock = self.storage.lock(folder, part.file_name(LOCK) if part else LOCK)
         self._thread_lock = ThreadLock()
 
     @property
@@ -105,15 +106,16 @@ class FolderRecords:
         return self._table
 
     def __enter__(self) -> Self:
-        self._refuse_other_parts()
         self._acquire(self._lock)
         try:
-            others = [self.folder / LOCK] if self.part else find_parts(self.folder, LOCK).values()
-            for path in others:  # after the own lock is held, so that of two runs at most one continues
-                if path.exists():
-                    lock = Lock(self.folder, file_name=path.name)
-                    self._acquire(lock)
-                    lock.release()
+            self.storage.fetch_records(self.folder)
+            self._refuse_other_parts()
+            others = [self.folder / LOCK] if self.part else [*find_parts(self.folder, LOCK).values()]
+            for path in filter(Path.exists, others):  # after the own lock is held: of two runs at most one continues
+                lock = self.storage.lock(self.folder, path.name)
+                self._acquire(lock)
+                lock.release()
+                self.storage.fetch_records(self.folder)  # that run may have ended just now
             self._read()
         except BaseException:
             self._lock.release()
@@ -189,9 +191,14 @@ class FolderRecords:
 
     def find(self, mask: Path) -> Record:
         """The record of a mask file that nobody changed since a model made it; else an empty record."""
-        digest = sha256(mask)
-        records = map(json.loads, self._all_records.get(self._name(mask), []))
-        return next((record for record in records if record.get("mask_sha256") == digest), {})
+        digest, name = sha256(mask), self._name(mask)
+        records = map(json.loads, self._all_records.get(name, []))
+        found: Record = next((record for record in records if record.get("mask_sha256") == digest), {})
+        with self._thread_lock:
+            if found and name in self._unconfirmed:
+                self._records[name] = [_to_json(found)]
+                self._unconfirmed.discard(name)
+        return found
 
     def places(self) -> dict[str, str]:
         """The name of each photo that has a record, by its absolute path: that of its mask, with the photo's suffix."""
@@ -206,7 +213,7 @@ class FolderRecords:
         """The photo that the mask of this name was made from; None if there is no record or no mask."""
         mask = PurePosixPath(name).with_suffix("").as_posix() + MASK_ENDING
         photo = next((json.loads(record).get("photo") for record in reversed(self._all_records.get(mask, []))), None)
-        return Path(photo) if isinstance(photo, str) and (self.folder / mask).is_file() else None
+        return self.storage.path(photo) if isinstance(photo, str) and self.storage.exists(self.folder / mask) else None
 
     def row(self, photo: str) -> StoredRow | None:
         """The row of the table that an earlier run wrote for a photo, by its name."""
@@ -218,15 +225,7 @@ class FolderRecords:
         entry = {"mask": name, "record": record, "row": row and row.cells}
         line = json.dumps(entry, ensure_ascii=False).encode() + b"\n"
         with self._thread_lock:
-            try:
-                with self._journal.open("ab") as file:
-                    if file.tell() and not self._ends_with_newline():
-                        file.write(b"\n")
-                    file.write(line)
-                    file.flush()
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise not_written(self._journal, error) from error
+            self.storage.append(self._journal, line)
             self._set_row(name, record, row)
             records = self._all_records.setdefault(name, [])
             records.append(_to_json(record))
@@ -240,13 +239,14 @@ class FolderRecords:
             del self._records[name][:-1]
             self._unconfirmed.discard(name)
 
-    def write(self, table: bool) -> int:
+    def write(self, table: bool, parquet: bool = False) -> int:
         """Write segmentations.json and, if `table` is set, measurements.csv; then remove the journal.
 
         The table has a row for each photo that has a mask and was measured, in this run or an earlier one.
 
         Args:
             table: whether this run measured.
+            parquet: also write measurements.parquet. If it exists, it is always written with measurements.csv.
 
         Returns:
             The number of masks with a record.
@@ -254,13 +254,22 @@ class FolderRecords:
         Raises:
             BadInput: a file cannot be written; the journal is kept.
         """
-        if table or self._has_new_rows:
+        self.storage.flush()
+        is_new = table or self._has_new_rows
+        if is_new:
             names = sorted(filter(self._has_mask, self._rows), key=lambda name: name.replace("/", "\0"))
             cells = (self._rows[name].cells for name in names)
             write_csv(self._table, TABLE_COLUMNS, ([escape_formula(name), *others] for name, *others in cells))
+        other_table = self.folder / PARQUET
+        if not self.part and (parquet or (is_new and self.storage.exists(other_table))):
+            write_parquet(other_table, self._table)
+            self.storage.put(other_table)
+        if is_new:
+            self.storage.put(self._table)
         count = self._write_records()
-        for path in (self._journal, *self._taken_over):
-            path.unlink(missing_ok=True)
+        self.storage.put(self._finished)
+        self.storage.flush()
+        self.storage.remove(self._journal, *self._taken_over)
         return count
 
     def _write_records(self) -> int:
@@ -282,19 +291,17 @@ class FolderRecords:
         if name not in self._unconfirmed:
             return last
         mask = self.folder / name
-        return (self.find(mask) or last) if mask.is_file() else None
+        if not self.storage.exists(mask):
+            return None
+        with self.storage.local(mask):
+            return self.find(mask) or last
 
     def _name(self, mask: Path) -> str:
         return mask.relative_to(self.folder).as_posix()
 
     def _has_mask(self, photo: str) -> bool:
         path = self.folder / photo
-        return path.with_name(path.stem + MASK_ENDING).is_file()
-
-    def _ends_with_newline(self) -> bool:
-        with self._journal.open("rb") as file:
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) == b"\n"
+        return self.storage.exists(path.with_name(path.stem + MASK_ENDING))
 
     @staticmethod
     def _read_table(path: Path) -> dict[str, StoredRow]:
@@ -322,12 +329,28 @@ def _photo_name(mask: str, record: Record) -> str:
     return mask.removesuffix(MASK_ENDING) + Path(str(record.get("photo", ""))).suffix
 
 
-def merge_parts(folder: Path) -> int:
-    """Put the records and tables of all parts in `folder` into the common files, and return the number of masks.
+def merge_parts(out: Place, parquet: bool = False) -> int:
+    """Put the records and tables of all parts in `out` into the common files, and return the number of masks.
+
+    Args:
+        out: the output folder of the parts, or its address in a bucket.
+        parquet: also write measurements.parquet.
 
     Raises:
         BadInput: there are no parts, a part is missing, was stopped or still runs, or a file cannot be written.
     """
+    if parquet:
+        check_parquet()
+    with open_storage(out) as storage:
+        folder = storage.path(out)
+        storage.fetch_records(folder)
+        _check_parts(folder)
+        with FolderRecords(folder, storage=storage) as records:
+            return records.write(table=False, parquet=parquet)
+
+
+def _check_parts(folder: Path) -> None:
+    """Raise `BadInput` unless all parts of one run have ended."""
     parts = find_parts(folder, RECORDS) | find_parts(folder, JOURNAL)
     if not parts:
         raise BadInput(f"{folder} holds no part of a run; give the folder that the parts wrote to with --out.")
@@ -342,5 +365,3 @@ def merge_parts(folder: Path) -> int:
             f"{folder} cannot be merged: of {counts[0]} parts, {numbers} did not end; run "
             f"napari-skinseg segment … --part {missing[0]}/{counts[0]} again."
         )
-    with FolderRecords(folder) as records:
-        return records.write(table=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from napari_skinseg.batch.folder import BatchOptions, PhotoResult
+from napari_skinseg.batch.storage import Place
 from napari_skinseg.files import atomic, make_output_folder
 from napari_skinseg.measurement.measure import NOTE, three_digits
 from napari_skinseg.phantoms.phantom import phantom
@@ -55,9 +56,9 @@ def demo(
     options = BatchOptions(overlay=True, measure=True, overwrite=True)
     outcome, segmenter = run_segment(photos, out, using, options, output)
     agreement = {
-        result.photo: dice(read_mask(result.mask), truths[result.photo])
+        result.photo: dice(read_mask(result.mask), truth)
         for result in outcome.done
-        if result.photo in truths
+        if (truth := truths.get(Path(result.photo))) is not None
     }
     if output.json:
         document = to_json(outcome, segmenter)
@@ -84,7 +85,7 @@ def write_samples(folder: Path) -> dict[Path, NDArray[np.bool_]]:
     return truths
 
 
-def print_table(results: Sequence[PhotoResult], agreement: Mapping[Path, float]) -> None:
+def print_table(results: Sequence[PhotoResult], agreement: Mapping[Place, float]) -> None:
     """Print a row per photo on standard output; `agreement` holds the Dice of photos whose true mask is known."""
     from rich.box import SIMPLE_HEAD
     from rich.console import Console

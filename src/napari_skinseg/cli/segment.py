@@ -1,14 +1,14 @@
 """`napari-skinseg segment`: outline the lesion in each photo."""
 
+from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from napari_skinseg.batch.cluster import ClusterOptions, segment_on_cluster
 from napari_skinseg.batch.folder import BatchOptions, BatchOutcome, segment_files
 from napari_skinseg.batch.records import merge_parts
+from napari_skinseg.batch.storage import Place
 from napari_skinseg.errors import BadInput
-from napari_skinseg.files import make_output_folder
 from napari_skinseg.pixels.cleaning import CleanUp
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD
 from napari_skinseg.segmentation.options import SegmentOptions
@@ -22,11 +22,11 @@ remove_prefix(BatchOptions, SegmentOptions, CleanUp)
 
 
 def segment(
-    paths: list[Path] | None = None,
+    paths: list[str] | None = None,
     /,
     *,
-    out: Path = Path("segmentations"),
-    merge: Path | None = None,
+    out: str = "segmentations",
+    merge: str | None = None,
     ray: str | None = None,
     using: ModelChoice = ModelChoice(),
     options: BatchOptions = BatchOptions(),
@@ -35,13 +35,13 @@ def segment(
     """Segment the lesion in each photo and write a mask, <photo>_segmentation.png, in the size of the photo.
 
     Args:
-        paths: Photos, or folders of photos with all sub-folders. The masks get the same sub-folders in --out.
-        out: Folder for the masks.
+        paths: Photos, or folders of photos with all sub-folders. The masks get the same sub-folders in --out. A folder
+            can be in a bucket: s3://bucket/photos.
+        out: Folder for the masks, or its address in a bucket.
         merge: Output folder of a run in parts (--part): put the records and tables of all parts together, and segment
             nothing.
         ray: Run on a Ray cluster: local (on this computer), auto, HOST:PORT or ray://HOST:PORT.
     """
-    options.validate()
     if ray and (merge or options.part):
         raise BadInput(
             "--ray divides the photos into parts and merges them by itself; use it without --part and --merge."
@@ -49,8 +49,9 @@ def segment(
     if merge is not None:
         if paths or options.part:
             raise BadInput("--merge segments nothing; use it without PATHS and --part.")
-        print(f"{merge_parts(merge)} masks in {merge}")
+        print(f"{merge_parts(merge, options.parquet)} masks in {merge}")
         return DONE
+    options.validate()
     if not paths:
         raise BadInput("PATHS are missing; give photos or folders of photos.")
     outcome, segmenter = run_segment(paths, out, using, options, output, ray)
@@ -63,10 +64,14 @@ def segment(
 
 
 def run_segment(
-    paths: list[Path], out: Path, using: ModelChoice, options: BatchOptions, output: Output, ray: str | None = None
+    paths: Sequence[Place],
+    out: Place,
+    using: ModelChoice,
+    options: BatchOptions,
+    output: Output,
+    ray: str | None = None,
 ) -> tuple[BatchOutcome, Segmenter]:
     """Segment photos with progress and Ctrl+C, and print a sentence for each photo that failed."""
-    make_output_folder(out)
     with interruptible() as cancel:
         segmenter = Segmenter(using.model, "cpu" if ray else using.device, say, using.precision)
         device = f"the Ray cluster {ray}" if ray else segmenter.device_line
@@ -91,7 +96,7 @@ def exit_code(outcome: BatchOutcome) -> int:
     return SOME_FAILED if outcome.done else BAD_INPUT
 
 
-def describe_run(outcome: BatchOutcome, out: Path) -> str:
+def describe_run(outcome: BatchOutcome, out: Place) -> str:
     """Return the summary of a run: files, photos without a lesion, photos to check first, errors."""
     done, kept = outcome.done, sum(result.kept for result in outcome.done)
     lines = [f"{len(done)} {'mask' if len(done) == 1 else 'masks'} in {out}" + (f", {kept} of them kept" * bool(kept))]

@@ -34,8 +34,9 @@ def has_records(names: Iterable[str]) -> bool:
 def read_records(folder: Path) -> dict[str, list[dict[str, Any]]]:
     """Mask -> its records, from all files of records in `folder`; a damaged file or line is ignored.
 
-    The parts of a large run have separate files, `segmentations.part-3-of-40.json` and `.jsonl`. The records of a
-    journal follow those of the other files.
+    The parts of a large run have separate files, `segmentations.part-3-of-40.json` and `.jsonl`, and the journal of a
+    run into a bucket is in `segmentations.shard-000001.jsonl` and so on. The records of a journal follow those of the
+    other files.
     """
     found: dict[str, list[dict[str, Any]]] = {}
     for path in _files(folder, ".json"):
@@ -74,7 +75,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
 
 
 def _files(folder: Path, suffix: str) -> list[Path]:
-    return [folder / f"{_STEM}{suffix}", *sorted(folder.glob(f"{_STEM}.part-*{suffix}"))]
+    return [folder / f"{_STEM}{suffix}", *sorted(folder.glob(f"{_STEM}.*{suffix}"))]
 
 
 def sha256(path: Path) -> str:

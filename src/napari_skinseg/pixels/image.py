@@ -10,7 +10,7 @@ Only this module handles colour modes, bit depths, EXIF and alpha. Two rules app
 import io
 import os
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
@@ -151,6 +151,13 @@ def find_images(
         where = ", ".join(map(str, paths)) or "the list of paths"
         raise BadInput(f"{where} contains no photo; give JPEG, PNG, TIFF, BMP or WebP files, or a folder of them.")
     return photos
+
+
+def is_photo_name(name: str) -> bool:
+    """Return whether `find_images` finds a file of this name, a path with "/" below the folder that is searched."""
+    path = PurePosixPath(name)
+    is_photo = path.suffix.lower() in IMAGE_SUFFIXES and not path.stem.lower().endswith(_RESULT_ENDINGS)
+    return is_photo and not any(part.startswith(".") for part in path.parts)
 
 
 def _visible_files(folder: Path, on_unreadable: OnUnreadable) -> Iterable[Path]:

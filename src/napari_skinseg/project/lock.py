@@ -119,8 +119,8 @@ class Lock:
         """Remove the lock if it is still the one of this session."""
         content = self._content()
         holder = _read(content) if content else None
-        if holder is not None and holder.token == self.owner.token:
-            self.path.unlink(missing_ok=True)
+        if content and holder is not None and holder.token == self.owner.token:
+            self._remove(content)
 
     def _create(self) -> None:
         # Write a temporary file and link it, so that no process reads an incomplete lock; a link never replaces a file.
