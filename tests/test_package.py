@@ -1,5 +1,6 @@
 """The package as a whole: imports, wheel, manifest, layout and words."""
 
+import os
 import re
 import subprocess
 import sys
@@ -72,6 +73,14 @@ def test_short_commands_do_not_import_torch_or_monai(arguments):
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stderr
+
+
+def test_onnx_runtime_reports_nothing_to_its_makers(tmp_path):
+    """The wheels for Linux look up Microsoft's server when they are imported, and write the file .ses before."""
+    code = "import napari_skinseg, onnxruntime, time; time.sleep(1)"
+    environment = {name: value for name, value in os.environ.items() if name != "ORT_DISABLE_TELEMETRY"}
+    subprocess.run([sys.executable, "-c", code], env=environment | {"TMPDIR": str(tmp_path)}, check=True)
+    assert not list(tmp_path.iterdir())
 
 
 def test_all_public_names_can_be_imported():

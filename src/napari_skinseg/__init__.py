@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Segmenter", "evaluate", "fine_tune", "load_model", "measure", "train"]
 
+# ONNX Runtime's wheels for Linux, such as those of 1.32, report their use to Microsoft when it is imported.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 if "torch" not in sys.modules:
     # Threads that wait for work must sleep. By default they poll, and one busy program beside them makes each step of
     # training several times slower. OpenMP reads these variables when torch is imported; values that the user set stay.
