@@ -252,6 +252,7 @@ def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]
     """Segment the photos once, and measure all borders for each style and artefact."""
     from napari_skinseg.finetuning.judging import JudgedPhoto, segment_photos
     from napari_skinseg.models.store import find
+    from napari_skinseg.segmentation.segmenter import Segmenter
 
     cases = _cases(data, "isic_whole", split)[: most or None]
     with (data / "isic_artefacts.csv").open() as stream:
@@ -260,7 +261,7 @@ def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]
     assert model.spec is not None
     own, random = Border.of_model(model.spec), np.random.default_rng(0)
     photos = {number: JudgedPhoto.read(case) for number, case in enumerate(cases)}
-    found = dict(segment_photos(model.folder, photos, "auto", NeverCancelled()))
+    found = dict(segment_photos(Segmenter(model.folder), photos, NeverCancelled()))
     clinics = {}
     for style, (offset, smoothing) in STYLES.items():
         maps = []

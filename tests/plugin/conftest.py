@@ -16,9 +16,11 @@ from napari._qt.threads.status_checker import StatusChecker
 from napari.plugins import _initialize_plugins
 from napari.utils._proxies import PublicOnlyProxy
 from npe2 import PluginManager
+from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.files import write_json
+from napari_skinseg.plugin.segment import mask_monitor
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -37,6 +39,13 @@ def quick_garbage_collection() -> None:
     """napari collects garbage when a layer or a window is removed: leave out the 600,000 objects of earlier tests."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def short_pauses(monkeypatch) -> None:
+    """Measure a mask soon after a change; a person needs longer between two strokes."""
+    monkeypatch.setattr(mask_monitor, "_SOON", 10)
+    monkeypatch.setattr(mask_monitor, "_PAUSE", 40)
 
 
 @pytest.fixture(autouse=True)
@@ -69,27 +78,34 @@ def blind_model(models_here, spot_finder):
 class SharedWindow:
     """One napari window for many tests, because opening and closing a window takes as long as most tests.
 
-    It must never be shown: a canvas that is painted, hidden and painted again makes the process crash.
+    It is either on the screen or not, from the beginning to the end: a canvas that is painted, hidden and painted again
+    makes the process crash.
     """
 
     def __init__(self) -> None:
         self._viewer: napari.Viewer | None = None
+        self._is_shown = False
         self._app = ExitStack()
 
     @property
     def is_open(self) -> bool:
         return self._viewer is not None and hasattr(self._viewer.window, "_qt_window")
 
-    def open(self) -> napari.Viewer:
+    def open(self, *, shown: bool) -> napari.Viewer:
         """Open the window in the same way as napari's `make_napari_viewer`."""
-        if not self.is_open:
+        if not self.is_open or shown != self._is_shown:
             self.close()
             app = NapariApplication("shared-window")
             app.injection_store.namespace = _napari_names
             self._app.callback(NapariApplication.destroy, app.name)
             self._app.enter_context(patch.object(NapariApplication, "get_app_model", return_value=app))
             self._app.enter_context(patch.object(StatusChecker, "start"))
-            self._viewer = napari.Viewer(show=False, show_welcome_screen=False)
+            self._viewer, self._is_shown = napari.Viewer(show=shown, show_welcome_screen=False), shown
+            window = self._viewer.window._qt_window
+            window.setStyleSheet("")  # Qt applies that of napari to each new widget, which takes longer than the widget
+            if shown:
+                window.resize(1366, 768)
+                assert QTest.qWaitForWindowExposed(window, 60_000)
         return self._viewer
 
     def clear(self) -> None:
@@ -130,7 +146,7 @@ def no_shared_window(shared_window) -> None:
 
 @pytest.fixture
 def make_napari_viewer(no_shared_window, make_napari_viewer):
-    """napari's fixture, for tests that show or close a window."""
+    """napari's fixture, for tests that close a window or need a new one."""
     return make_napari_viewer
 
 
@@ -138,7 +154,14 @@ def make_napari_viewer(no_shared_window, make_napari_viewer):
 def empty_viewer(shared_window, qtbot, monkeypatch) -> Iterator[PublicOnlyProxy]:
     """A viewer as plugins get it, in a window that is not on the screen."""
     monkeypatch.setenv("NAPARI_ENSURE_PLUGIN_MAIN_THREAD", "True")
-    yield PublicOnlyProxy(shared_window.open())
+    yield PublicOnlyProxy(shared_window.open(shown=False))
+    shared_window.clear()
+
+
+@pytest.fixture
+def shown_viewer(shared_window, qtbot) -> Iterator[napari.Viewer]:
+    """A viewer in a window on the screen."""
+    yield shared_window.open(shown=True)
     shared_window.clear()
 
 

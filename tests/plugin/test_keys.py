@@ -21,12 +21,11 @@ SHIFT = Qt.KeyboardModifier.ShiftModifier
 
 
 @pytest.fixture
-def tab(make_napari_viewer, qtbot, tmp_path, spot) -> Iterator[object]:
+def tab(shown_viewer, qtbot, tmp_path, spot) -> Iterator[object]:
     """The Review tab in a visible window, with three photos."""
     for number in range(3):
         PillowImage.fromarray(spot(60, 60 + 10 * number, 30, (120, 160))[0]).save(tmp_path / f"photo_{number}.png")
-    viewer = make_napari_viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
+    _, widget = shown_viewer.window.add_plugin_dock_widget("napari-skinseg")
     (panel,) = (panel for panel in widget.panels if panel.title == "Review")
     widget.tabs.setCurrentIndex(widget.panels.index(panel))
     panel.widget = widget

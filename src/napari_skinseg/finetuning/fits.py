@@ -7,14 +7,16 @@ a fit: base + mixing coefficient * (fit - base).
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from .judging import JudgedPhoto, Prediction
 from .options import FineTuneOptions
+
+if TYPE_CHECKING:
+    import torch
 
 MIXING_COEFFICIENTS = (0.25, 0.5, 0.75)
 """The mixing coefficients that are tried. With 0.75 the masks of photos from other clinics are better than with 1."""
@@ -43,11 +45,13 @@ class Fit:
     held_out: list[int]
     passes: int
     predictions: dict[int, list[Prediction]] = field(default_factory=dict)
-    weights: dict[str, torch.Tensor] = field(default_factory=dict)
+    weights: "dict[str, torch.Tensor]" = field(default_factory=dict)
     finished: bool = False
 
     def state(self) -> dict[str, Any]:
         """Return the results as tensors and plain values, for a checkpoint."""
+        import torch
+
         return {
             "finished": self.finished,
             "predictions": {
@@ -113,7 +117,9 @@ def choose_coefficient(dice: Mapping[int, NDArray[np.float64]], without: Sequenc
     return int(np.flatnonzero(below_best.mean(axis=0) <= standard_error).max())
 
 
-def mix_weights(base: torch.nn.Module, weights: Mapping[str, torch.Tensor], coefficient: float) -> torch.nn.Module:
+def mix_weights(
+    base: "torch.nn.Module", weights: "Mapping[str, torch.Tensor]", coefficient: float
+) -> "torch.nn.Module":
     """Return a copy of the network with the weights base + `coefficient` * (`weights` - base), in evaluation mode."""
     network = copy.deepcopy(base)
     mixed = {
@@ -124,7 +130,7 @@ def mix_weights(base: torch.nn.Module, weights: Mapping[str, torch.Tensor], coef
     return network.eval()
 
 
-def freeze_early_stages(network: torch.nn.Module) -> None:
+def freeze_early_stages(network: "torch.nn.Module") -> None:
     """Freeze the first stages of the encoder: a step is faster, and the model forgets less."""
     for name, parameter in network.named_parameters():
         if name.startswith(_EARLY_STAGES):

@@ -89,17 +89,15 @@ class Prediction:
 
 
 def segment_photos(
-    model: Model | Path, photos: Mapping[int, JudgedPhoto], device: str, cancel: CancelToken
+    segmenter: Segmenter, photos: Mapping[int, JudgedPhoto], cancel: CancelToken
 ) -> Iterator[tuple[int, Prediction]]:
-    """Segment photos with a model, by number.
+    """Segment photos, by number, and free the memory of the device.
 
     Args:
-        model: the model, or its folder, which is faster on a CPU; its border is not applied.
+        segmenter: its model's border is not applied.
         photos: the photos by number.
-        device: one of `device.DEVICES`.
         cancel: is read before each photo.
     """
-    segmenter = Segmenter(model, device)
     try:
         for number, photo in photos.items():
             raise_if_cancelled(cancel)

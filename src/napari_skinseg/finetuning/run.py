@@ -1,7 +1,7 @@
 """One fine-tuning run: the border, the fits, the choice of the mixing coefficient, the candidate, checkpoints.
 
-`finetuning.finetune` imports this module only when a fine-tuning starts, because it imports torch and MONAI. The models
-are judged in `judging`, and `verdict` decides.
+The models are judged in `judging`, and `verdict` decides. torch and MONAI are imported when a training starts; a run
+that only matches the border does not need them where ONNX Runtime serves.
 """
 
 import copy
@@ -9,23 +9,22 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import torch
-from monai.data import DataLoader, Dataset
 from numpy.typing import NDArray
 
-from napari_skinseg.device import choose_device, out_of_memory
+from napari_skinseg.device import DeviceChoice, choose_device, out_of_memory
 from napari_skinseg.errors import BadInput, Cancelled
 from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
 from napari_skinseg.files import make_output_folder, write_json
-from napari_skinseg.models.bundle import Model, ModelSpec, load, save
+from napari_skinseg.models.bundle import Model, ModelSpec, load, save, save_copy
 from napari_skinseg.models.store import StoredModel
 from napari_skinseg.pixels.metrics import dice
 from napari_skinseg.segmentation.border import Border, change_border
-from napari_skinseg.training.augment import Read, training_transform
+from napari_skinseg.segmentation.segmenter import Segmenter
 from napari_skinseg.training.checkpoint import (
     CHECKPOINT,
     hash_file,
@@ -33,18 +32,19 @@ from napari_skinseg.training.checkpoint import (
     read_checkpoint,
     write_checkpoint,
 )
-from napari_skinseg.training.loop import TrainingLoop
 
 from .border import BorderTable
 from .evidence import Evidence, lesion_of
 from .fits import MIXING_COEFFICIENTS, Fit, choose_coefficient, freeze_early_stages, mix_weights, plan_fits
 from .judging import JudgedPhoto, Prediction, compare_masks, dice_on_phantoms, segment_photos
 from .options import BorderOutcome, FineTuneOptions, FineTuneOutcome
-from .replay import replayed_samples
 from .run_log import plot_curve, write_log
 from .runs import HELD_OUT_MASKS, LOG, discard, suggest_name, write_verdict
 from .snapshot import read_snapshot, take_snapshot
 from .verdict import ComparedPhoto, Step, Verdict, judge_candidate
+
+if TYPE_CHECKING:
+    from napari_skinseg.training.loop import TrainingLoop
 
 EMA = 0.9
 """Decay of the averaged weights: an average over about ten steps. A fit has about sixty steps, so a longer average
@@ -79,22 +79,32 @@ class FineTuningRun:
         on_event: OnEvent,
         cancel: CancelToken,
     ) -> None:
-        self.stored, self.base = base, load(base.folder)
+        self.stored = base
         self.evidence, self.options, self.out = evidence, options, out
         self.on_event, self.cancel = on_event, cancel
-        self.choice = choose_device(options.device, fast_cpu=True)
+        self.segmenter = Segmenter(base.folder, options.device if options.border_only else self.choice.device)
         self.batch_size = options.batch_size
         self.rows: list[dict[str, str | int]] = []
         self.samples: list[dict[str, Any]] = []
         self.replay: list[dict[str, Any]] = []
         self.photos: dict[int, JudgedPhoto] = {}
         self.found: dict[int, Prediction] = {}
-        self.own_border = Border.of_model(self.base.spec)
+        self.own_border = Border.of_model(self.segmenter.spec)
         self.border: BorderOutcome | None = None
         self.previous_borders: dict[int, Border] = {}
         self.state: dict[str, Any] = {}
         self.unfinished_fit: dict[str, Any] | None = None
         self.checkpoint_time = 0.0
+
+    @cached_property
+    def base(self) -> Model:
+        """The base in torch."""
+        return load(self.stored.folder)
+
+    @cached_property
+    def choice(self) -> DeviceChoice:
+        """The device of the training."""
+        return choose_device(self.options.device, fast_cpu=True)
 
     def run(self) -> FineTuneOutcome:
         """Make the whole run."""
@@ -157,7 +167,7 @@ class FineTuningRun:
         self.identity = {
             **options,
             "mixes": list(MIXING_COEFFICIENTS),
-            "base": self.base.sha256,
+            "base": self.segmenter.sha256,
             "photos": self.photo_hashes,
             "masks": [hash_file(case.mask) for case in evidence.cases if case.mask],
         }
@@ -165,10 +175,14 @@ class FineTuningRun:
     def _read(self) -> None:
         """Keep the photos in memory, so that the run does not need their files any more, and restore finished fits."""
         judged = {number for part in self.parts for number in part} or range(len(self.evidence.cases))
-        read = Read(self.base.spec.input_size)
+        if not self.options.border_only:
+            from napari_skinseg.training.augment import Read
+
+            read = Read(self.segmenter.spec.input_size)
         for number, case in enumerate(self.evidence.cases):
             raise_if_cancelled(self.cancel)
-            self.samples.append(read(case))
+            if not self.options.border_only:
+                self.samples.append(read(case))
             if number in judged:
                 self.photos[number] = JudgedPhoto.read(case)
             self.on_event(Event("read", number + 1, len(self.evidence.cases)))
@@ -183,7 +197,7 @@ class FineTuningRun:
         self.on_event(Event("resumed", done, len(self.fits), f"The run continues with {name}."))
 
     def _judge_base(self) -> None:
-        for number, found in segment_photos(self.stored.folder, self.photos, self.choice.device, self.cancel):
+        for number, found in segment_photos(self.segmenter, self.photos, self.cancel):
             self.found[number] = found
             self.on_event(Event("judge", len(self.found), len(self.photos)))
 
@@ -205,7 +219,7 @@ class FineTuningRun:
         changed = chosen if verdict.better or self.options.border_only else self.own_border
         spec = self._spec(name, verdict, "the weights of the base", changed, guarded=False)
         if changed != self.own_border or self.options.border_only:
-            model = save(self.out / name, spec, self.base.network, presence=self.base.presence)
+            model = save_copy(self.stored.folder, self.out / name, spec)
             self.border = BorderOutcome(_numbers(changed), model, verdict)
         self.on_event(Event("border", 1, 1, verdict.sentence, {"difference": verdict.difference or 0.0}))
 
@@ -236,6 +250,8 @@ class FineTuningRun:
 
     def _make_samples(self) -> None:
         """Give the masks the style of the base, so that the weights do not learn the border again; add the replay."""
+        from .replay import replayed_samples
+
         border = self._better_border
         if border is not None:
             areas = [(self._base_mask(n).sum(), one.mask(border).sum()) for n, one in self.found.items()]
@@ -268,7 +284,7 @@ class FineTuningRun:
         fit.finished, self.unfinished_fit = True, None
         self._write_checkpoint()
 
-    def _run_passes(self, fit: Fit, loop: TrainingLoop) -> None:
+    def _run_passes(self, fit: Fit, loop: "TrainingLoop") -> None:
         start = 0
         if self.unfinished_fit is not None:
             loop.restore(self.unfinished_fit["learner"])
@@ -299,7 +315,7 @@ class FineTuningRun:
         fit.predictions = {number: [] for number in fit.held_out}
         for coefficient in MIXING_COEFFICIENTS:
             model = self._mixed_model(fit, coefficient)
-            for number, found in segment_photos(model, photos, self.choice.device, self.cancel):
+            for number, found in segment_photos(Segmenter(model, self.choice.device), photos, self.cancel):
                 fit.predictions[number].append(found)
         if len(self.parts) > 1:
             fit.weights = {}  # the candidate comes from another fit
@@ -383,7 +399,9 @@ class FineTuningRun:
 
     # The parts of a fit
 
-    def _training_loop(self, fit: Fit) -> TrainingLoop:
+    def _training_loop(self, fit: Fit) -> "TrainingLoop":
+        from napari_skinseg.training.loop import TrainingLoop
+
         steps = [other.passes * len(self._loader(other, 0)) for other in self.fits]
         earlier, total = sum(steps[: self.fits.index(fit)]), sum(steps)
         network = copy.deepcopy(self.base.network)
@@ -404,6 +422,11 @@ class FineTuningRun:
         )
 
     def _loader(self, fit: Fit, number: int) -> Any:
+        import torch
+        from monai.data import DataLoader, Dataset
+
+        from napari_skinseg.training.augment import training_transform
+
         # The seed depends on fit and pass, so that a resumed run shows the same photos as an uninterrupted one.
         seed = (self.options.seed * 1009 + self.fits.index(fit)) * 100_003 + number
         photos = [self.samples[case] for case in fit.train]
@@ -436,7 +459,7 @@ class FineTuningRun:
     # What a run writes
 
     def _spec(self, name: str, verdict: Verdict, how: str, border: Border, *, guarded: bool) -> ModelSpec:
-        base, count = self.base.spec, len(self.evidence.cases)
+        base, count = self.segmenter.spec, len(self.evidence.cases)
         figures = {
             "held-out Dice, base": verdict.base.dice,
             "held-out Dice": verdict.candidate.dice,
@@ -458,16 +481,20 @@ class FineTuningRun:
             metrics={label: value for label, value in figures.items() if value is not None},
             provenance={
                 "base": self.stored.name if self.stored.origin != "folder" else str(self.stored.folder),
-                "base sha256": self.base.sha256,
+                "base sha256": self.segmenter.sha256,
                 "cases": f"{len(self.evidence.corrected)} corrected, {len(self.evidence.accepted)} accepted",
                 "photos": ", ".join(digest[:16] for digest in self.photo_hashes),
                 "options": str(asdict(self.options)),
                 "chosen": how,
-                "device": self.choice.reason,
+                "device": self._device_line,
                 "date": datetime.now().isoformat(timespec="seconds"),
                 "versions": library_versions(),
             },
         )
+
+    @property
+    def _device_line(self) -> str:
+        return self.segmenter.device_line if self.options.border_only else self.choice.reason
 
     def _write_checkpoint(self) -> None:
         state = {
@@ -483,12 +510,12 @@ class FineTuningRun:
     def _write_log_json(self, result: dict[str, Any]) -> None:
         document = {
             "base": self.stored.name,
-            "base sha256": self.base.sha256,
+            "base sha256": self.segmenter.sha256,
             "options": asdict(self.options),
             "evidence": self.evidence.describe(self.options),
             "photos": {case.id: digest for case, digest in zip(self.evidence.cases, self.photo_hashes, strict=True)},
             "left out": {str(photo): why for photo, why in self.evidence.left_out},
-            "device": self.choice.reason,
+            "device": self._device_line,
             **result,
         }
         write_json(self.out / LOG, document)

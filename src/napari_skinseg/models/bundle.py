@@ -23,6 +23,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.files import atomic, make_output_folder, write_json, write_text
 
 from .network import IN_CHANNELS, build, stride
+from .onnx_file import ONNX
 
 if TYPE_CHECKING:
     import torch
@@ -269,6 +270,29 @@ def save(
                 temporary.write_bytes(serialise(weights))
     write_spec(folder, spec)
     write_text(folder / CARD, card if card is not None else model_card(spec))
+    return folder
+
+
+def save_copy(source: Path, folder: Path, spec: ModelSpec) -> Path:
+    """Write a bundle with the weights of the bundle `source` and another description; works without torch.
+
+    Raises:
+        BadInput: the spec is not valid, the weights cannot be read, or the folder cannot be written to.
+    """
+    _spec_from(_section(spec), Path(spec.name))
+    files = {WEIGHTS: read_weights(source / WEIGHTS)[0]}
+    if spec.guarded:
+        files[BASE_WEIGHTS] = read_weights(source / BASE_WEIGHTS)[0]
+    if (source / ONNX).exists():
+        files[ONNX] = (source / ONNX).read_bytes()
+    for path, content in files.items():
+        make_output_folder((folder / path).parent)
+        with atomic(folder / path) as temporary:
+            temporary.write_bytes(content)
+    for path in (METADATA, CARD):
+        make_output_folder((folder / path).parent)
+    write_spec(folder, spec)
+    write_text(folder / CARD, model_card(spec))
     return folder
 
 

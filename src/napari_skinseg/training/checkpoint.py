@@ -33,11 +33,11 @@ def read_checkpoint(folder: Path, device: str) -> dict[str, Any] | None:
     Raises:
         BadInput: the file is damaged.
     """
-    import torch
-
     path = folder / CHECKPOINT
     if not path.exists():
         return None
+    import torch
+
     try:
         return dict(torch.load(path, map_location=device, weights_only=True))
     except (OSError, EOFError, RuntimeError, UnpicklingError, TypeError, ValueError) as error:

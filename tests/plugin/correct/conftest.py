@@ -111,10 +111,9 @@ class Window:
 
 
 @pytest.fixture
-def window(make_napari_viewer, qtbot, spot) -> Iterator[Window]:
+def window(shown_viewer, qtbot, spot) -> Iterator[Window]:
     """A photo of a spot, outlined."""
-    viewer = make_napari_viewer(show=True)
-    viewer.window._qt_window.resize(1366, 768)
+    viewer = shown_viewer
     viewer.add_image(spot(*MIDDLE, 30, SHAPE)[0], rgb=True, name="arm")
     window = Window(qtbot, viewer)
     window.segment.segment_selected()

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from napari.utils._proxies import PublicOnlyProxy
 from napari.utils.notifications import notification_manager
 from PIL import Image
 from qtpy.QtCore import Qt, QTimer
@@ -54,9 +55,9 @@ def folder(tmp_path, wide):
 
 
 @pytest.fixture
-def widget(make_napari_viewer_proxy) -> Iterator[object]:
+def widget(shown_viewer) -> Iterator[object]:
     """The widget, opened as the Plugins menu does."""
-    viewer = make_napari_viewer_proxy(show=True)
+    viewer = PublicOnlyProxy(shown_viewer)
     _, widget = viewer.window.add_plugin_dock_widget("napari-skinseg")
     widget.viewer = viewer
     yield widget

@@ -117,7 +117,10 @@ def run(
         discard(drop)
     evidence = collect(source, report, cancel)
     evidence.check_enough(options)
-    segmenters.import_monai()
+    if options.border_only:
+        segmenters.get(base, options.device)  # imports what the base needs, while no other thread can
+    else:
+        segmenters.import_monai()
     with _rare_garbage_collection():
         return fine_tune(base, evidence, options, choose_run_folder(source), pause.after(report, cancel), cancel)
 

@@ -66,9 +66,7 @@ class Navigator:
         }
         self._key_bindings = KeyBindings(form.keys, actions, self.display.hide_while_pressed)
         self.autosave.photo_saved.connect(self.update_photo)
-        self.current.other_layer_hidden.connect(
-            lambda name: form.say(f"{name} was opened and is hidden during the review. The Segment tab shows it.")
-        )
+        self.current.other_layer_hidden.connect(self._on_other_layer_hidden)  # a function would never be freed
         self.current.layers_removed.connect(self._on_layers_removed)
         self.current.mask_changed.connect(self._on_mask_changed)
 
@@ -405,6 +403,9 @@ class Navigator:
         self._form.tools.set_layer(None, None)
         self.display.set_mask(None, None)
         self._form.show_photo(None, may_edit=False)
+
+    def _on_other_layer_hidden(self, name: str) -> None:
+        self._form.say(f"{name} was opened and is hidden during the review. The Segment tab shows it.")
 
     def _on_layers_removed(self) -> None:
         """The person removed a layer: save the mask, and show no photo."""

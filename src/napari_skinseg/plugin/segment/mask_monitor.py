@@ -24,6 +24,9 @@ from napari_skinseg.plugin.mask_layers import (
 )
 from napari_skinseg.plugin.session import Session, report_failure
 
+_SOON, _PAUSE = 100, 400
+"""Milliseconds after a change until the facts are updated, and after the last change until the mask is measured."""
+
 
 class MaskMonitor:
     """Follows the data of every mask in the viewer: strokes, clicks, new predictions, undo and redo.
@@ -43,13 +46,14 @@ class MaskMonitor:
         self._to_measure: list[Labels] = []
         self._is_measuring = False
         self._measured: dict[str, tuple[int, float | None, dict[int, dict[str, Value]]]] = {}  # by the photo's key
-        self._soon = QTimer(parent, singleShot=True, interval=100)
+        self._soon = QTimer(parent, singleShot=True)
         self._soon.timeout.connect(self._update)
-        self._pause = QTimer(parent, singleShot=True, interval=400)
+        self._pause = QTimer(parent, singleShot=True)
         self._pause.timeout.connect(self._measure_next)
         for layer in self._viewer.layers:
             self._watch(layer)
-        self._viewer.layers.events.inserted.connect(lambda event: self._watch(event.value))
+        # Methods, which napari holds weakly: a function would keep this object alive after the widget was closed.
+        self._viewer.layers.events.inserted.connect(self._on_inserted)
 
     @property
     def is_idle(self) -> bool:
@@ -62,15 +66,23 @@ class MaskMonitor:
         is_current = checksum == layer_checksum(mask, photo) and mm_per_px == photo.mm_per_px
         return values if is_current else None
 
-    def refresh(self, mask: Labels) -> None:
-        """Update the facts about `mask`, which changed, or of which another plane is shown."""
+    def refresh(self, mask: Labels, *, at_once: bool = False) -> None:
+        """Update the facts about `mask`, which changed, or of which another plane is shown.
+
+        Args:
+            mask: the mask layer.
+            at_once: do not wait for a pause, because no further change is expected.
+        """
         if self._session.is_closed:
             return
         if mask not in self._changed:
             self._changed.append(mask)
-        if not self._soon.isActive():
-            self._soon.start()
-        self._pause.start()
+        if at_once or not self._soon.isActive():
+            self._soon.start(0 if at_once else _SOON)
+        self._pause.start(0 if at_once else _PAUSE)
+
+    def _on_inserted(self, event: Any) -> None:
+        self._watch(event.value)
 
     def _watch(self, layer: Any) -> None:
         if isinstance(layer, Labels):
@@ -98,6 +110,8 @@ class MaskMonitor:
                 update_facts(mask, **provenance)
             self._show_measurements(mask, photo)
         self._on_change()
+        if not self._pause.isActive():
+            self._measure_next()
 
     def _show_measurements(self, mask: Labels, photo: LayerPhoto) -> None:
         values = self.measurements(mask, photo)

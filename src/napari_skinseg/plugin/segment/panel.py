@@ -403,7 +403,8 @@ class SegmentPanel(SegmentForm):
         self._last_edit = edit if replaces_last else None
         if self._is_refined(photo):
             self.refine.restart()
-        self._monitor.refresh(shown)  # napari sends no event if only the provenance changed
+        # Also because napari sends no event if only the provenance changed.
+        self._monitor.refresh(shown, at_once=not replaces_last)
         if photo.key == self._last_photo:
             self._last_style = _style(result.provenance)  # the user may still move the sliders
         self._show_card()
@@ -572,7 +573,7 @@ class SegmentPanel(SegmentForm):
         self.replace_button.clicked.connect(self.replace_changes)
         self.card.uncertain_button.clicked.connect(self.show_uncertain_outline)
         self.model.currentIndexChanged.connect(self._use_model)
-        self.scale.scale_set.connect(lambda *scale: self._on_photo())  # measures again
+        self.scale.scale_set.connect(self._on_photo)  # measures again; a function would never be freed
         self.scale.scale_cleared.connect(self._on_photo)
         # Dragging the slider sends a signal for each pixel; a short pause keeps the GUI thread free.
         self.options.changed.connect(self._pause.start)
