@@ -31,6 +31,10 @@ from .losses import DEFAULT_LOSS, build_loss
 FIRST_MOMENTUM = 0.1
 """Share of the network's weights in the averaged weights at the first step. A constant small share would keep the
 average far behind the weights, which change fast at the start."""
+STATISTICS_STEPS = 64
+"""Largest number of steps, of the last quarter of a pass, whose batches give the running statistics of the averaged
+network. Those of the trained network do not fit the averaged weights: with them, validation Dice was 0.73 instead of
+0.87 after three passes."""
 
 Batch = dict[str, torch.Tensor]
 """{"image": uint8 `[N, 3, H, W]`, "mask": uint8 `[N, 1, H, W]` in {0, 1}}"""
@@ -70,7 +74,7 @@ class TrainingLoop:
         frozen_statistics: do not change the running statistics of batch normalisation.
 
     Attributes:
-        averaged: the network with the averaged weights, in evaluation mode.
+        averaged: the network with the averaged weights, in evaluation mode; complete at the end of a pass.
     """
 
     def __init__(
@@ -130,13 +134,16 @@ class TrainingLoop:
         """
         self.random = np.random.default_rng((self.seed, number, process_rank()))
         losses: list[float] = []
+        first_of_statistics = self.steps_per_pass - min(STATISTICS_STEPS, -(-self.steps_per_pass // 4))
         for step, batch in enumerate(batches, start=number * self.steps_per_pass + 1):
-            loss = self._step(batch)
+            inputs, loss = self._step(batch)
             if not np.isfinite(loss):
                 raise BadInput(
                     "The loss is no longer a number; the run stopped at its last checkpoint. Lower the learning rate."
                 )
             self._update_average(step)
+            if len(losses) >= first_of_statistics:
+                self._update_statistics(inputs, is_first=len(losses) == first_of_statistics)
             losses.append(loss)
             self.on_step(step, loss)
             # All processes must stop after the same step, because each waits for the gradients of the others.
@@ -172,8 +179,8 @@ class TrainingLoop:
         if self.choice.device == "cuda":
             torch.cuda.empty_cache()
 
-    def _step(self, batch: Batch) -> float:
-        """Make one step of the optimizer and return the loss."""
+    def _step(self, batch: Batch) -> tuple[torch.Tensor, float]:
+        """Make one step of the optimizer; return the input of the network, `[N, 6, H, W]`, and the loss."""
         image = batch["image"].to(self.choice.device, non_blocking=True)
         truth = batch["mask"].to(self.choice.device, non_blocking=True).float()
         mean, std = (torch.tensor(values, device=image.device).view(1, 3, 1, 1) for values in self.normalisation)
@@ -190,7 +197,7 @@ class TrainingLoop:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.schedule.step()
-        return float(loss.detach())
+        return inputs, float(loss.detach())
 
     def _set_training_mode(self) -> None:
         self.network.train()
@@ -200,13 +207,25 @@ class TrainingLoop:
                     layer.eval()
 
     def _update_average(self, step: int) -> None:
-        """Move the averaged weights towards the weights after step number `step`, from 1; copy the buffers."""
+        """Move the averaged weights towards the weights after step number `step`, from 1."""
         share = min(1.0, (step - 1) / max(1, self.momentum_steps - 1))
         momentum = FIRST_MOMENTUM + (self.momentum - FIRST_MOMENTUM) * share
         update = get_ema_multi_avg_fn(1 - momentum)
         update(list(self.averaged.parameters()), [weights.detach() for weights in self.network.parameters()], step)
-        for averaged, current in zip(self.averaged.buffers(), self.network.buffers(), strict=True):
-            averaged.copy_(current)
+
+    def _update_statistics(self, inputs: torch.Tensor, is_first: bool) -> None:
+        """Add a batch to the running statistics of the averaged network; the first batch replaces earlier ones."""
+        layers = [layer for layer in self.averaged.modules() if isinstance(layer, _BatchNorm)]
+        if self.frozen_statistics or not layers:
+            return
+        for layer in layers:
+            if is_first:
+                layer.reset_running_stats()
+                layer.momentum = None  # the mean over all batches
+            layer.train()
+        with torch.no_grad(), autocast(self.choice):
+            self.averaged(inputs)
+        self.averaged.eval()
 
     def _click_channels(self, normal: torch.Tensor, truth: torch.Tensor) -> torch.Tensor:
         """Input channels `[N, 3, H, W]` with a previous mask and clicks for a share of the batch; 0 for the others.
