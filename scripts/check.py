@@ -82,7 +82,7 @@ def _check(name: str, command: list[str]) -> bool:
 def _test(name: str, arguments: list[str]) -> bool:
     """Run one part of the tests; print each line when it is complete, with the name of the part before it."""
     with subprocess.Popen(
-        [sys.executable, "-m", "pytest", "--durations=5", *([] if ALL else ["-m", "not slow"]), *arguments],
+        [sys.executable, "-m", "pytest", "--durations=15", *([] if ALL else ["-m", "not slow"]), *arguments],
         cwd=ROOT,
         env=ENVIRONMENT,
         stdout=subprocess.PIPE,

@@ -73,6 +73,7 @@ def options(address, model) -> ClusterOptions:
     return ClusterOptions(address, str(model), "cpu")
 
 
+@pytest.mark.slow
 def test_the_command_line_uses_a_cluster(address, folder, whole, spot_finder, tmp_path, capsys):
     command = ["segment", str(folder), "--out", str(tmp_path / "out"), "--model", str(spot_finder), "--device", "cpu"]
     assert main([*command, "--measure", "--ray", address]) == 1  # one file is no photo

@@ -38,6 +38,7 @@ def test_a_part_that_does_not_exist_is_refused(text):
         Part.parse(text)
 
 
+@pytest.mark.slow
 def test_parts_in_separate_processes_merge_to_the_files_of_one_run(folder, spot_finder, tmp_path):
     whole, out = tmp_path / "whole", tmp_path / "out"
     segment_files([folder], whole, Segmenter(spot_finder, "cpu"), BatchOptions(measure=True))
