@@ -597,6 +597,8 @@ class SegmentPanel(SegmentForm):
         self.photo.reset_choices()
 
     def _on_inserted(self, event: Any) -> None:
+        if self._session.is_closed:  # a closed widget is connected until it is freed
+            return
         layer = event.value
         show_as_outline(layer)
         layer.events.visible.connect(self._show_card)
