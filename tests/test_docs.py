@@ -19,7 +19,7 @@ EXAMPLES = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="ut
 REPLACEMENTS = {
     "lesion-unet": "spot-finder",
     "passes=12": "passes=1, small_first=0, batch_size=2, input_height=64, input_width=64",
-    "FineTuneOptions()": "FineTuneOptions(passes=1, folds=2)",
+    "FineTuneOptions()": "FineTuneOptions(border_only=True)",
 }
 """Text of an example, and the text that is run instead, so that it takes seconds."""
 

@@ -89,9 +89,9 @@ def run_by_monai(folder: Path, photos: Path, masks: Path) -> None:
 
 @pytest.mark.parametrize(
     ("name", "kind"),
-    # test_onnx_export covers the FlexibleUNet, the network of the bundled model
+    # test_onnx_export makes ONNX files, too
     [
-        pytest.param(name, kind, marks=[pytest.mark.slow] * ((name, kind) == ("FlexibleUNet", "onnx")))
+        pytest.param(name, kind, marks=[pytest.mark.slow] * (kind == "onnx" and name != "SegResNet"))
         for name in network.NETWORKS
         for kind in KINDS
     ],

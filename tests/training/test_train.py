@@ -317,6 +317,7 @@ def test_small_lesions_are_shown_up_to_three_times_as_often():
     assert sample_photos([""] * 100, 0.0, 0, areas, small=0.0) == list(range(100))
 
 
+@pytest.mark.slow
 def test_a_training_can_show_small_lesions_more_often(cases, tmp_path):
     outcome = train(cases[:8], cases[8:], replace(OPTIONS, small=0.7, passes=1), tmp_path)
     assert "'small': 0.7" in read_spec(outcome.model).provenance["options"]

@@ -21,7 +21,7 @@ from PIL import Image
 from napari_skinseg.plugin.mask_layers import mask_checksum
 from napari_skinseg.project.project import Project
 
-MOMENTS = int(os.environ.get("SKINSEG_KILLS", "8"))
+MOMENTS = int(os.environ.get("SKINSEG_KILLS", "5"))
 SHAPE = (120, 160)
 
 # A person paints, undoes, accepts and goes on in a real window. Before each event and after each change, the process
