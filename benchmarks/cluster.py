@@ -22,12 +22,11 @@ from pathlib import Path
 
 import psutil
 from cyclopts import App
-from PIL import Image
 
 from napari_skinseg.batch.cluster import ClusterOptions, segment_on_cluster
 from napari_skinseg.batch.folder import BatchOptions, segment_files
-from napari_skinseg.phantoms.phantom import phantom
 from napari_skinseg.segmentation.segmenter import Segmenter
+from scale import link_photos, make_model
 from segment import load_warning, machine
 
 MEASURE = BatchOptions(measure=True)
@@ -41,7 +40,7 @@ def main(*, photos: int = 200, workers: list[int] = [1, 2, 4], model: str | None
     busy = load_warning()
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        _make_photos(work / "photos", photos, (450, 600))
+        link_photos(work / "photos", photos, distinct=25, shape=(450, 600))
         segmenter = Segmenter(model, "cpu")
         seconds = [_time(lambda: segment_files([work / "photos"], work / "local", segmenter, MEASURE))]
         rows = [("no cluster", seconds[0])]
@@ -59,12 +58,17 @@ def main(*, photos: int = 200, workers: list[int] = [1, 2, 4], model: str | None
 
 
 @app.command
-def kill(*, photos: int = 2000, kills: int = 5, model: str | None = None, seed: int = 0) -> None:
-    """Kill random workers of a run with SIGKILL, and compare its files with those of a run without a cluster."""
+def kill(*, photos: int = 2000, kills: int = 5, seed: int = 0) -> None:
+    """Kill random workers with SIGKILL, and compare the files with those of a run without a cluster.
+
+    The model is the small one of `scale.py`, because this is about the files.
+    """
     chance = random.Random(seed)
     with tempfile.TemporaryDirectory() as place:
         work = Path(place)
-        _make_photos(work / "photos", photos, (96, 128))
+        link_photos(work / "photos", photos)
+        make_model(work / "tiny")
+        model = str(work / "tiny")
         segment_files([work / "photos"], work / "local", Segmenter(model, "cpu"), MEASURE)
         killed: list[int] = []
         ended = threading.Event()
@@ -89,7 +93,7 @@ def kill(*, photos: int = 2000, kills: int = 5, model: str | None = None, seed: 
         names = [result.name for result in outcome.done]
         expected, found = _content(work / "local"), _content(work / "ray")
         differing = sorted(name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name))
-    print(f"{machine()}; {photos} photos of 128x96, --measure, 2 workers, {seconds:.0f} s")
+    print(f"{machine()}; {photos} photos of 64x48, --measure, 2 workers, {seconds:.0f} s")
     print(
         f"{len(killed)} workers killed; {len(names)} photos done, {len(names) - len(set(names))} of them twice, "
         f"{len(outcome.failed)} failed; {len(differing)} of {len(expected)} files differ from those without a cluster"
@@ -136,17 +140,6 @@ def _cluster(workers: int) -> Iterator[str]:
             yield address
         finally:
             head.terminate()
-
-
-def _make_photos(folder: Path, count: int, shape: tuple[int, int], distinct: int = 25) -> None:
-    """Write `count` JPEGs. Only `distinct` different phantoms are generated, to save time."""
-    folder.mkdir()
-    for number in range(count):
-        path = folder / f"photo-{number:04}.jpg"
-        if number < distinct:
-            Image.fromarray(phantom(number, shape).image).save(path, quality=92)
-        else:
-            os.link(folder / f"photo-{number % distinct:04}.jpg", path)
 
 
 def _content(folder: Path) -> dict[str, bytes]:

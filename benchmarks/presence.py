@@ -47,6 +47,7 @@ def main(data: Path, *, split: str = "val", model: str | None = None, skins: int
         skin = list(islice(_find_skin(cases), skins))
         pieces[f"beside lesions of {name}, cut out"] = [piece for piece, _ in skin]
         pieces[f"beside lesions of {name}, mirrored"] = [_mirror(piece, shape) for piece, shape in skin]
+    # Other phantoms for each split.
     first, kinds = (9_000_000 if split == "val" else 9_005_000), list(ARTEFACTS)
     for name, start, marked in (("generated", first, False), ("generated, with an artefact", first + 500_000, True)):
         pieces[name] = [

@@ -78,14 +78,14 @@ def make_model(folder: Path) -> None:
         sys.exit(problem)
 
 
-def link_photos(folder: Path, count: int, distinct: int = 8) -> None:
-    """Make `count` links to small phantoms, in sub-folders of 1000."""
+def link_photos(folder: Path, count: int, distinct: int = 8, shape: tuple[int, int] = (48, 64)) -> None:
+    """Make `count` links to `distinct` phantoms of (height, width) `shape`, in sub-folders of 1000."""
     folder.mkdir()
     for number in range(count):
         path = folder / f"{number // 1000:03}" / f"{number:06}.png"
         path.parent.mkdir(exist_ok=True)
         if number < distinct:
-            Image.fromarray(phantom(number, (48, 64)).image).save(path)
+            Image.fromarray(phantom(number, shape).image).save(path)
         else:
             os.link(folder / "000" / f"{number % distinct:06}.png", path)
 

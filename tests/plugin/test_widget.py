@@ -1,9 +1,13 @@
 """The widget as a whole: device, preferences and closing."""
 
+import gc
+import weakref
+
 import pytest
 from napari.components import ViewerModel
 from napari.settings import get_plugin_settings
 from npe2 import PluginManifest
+from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_skinseg.plugin.session import preferred_device, preferred_model
@@ -57,3 +61,22 @@ def test_closing_the_widget_stops_its_run(qtbot, make_napari_viewer_proxy, spot)
     qtbot.waitUntil(lambda: not background.is_busy, timeout=60_000)
     QApplication.processEvents()
     assert len(viewer.layers) <= 10
+
+
+def test_a_closed_widget_is_freed_while_its_viewer_stays_open(qtbot, spot, tmp_path):
+    Image.fromarray(spot(50, 60, 20, (96, 128))[0]).save(tmp_path / "arm.png")
+    viewer = ViewerModel()
+    widget = SkinSegWidget(viewer)
+    widget.tabs.setCurrentIndex(1)
+    widget.panels[1].open_folder(tmp_path)
+    qtbot.waitUntil(lambda: bool(viewer.layers), timeout=60_000)
+    parts = [weakref.ref(one) for one in (*widget.panels, widget.panels[0]._monitor, widget.panels[1].project)]
+    widget.session.close()
+    widget.deleteLater()
+    del widget
+
+    def is_freed() -> bool:
+        gc.collect()
+        return not any(part() for part in parts)
+
+    qtbot.waitUntil(is_freed, timeout=60_000)

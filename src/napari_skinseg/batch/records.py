@@ -190,7 +190,10 @@ class FolderRecords:
                     path.unlink(missing_ok=True)
 
     def find(self, mask: Path) -> Record:
-        """The record of a mask file that nobody changed since a model made it; else an empty record."""
+        """The record of a mask file that nobody changed since a model made it; else an empty record.
+
+        A record that was found is confirmed, so that `write` need not read this mask again.
+        """
         digest, name = sha256(mask), self._name(mask)
         records = map(json.loads, self._all_records.get(name, []))
         found: Record = next((record for record in records if record.get("mask_sha256") == digest), {})

@@ -257,42 +257,46 @@ def save(
     _spec_from(_section(spec), Path(spec.name))
     if spec.presence != (presence is not None):
         raise BadInput(f"{spec.name} has a presence head in its description or in its weights, but not in both.")
-    folder = Path(folder)
-    for path in (METADATA, WEIGHTS, CARD):
-        make_output_folder((folder / path).parent)
-    for path, module in ((WEIGHTS, network), (BASE_WEIGHTS, base)):
-        if module is not None:
-            weights = {
+    files = {
+        path: serialise(
+            {
                 name: (tensor.to(torch.float16) if tensor.is_floating_point() else tensor).cpu().contiguous()
                 for name, tensor in _state(module, presence).items()
             }
-            with atomic(folder / path) as temporary:
-                temporary.write_bytes(serialise(weights))
-    write_spec(folder, spec)
-    write_text(folder / CARD, card if card is not None else model_card(spec))
-    return folder
+        )
+        for path, module in ((WEIGHTS, network), (BASE_WEIGHTS, base))
+        if module is not None
+    }
+    return _write(Path(folder), files, spec, card)
 
 
 def save_copy(source: Path, folder: Path, spec: ModelSpec) -> Path:
-    """Write a bundle with the weights of the bundle `source` and another description; works without torch.
+    """Write a bundle with the weights of the bundle `source` and another description; torch is not imported.
+
+    Args:
+        source: folder of the bundle; its ONNX file, if it has one, is copied too.
+        folder: folder of the new bundle; created if it does not exist.
+        spec: description of the new model.
 
     Raises:
         BadInput: the spec is not valid, the weights cannot be read, or the folder cannot be written to.
     """
     _spec_from(_section(spec), Path(spec.name))
-    files = {WEIGHTS: read_weights(source / WEIGHTS)[0]}
-    if spec.guarded:
-        files[BASE_WEIGHTS] = read_weights(source / BASE_WEIGHTS)[0]
+    files = {path: read_weights(source / path)[0] for path in (WEIGHTS, *[BASE_WEIGHTS] * spec.guarded)}
     if (source / ONNX).exists():
         files[ONNX] = (source / ONNX).read_bytes()
-    for path, content in files.items():
+    return _write(folder, files, spec)
+
+
+def _write(folder: Path, files: Mapping[Path, bytes], spec: ModelSpec, card: str | None = None) -> Path:
+    """Write the files of a bundle, each one atomically, and return its folder."""
+    for path in (*files, METADATA, CARD):
         make_output_folder((folder / path).parent)
+    for path, content in files.items():
         with atomic(folder / path) as temporary:
             temporary.write_bytes(content)
-    for path in (METADATA, CARD):
-        make_output_folder((folder / path).parent)
     write_spec(folder, spec)
-    write_text(folder / CARD, model_card(spec))
+    write_text(folder / CARD, card if card is not None else model_card(spec))
     return folder
 
 

@@ -1,18 +1,14 @@
 """Card, features table and provenance describe the present mask."""
 
-import gc
 import json
 import math
-import weakref
 
 import napari
 import numpy as np
 import pytest
-from napari.components import ViewerModel
 from qtpy.QtCore import Qt
 
 from napari_skinseg.plugin.correct.mask_edit import write_tiles
-from napari_skinseg.plugin.widget import SkinSegWidget
 
 
 @pytest.fixture
@@ -42,21 +38,6 @@ def test_the_answer_to_a_click_is_measured(qtbot, mask):
     rows, columns = np.nonzero(mask.data[:60])
     write_tiles(mask, [(rows, columns, np.zeros(rows.size, np.uint8))])  # as the answer to a click is written
     qtbot.waitUntil(lambda: area(mask) == np.count_nonzero(mask.data), timeout=60_000)
-
-
-def test_a_closed_widget_is_freed_while_its_viewer_stays_open(qtbot):
-    viewer = ViewerModel()
-    widget = SkinSegWidget(viewer)
-    monitor, panel = (weakref.ref(one) for one in (widget.panels[0]._monitor, widget.panels[0]))
-    widget.session.close()
-    widget.deleteLater()
-    del widget
-
-    def is_freed() -> bool:
-        gc.collect()
-        return monitor() is None and panel() is None
-
-    qtbot.waitUntil(is_freed, timeout=60_000)
 
 
 def test_a_removed_mask_is_not_measured(qtbot, viewer, panel, settled, mask):
