@@ -48,7 +48,8 @@ def main(*, photos: int = 200, workers: list[int] = [1, 2, 4], model: str | None
             with _cluster(count) as address:
                 # The first round starts the workers, which import the package and read the model.
                 taken = [_cluster_run(work, f"ray-{count}-{number}", address, model) for number in range(rounds + 1)]
-            rows += [(f"{count} workers, first run", taken[0]), (f"{count} workers", statistics.median(taken[1:]))]
+            name = f"{count} worker{'s' * (count > 1)}"
+            rows += [(f"{name}, first run", taken[0]), (name, statistics.median(taken[1:]))]
     print(
         f"{machine()}{busy}; {photos} photos of 600x450, --measure\n\n| run | seconds | photos/s | no cluster / this |"
     )
