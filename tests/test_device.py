@@ -50,7 +50,7 @@ def test_a_choice_has_a_reason_in_words():
 
 @pytest.mark.skipif(torch.version.cuda is not None or torch.backends.mps.is_built(), reason="this torch has a GPU part")
 def test_without_a_gpu_the_cpu_is_chosen_with_a_reason():
-    assert choose_device().reason.endswith(": this torch build has no CUDA")
+    assert choose_device().reason.endswith(": torch was installed without support for NVIDIA GPUs")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this computer has a CUDA device")

@@ -1,6 +1,6 @@
 """Choose the device and the precision of a network, run the network on it by torch, and recover when memory runs out.
 
-Every choice has a reason in words, because "CPU: this torch build has no CUDA" answers the question "why is it slow?".
+Every choice has a reason in words, which answers the question "why is it slow?".
 A reduced precision or an Apple GPU is used only if a short trial on this computer gives correct numbers, and the Apple
 GPU only if it is also faster than the CPU.
 """
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 DEVICES = ("auto", "cuda", "mps", "cpu")
 PRECISIONS = ("auto", "float32", "bfloat16")
+NO_CUDA = "torch was installed without support for NVIDIA GPUs"
 TOLERANCE = 0.02
 """Largest allowed difference in probability between a device or precision and float32 on the CPU."""
 
@@ -88,7 +89,7 @@ def why_no_gpu() -> str | None:
     if sys.platform == "darwin":
         return "torch is needed to use an Apple GPU; choose the device mps for it"
     if version("torch").endswith("+cpu"):
-        return "this torch build has no CUDA"
+        return NO_CUDA
     driver = "nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1"
     with suppress(OSError):
         ctypes.CDLL(driver)
@@ -270,7 +271,7 @@ def _why_not_cuda() -> str | None:
     import torch
 
     if torch.version.cuda is None and torch.version.hip is None:
-        return "this torch build has no CUDA"
+        return NO_CUDA
     if not torch.cuda.is_available():
         return "no NVIDIA GPU with a working driver was found"
     return _fault("cuda", "float32", torch.cuda.get_device_name())

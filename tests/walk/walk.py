@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hands import CTRL, FINE_TUNE, LONG, REVIEW, RIGHT, Hands, use_own_folders
+from hands import CTRL, FINE_TUNE, REVIEW, RIGHT, Hands, use_own_folders
 from PIL import Image
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
@@ -179,8 +179,7 @@ def fine_tune(hands: Hands, folder: Path, masks: dict[str, np.ndarray]) -> None:
     assert "Correct at least" in problem
     hands.problems.clear()
     hands.press("1. Match my border")
-    # Most of this time is the import of PyTorch and MONAI.
-    hands.until(lambda: not training.is_busy, "the border is fitted", 5 * LONG)
+    hands.until(lambda: not training.is_busy, "the border is fitted")
     assert hands.fine_tune.border.isVisible(), hands.messages()
     hands.picture("fine-tune")
     hands.press("Keep base")
