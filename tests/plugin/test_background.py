@@ -1,7 +1,10 @@
 """Workers report to the GUI thread, stop when asked, and never raise."""
 
+import gc
 import threading
+import weakref
 
+import numpy as np
 import pytest
 from qtpy.QtWidgets import QApplication
 
@@ -82,6 +85,23 @@ def test_napari_stops_a_job_when_its_window_closes(qtbot, make_napari_viewer):
     qtbot.waitUntil(lambda: bool(reports), timeout=60_000)
     viewer.close()
     assert job.wait(60)
+
+
+def test_a_job_that_ended_is_freed_with_its_data_while_the_window_stays_open(qtbot, make_napari_viewer):
+    make_napari_viewer()  # napari keeps an entry for each job until its window closes
+    background = Background()
+    photo, ends = np.zeros((10, 10)), []
+    job = background.start("segmenting arm", lambda report, cancel, photo=photo: photo.sum(), ends.append)
+    parts = [weakref.ref(one) for one in (photo, job, job._worker, job._call)]
+    qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
+    background.close()
+    del photo, job
+
+    def is_freed() -> bool:
+        gc.collect()
+        return not any(part() is not None for part in parts)
+
+    qtbot.waitUntil(is_freed, timeout=60_000)
 
 
 def test_of_many_requests_only_the_newest_waits(qtbot, background):

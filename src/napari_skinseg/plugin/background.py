@@ -180,10 +180,13 @@ class _Call:
 
 
 class _Worker(FunctionWorker):
+    """A worker whose `quit` sets the job's cancel token; napari's own flag would not stop the work and would drop its
+    outcome.
+
+    `quit` is the token's method and not the worker's, because napari keeps the `quit` of each worker until its window
+    closes: the worker would stay in memory with its work and the data of its work.
+    """
+
     def __init__(self, call: _Call) -> None:
         super().__init__(call)
-        self._cancel = call.cancel
-
-    def quit(self) -> None:
-        """Set the job's cancel token; napari's own flag would not stop the work and would drop its outcome."""
-        self._cancel.set()
+        self.quit = call.cancel.set
