@@ -134,6 +134,7 @@ def test_wheel_contains_code_manifest_and_models_but_no_tests(wheel):
 NO_MODULE = {
     "walk/test_walk": "the whole widget, in a window on the screen",
     "test_docs": "README and docs/",
+    "test_gpu": "the whole engine on a CUDA GPU",
     "test_old_files": "files that earlier versions wrote",
     "test_package": "the package as a whole",
     "project/test_faults": "all modules of a project, on disks that fail",

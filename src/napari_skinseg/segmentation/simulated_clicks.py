@@ -15,7 +15,7 @@ from PIL import Image
 from scipy.ndimage import distance_transform_edt, label
 
 from napari_skinseg.models.click_channels import Click
-from napari_skinseg.pixels.mask import signed_distance
+from napari_skinseg.pixels.mask import bounding_box, signed_distance
 
 Mask = NDArray[np.bool_]
 
@@ -90,7 +90,11 @@ def several_clicks(mask: Mask, truth: Mask, most: int, random: Generator) -> Seq
 
 def _depth(wrong: Mask) -> NDArray[np.float64]:
     """Return the distance to the border of the error; the frame counts as border, because users do not click on it."""
-    return np.asarray(distance_transform_edt(np.pad(wrong, 1))[1:-1, 1:-1])
+    depth = np.zeros(wrong.shape)
+    box = bounding_box(wrong)
+    if box is not None:  # outside the rectangle the distance is 0; most errors are much smaller than the frame
+        depth[box] = distance_transform_edt(np.pad(wrong[box], 1))[1:-1, 1:-1]
+    return depth
 
 
 def _random_place(places: NDArray[np.intp], random: Generator) -> tuple[int, int]:
