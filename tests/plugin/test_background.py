@@ -92,16 +92,17 @@ def test_a_job_that_ended_is_freed_with_its_data_while_the_window_stays_open(qtb
     background = Background()
     photo, ends = np.zeros((10, 10)), []
     job = background.start("segmenting arm", lambda report, cancel, photo=photo: photo.sum(), ends.append)
-    parts = [weakref.ref(one) for one in (photo, job, job._worker, job._call)]
+    data, parts = [weakref.ref(photo)], [weakref.ref(one) for one in (job, job._worker, job._call)]
     qtbot.waitUntil(lambda: bool(ends), timeout=60_000)
-    background.close()
     del photo, job
 
-    def is_freed() -> bool:
+    def are_freed(references) -> bool:
         gc.collect()
-        return not any(part() is not None for part in parts)
+        return not any(reference() is not None for reference in references)
 
-    qtbot.waitUntil(is_freed, timeout=60_000)
+    qtbot.waitUntil(lambda: are_freed(data), timeout=60_000)
+    background.close()
+    qtbot.waitUntil(lambda: are_freed(parts), timeout=60_000)
 
 
 def test_of_many_requests_only_the_newest_waits(qtbot, background):

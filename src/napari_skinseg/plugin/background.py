@@ -173,6 +173,7 @@ class _Call:
         except Exception as error:
             return Outcome("failed", error=error)
         finally:
+            del self._work, self._report  # the data of the work, too
             self.ended.set()
 
     def __repr__(self) -> str:

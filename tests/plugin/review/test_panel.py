@@ -1,11 +1,13 @@
 """Review a folder of photos in the real tab, with real files, real workers and a real network."""
 
 import csv
+import gc
 import itertools
 import shutil
 import sqlite3
 import subprocess
 import sys
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -501,6 +503,18 @@ def test_layers_are_removed_after_the_event_that_opens_another_folder(opened, tm
     settle(opened)
     assert opened.project.folder.parent == other
     assert not layers & set(empty_viewer.layers)
+
+
+def test_a_closed_project_is_freed(qtbot, opened, settle):
+    project = weakref.ref(opened.project)
+    opened.close_project()
+    settle(opened)
+
+    def is_freed() -> bool:
+        gc.collect()
+        return project() is None
+
+    qtbot.waitUntil(is_freed, timeout=60_000)
 
 
 def test_a_recent_folder_opens_from_the_menu(opened, folder, tmp_path, settle):

@@ -96,7 +96,12 @@ class ReviewPanel(ReviewForm):
             self.show_project(False, may_edit=False)
             self.say("")
             self.predict_button.setEnabled(False)
-            self.navigator.write_queue.add("closing the project", project.close, lambda outcome: then())
+            self.navigator.write_queue.add("closing the project", project.close, closed)
+
+        def closed(outcome: Outcome) -> None:
+            if outcome.error is None and project in self._open_projects:
+                self._open_projects.remove(project)  # else its last mask would stay in memory
+            then()
 
         self.cancel()
         self.navigator.stop(close)
