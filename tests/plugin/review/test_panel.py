@@ -16,13 +16,14 @@ import numpy as np
 import pytest
 from napari.utils.history import update_open_history
 from PIL import Image
-from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtCore import QPoint, QSize, Qt, QTimer
 from qtpy.QtGui import QCloseEvent, QShowEvent
-from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton
+from qtpy.QtWidgets import QApplication, QFileDialog, QMessageBox, QPushButton, QStyleOptionViewItem
 
 from napari_skinseg.models.bundle import read_spec, write_spec
 from napari_skinseg.pixels.mask import read_mask
 from napari_skinseg.pixels.metrics import dice
+from napari_skinseg.plugin.review.thumbnails import SIZE
 from napari_skinseg.plugin.review.unreadable import UnreadableFiles
 from napari_skinseg.project.project import Project
 
@@ -503,6 +504,21 @@ def test_layers_are_removed_after_the_event_that_opens_another_folder(opened, tm
     settle(opened)
     assert opened.project.folder.parent == other
     assert not layers & set(empty_viewer.layers)
+
+
+def test_repainting_the_table_makes_no_new_pixmaps(qtbot, opened, settle):
+    rows = range(len(PLACES))
+    thumbnails = [opened.table.model().index(row, 0) for row in rows]
+    for index in thumbnails:
+        index.data(Qt.ItemDataRole.DecorationRole)  # the first time, it is requested
+    settle(opened)
+    icons = []
+    for _ in range(2):
+        for index in thumbnails:
+            option = QStyleOptionViewItem()
+            opened.table.itemDelegate().initStyleOption(option, index)
+            icons.append(option.icon.pixmap(QSize(*SIZE)).cacheKey())
+    assert len(set(icons)) == len(rows)
 
 
 def test_a_closed_project_is_freed(qtbot, opened, settle):

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from qtpy.QtCore import QObject, Signal
-from qtpy.QtGui import QImage
+from qtpy.QtGui import QImage, QPixmap
 
 from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, raise_if_cancelled
@@ -29,11 +29,11 @@ class Thumbnails(QObject):
     def __init__(self, background: Background) -> None:
         super().__init__()
         self._background = background
-        self._kept: OrderedDict[str, QImage | None] = OrderedDict()
+        self._kept: OrderedDict[str, QPixmap | None] = OrderedDict()
         self._waiting: OrderedDict[str, Path] = OrderedDict()
         self._is_running = False
 
-    def get(self, photo: str, path: Path) -> QImage | None:
+    def get(self, photo: str, path: Path) -> QPixmap | None:
         """The thumbnail if it is loaded; otherwise None, and it is requested. A photo that cannot be read has none."""
         if photo in self._kept:
             self._kept.move_to_end(photo)
@@ -63,7 +63,8 @@ class Thumbnails(QObject):
 
     def _deliver(self, item: tuple[str, QImage | None]) -> None:
         photo, image = item
-        self._kept[photo] = image
+        # As a pixmap: of an image, Qt would make a new pixmap at each repaint, and fill its cache of 10 MB with them.
+        self._kept[photo] = None if image is None else QPixmap.fromImage(image)
         while len(self._kept) > _KEPT:
             self._kept.popitem(last=False)
         self.loaded.emit(photo)
