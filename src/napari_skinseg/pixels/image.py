@@ -14,7 +14,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
 import numpy as np
-import tifffile
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageCms, UnidentifiedImageError
 
@@ -199,6 +198,8 @@ def _first_bytes(path: Path) -> bytes:
 
 def _header_size(path: Path) -> tuple[int, int]:
     if _first_bytes(path).startswith(_TIFF_SIGNATURES):
+        import tifffile
+
         with tifffile.TiffFile(path) as tiff:
             page = tiff.pages.first
             size = (page.imagelength, page.imagewidth)
@@ -290,6 +291,8 @@ def _read_16_bit_png(path: Path) -> NDArray[Any]:
 
 def _read_tiff(path: Path) -> tuple[NDArray[Any] | None, int]:
     """Return the pixels, or None if Pillow can read them completely (8 bits, first page), and the orientation tag."""
+    import tifffile
+
     with tifffile.TiffFile(path) as tiff:
         whole = [series for series in tiff.series if not series.keyframe.is_reduced]  # ignore thumbnails
         if len(whole) != 1 or whole[0].axes not in ("YX", "YXS", "SYX"):
