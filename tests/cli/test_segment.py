@@ -38,11 +38,11 @@ def test_quiet_prints_nothing_without_errors(run, photos, spot_finder, tmp_path)
 
 def test_flags_set_the_options_of_the_action(run, photos, spot_finder, tmp_path):
     out = tmp_path / "out"
-    flags = ("--threshold", 0.3, "--keep", "all", "--no-fill-holes", "--smooth", 0, "--no-tta")
+    flags = ("--threshold", 0.3, "--keep", "all", "--no-fill-holes", "--smooth", 0, "--tta")
     code, _, _ = run("segment", *photos, "--model", spot_finder, "--out", out, *flags)
     record = json.loads((out / "segmentations.json").read_text())["masks"]["north/a_segmentation.png"]
     assert code == 0
-    assert (record["threshold"], record["tta"]) == (0.3, False)
+    assert (record["threshold"], record["tta"]) == (0.3, True)
     assert record["clean_up"] == {"keep": "all", "min_area": 0.0005, "fill_holes": False, "smooth": 0.0}
 
 

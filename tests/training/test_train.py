@@ -248,7 +248,10 @@ def test_a_share_of_each_batch_gets_clicks_on_the_lesion(cases):
     )  # fmt: skip
     truth = torch.zeros(40, 1, 64, 64)
     truth[:, :, 20:44, 20:44] = 1
+    sizes = []
+    loop.network.register_forward_pre_hook(lambda network, inputs: sizes.append(len(inputs[0])))
     channels = loop._click_channels(torch.randn(40, 3, 64, 64), truth)
+    assert sizes == [20]  # a GPU needs seconds to prepare for each new number of photos
     clicked = channels[:, 1:].amax(dim=(1, 2, 3)) > 0
     assert 10 <= int(clicked.sum()) <= 30
     assert not channels[~clicked].any()

@@ -18,8 +18,8 @@ class SegmentOptions:
     Attributes:
         threshold: A pixel with at least this probability is lesion, between 0 and 1; the default is the threshold of
             the model.
-        tta: Average the results for the photo and its mirror image (test-time augmentation): a little more accurate,
-            and the network takes twice as long.
+        tta: Average the results for the photo and its mirror image (test-time augmentation). The network takes twice as
+            long; the bundled model gets no more accurate, another model may.
         clean_up: Clean-up of the mask after the threshold.
         second_look: Segment a small lesion again in a closer crop.
         always_outline: Outline the most likely region even if the model doubts that the photo shows a lesion; without
@@ -28,7 +28,7 @@ class SegmentOptions:
     """
 
     threshold: float | None = None
-    tta: bool = True
+    tta: bool = False
     clean_up: CleanUp = field(default_factory=CleanUp)
     second_look: bool = True
     always_outline: bool = False

@@ -240,7 +240,9 @@ class TrainingLoop:
         """
         shape = (normal.shape[2], normal.shape[3])
         channels = torch.zeros(len(normal), CLICK_CHANNELS, *shape)
-        clicked = [number for number in range(len(normal)) if self.random.random() < self.clicks]
+        # For each new number of photos, cuDNN would choose its algorithms again, which takes seconds.
+        count = int(self.clicks * len(normal) + self.random.random())
+        clicked = sorted(int(number) for number in self.random.choice(len(normal), count, replace=False))
         wanted = {number: truth[number, 0].cpu().numpy() > 0.5 for number in clicked}
         clicks: dict[int, list[Click]] = {number: [] for number in clicked}
         for number in clicked:
@@ -250,13 +252,14 @@ class TrainingLoop:
             before = distorted(wanted[number], self.random) if start < 0.75 else np.zeros(shape, dtype=bool)
             clicks[number].extend(several_clicks(before, wanted[number], 3, self.random))
             channels[number] = torch.from_numpy(encode_clicks(shape, shape, clicks[number], before.astype(np.float32)))
-        predicted = [number for number in clicked if not clicks[number] or self.random.random() < 0.7]
-        if predicted:
-            first = torch.cat([normal[predicted], channels[predicted].to(normal.device)], dim=1)
+        if clicked:
+            first = torch.cat([normal[clicked], channels[clicked].to(normal.device)], dim=1)
             self.network.eval()
             with torch.no_grad(), autocast(self.choice):
                 logits = self.network(first.contiguous(memory_format=self.layout))[:, 0].float().cpu().numpy()
-            for number, mask in zip(predicted, logits > 0, strict=True):
+            for number, mask in zip(clicked, logits > 0, strict=True):
+                if clicks[number] and self.random.random() < 0.3:
+                    continue
                 clicks[number].extend(several_clicks(mask, wanted[number], 3, self.random))
                 # A tenth of the photos gets clicks without a previous mask, so that clicks also count without one.
                 previous = None if self.random.random() < 0.1 else mask.astype(np.float32)

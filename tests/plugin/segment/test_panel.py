@@ -59,7 +59,7 @@ panel = widget.panels[0]
 panel.model.setCurrentText("lesion-unet")
 panel.segment_button.click()
 end = time.monotonic() + 120
-while "arm_segmentation" not in viewer.layers and time.monotonic() < end:
+while ("arm_segmentation" not in viewer.layers or not panel.device.text()) and time.monotonic() < end:
     napari.qt.get_qapp().processEvents()
     time.sleep(0.01)
 assert viewer.layers["arm_segmentation"].data.any()
@@ -126,7 +126,7 @@ def test_running_again_is_one_undoable_step(qtbot, viewer, panel, settled):
     panel.options.threshold.setValue(0.9)
     settled(panel)
     moved = mask.data.copy()
-    panel.options.tta.setChecked(False)
+    panel.options.tta.setChecked(True)
     panel.options.threshold.blockSignals(True)
     panel.options.threshold.setValue(0.2)
     panel.options.threshold.blockSignals(False)
