@@ -18,7 +18,7 @@ EXAMPLES = {page: re.findall(r"```python\n(.*?)```", page.read_text(encoding="ut
 
 REPLACEMENTS = {
     "lesion-unet": "spot-finder",
-    "passes=12": "passes=1, small_first=0, batch_size=2, input_height=64, input_width=64",
+    "passes=12": "network='FlexibleUNet', passes=1, small_first=0, batch_size=2",
     "FineTuneOptions()": "FineTuneOptions(border_only=True)",
 }
 """Text of an example, and the text that is run instead, so that it takes seconds."""
@@ -47,6 +47,7 @@ def folder_of_examples(tmp_path, monkeypatch, spot, spot_finder) -> Path:
     return tmp_path
 
 
+@pytest.mark.usefixtures("short_presence_training")
 @pytest.mark.parametrize("page", [page for page in PAGES if EXAMPLES[page]], ids=lambda page: page.name)
 def test_python_examples_of_a_page_run_in_order(page, folder_of_examples):
     names: dict[str, object] = {}

@@ -5,6 +5,7 @@ import io
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import numpy as np
@@ -47,34 +48,40 @@ class Page(HTMLParser):
         ]
 
 
-@pytest.fixture
-def cases(spot, tmp_path) -> list[Case]:
+@pytest.fixture(scope="module")
+def cases(spot, tmp_path_factory) -> list[Case]:
     """Fourteen photos of a spot; the outline of the person is smaller from photo to photo."""
-    found = []
+    found, folder = [], tmp_path_factory.mktemp("cases")
     for number in range(14):
         image, _ = spot(300, 400, 150, (600, 800))
         _, truth = spot(300, 400, 150 - 7 * number, (600, 800))
-        Image.fromarray(image).save(tmp_path / f"{number}.png")
-        write_mask(tmp_path / f"{number}_segmentation.png", truth)
-        mask = tmp_path / f"{number}_segmentation.png"
-        found.append(Case(f"photo {number}", tmp_path / f"{number}.png", mask, source=f"hospital {number % 2}"))
+        mask = folder / f"{number}_segmentation.png"
+        Image.fromarray(image).save(folder / f"{number}.png")
+        write_mask(mask, truth)
+        found.append(Case(f"photo {number}", folder / f"{number}.png", mask, source=f"hospital {number % 2}"))
     return found
 
 
-@pytest.fixture
-def page(spot_finder, cases, tmp_path):
-    """Read the report of an evaluation of the cases."""
-
-    def page(*models, **options) -> Page:
-        comparison = evaluate_many(models or [spot_finder], cases, EvaluateOptions(bootstrap=200, **options))
-        write_report(comparison, tmp_path / "report.html")
-        return Page((tmp_path / "report.html").read_text(encoding="utf-8"))
-
-    return page
+def page(comparison, folder) -> Page:
+    """The report of an evaluation, written into a folder."""
+    write_report(comparison, folder / "report.html")
+    return Page((folder / "report.html").read_text(encoding="utf-8"))
 
 
-def test_the_report_loads_no_other_file_and_runs_no_script(page):
-    found = page().found
+@pytest.fixture(scope="module")
+def evaluation(spot_finder, cases):
+    """The evaluation of the cases."""
+    return evaluate(spot_finder, cases, QUICK)
+
+
+@pytest.fixture(scope="module")
+def one(evaluation, tmp_path_factory) -> Page:
+    """The report of the evaluation."""
+    return page(evaluation, tmp_path_factory.mktemp("report"))
+
+
+def test_the_report_loads_no_other_file_and_runs_no_script(one):
+    found = one.found
     assert not {"script", "link", "iframe", "object", "a", "form"} & {tag for tag, _ in found}
     assert all(attributes["src"].startswith("data:image/") for tag, attributes in found if tag == "img")
     names = {name for _, attributes in found for name in attributes}
@@ -83,10 +90,8 @@ def test_the_report_loads_no_other_file_and_runs_no_script(page):
     assert "default-src 'none'" in policy
 
 
-def test_the_report_has_every_table_cell_and_the_privacy_warning(spot_finder, cases, tmp_path):
-    evaluation = evaluate(spot_finder, cases, QUICK)
-    write_report(evaluation, tmp_path / "report.html")
-    text = " ".join(Page((tmp_path / "report.html").read_text(encoding="utf-8")).texts)
+def test_the_report_has_every_table_cell_and_the_privacy_warning(evaluation, one):
+    text = " ".join(one.texts)
     assert "holds photographs of people. Keep it on this computer" in text
     assert evaluation.header["sha256"] in text
     for table in evaluation_tables(evaluation):
@@ -95,10 +100,9 @@ def test_the_report_has_every_table_cell_and_the_privacy_warning(spot_finder, ca
         assert table.note in text
 
 
-def test_the_twelve_worst_photos_are_shown_with_both_outlines(page):
-    found = page()
-    pictures = found.pictures("jpeg")
-    captions = re.findall(r"photo (\d+) · hospital", " ".join(found.texts))
+def test_the_twelve_worst_photos_are_shown_with_both_outlines(one):
+    pictures = one.pictures("jpeg")
+    captions = re.findall(r"photo (\d+) · hospital", " ".join(one.texts))
     assert captions == [str(number) for number in range(13, 1, -1)]
     assert [picture.size for picture in pictures] == [(360, 270)] * 12
     pixels = np.asarray(pictures[0]).astype(int)
@@ -107,28 +111,25 @@ def test_the_twelve_worst_photos_are_shown_with_both_outlines(page):
     assert _is_like(pixels[135, 180 - round(spot_radius) - 6 : 180 - round(spot_radius) + 7], (0, 220, 255))
 
 
-def test_there_is_a_plot_for_each_kind_of_result(page, spot_finder):
-    assert len(page().pictures("png")) == 2
-    with_clicks = page(clicks=1).pictures("png")
+def test_there_is_a_plot_for_each_kind_of_result(one, spot_finder, cases, tmp_path):
+    assert len(one.pictures("png")) == 2
+    with_clicks = page(evaluate(spot_finder, cases[:3], replace(QUICK, clicks=1)), tmp_path).pictures("png")
     assert len(with_clicks) == 3
     assert all(np.asarray(plot.convert("L")).std() > 10 for plot in with_clicks), "none is blank"
-    two = page(spot_finder, spot_finder)
+    two = page(evaluate_many([spot_finder, spot_finder], cases[:3], QUICK), tmp_path)
     assert len(two.pictures("png")) == 2 + 2 * 2
-    assert len(two.pictures("jpeg")) == 2 * 12
+    assert len(two.pictures("jpeg")) == 2 * 3
     assert "Side by side" in two.texts
 
 
 def test_names_with_html_are_escaped(spot_finder, cases, tmp_path):
-    from dataclasses import replace
-
     from napari_skinseg.models import bundle
 
     model = bundle.load(spot_finder)
     html_model = replace(model, spec=replace(model.spec, name=HTML_NAME))
     named = [replace(case, id=HTML_NAME, source=HTML_NAME, diagnosis=HTML_NAME) for case in cases[:2]]
     named.append(replace(cases[2], image=tmp_path / HTML_NAME.replace("/", "")))
-    write_report(evaluate_many([html_model, spot_finder, html_model], named, QUICK), tmp_path / "report.html")
-    found = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    found = page(evaluate_many([html_model, spot_finder, html_model], named, QUICK), tmp_path)
     assert "script" not in {tag for tag, _ in found.found}
     assert any(HTML_NAME in text for text in found.texts)
 

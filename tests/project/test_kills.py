@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +30,12 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSI
 REVIEW = """
 import itertools, json, os, random, sys
 import numpy as np
+import scipy.ndimage  # otherwise each fork imports it
+from PIL import Image
 from napari_skinseg.project.project import Project
 from napari_skinseg.errors import BadInput
+
+Image.preinit()
 
 def stroke(number, shape=(200, 260)):
     return np.random.default_rng(number).random(shape) < 0.5
@@ -190,9 +195,12 @@ ONE_CALL = """
 import json, os, sys
 from contextlib import contextmanager
 import numpy as np
+import scipy.ndimage  # otherwise each fork imports it
+from PIL import Image
 from napari_skinseg.project.project import Project
 from napari_skinseg.project.store import Store
 
+Image.preinit()
 STEPS = {"os.rename", "os.link", "os.remove", "commit"}
 remaining = None
 
@@ -249,6 +257,15 @@ PREDICTED = [["predict", 1]]
 CORRECTED = [*PREDICTED, ["save", 2]]
 
 
+@pytest.fixture(scope="module")
+def calls() -> Iterator[subprocess.Popen[str]]:
+    """The process that forks one call for each line, and prints its exit code."""
+    command = [sys.executable, "-c", ONE_CALL]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1) as process:
+        yield process
+        process.stdin.close()
+
+
 @pytest.mark.parametrize(
     ("before", "call", "masks"),
     [
@@ -268,33 +285,28 @@ CORRECTED = [*PREDICTED, ["save", 2]]
     ],
     ids=str,
 )
-def test_a_kill_at_any_step_leaves_the_mask_before_or_after_the_call(tmp_path, take_photo, before, call, masks):
+def test_a_kill_at_any_step_leaves_the_mask_before_or_after_the_call(calls, tmp_path, take_photo, before, call, masks):
     take_photo(tmp_path / "photos" / "p.png", 1, (200, 260))
     with Project.open(tmp_path / "empty", create=True) as project:
         project.scan(tmp_path / "photos")
-    process = subprocess.Popen(
-        [sys.executable, "-c", ONE_CALL], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
-    )
     expected = [None if number is None else stroke(number) for number in masks]
     steps = 0
-    with process:
-        for step in itertools.count():
-            review = tmp_path / f"review{step}"
-            shutil.copytree(tmp_path / "empty", review)
-            process.stdin.write(json.dumps([str(review), before, call, step]) + "\n")
-            code = int(process.stdout.readline())
-            with Project.open(review) as project:
-                photo = project.photos()[0]
-                found = project.mask(photo.id)
-                which = [np.array_equal(found, mask) if mask is not None else found is None for mask in expected]
-                assert any(which), f"step {step}: another mask"
-                assert which[1] or code, "the call was confirmed and its mask is missing"
-                assert photo.has_mask == (photo.status in ("corrected", "accepted")), f"step {step}: {photo.status}"
-                assert [path.name for path in (review / "masks").glob(".*")] == []
-            with Project.open(review) as project:
-                assert project.repairs == (), "one repair is enough"
-            if code == 0:
-                break
-            steps += 1
-        process.stdin.close()
+    for step in itertools.count():
+        review = tmp_path / f"review{step}"
+        shutil.copytree(tmp_path / "empty", review)
+        calls.stdin.write(json.dumps([str(review), before, call, step]) + "\n")
+        code = int(calls.stdout.readline())
+        with Project.open(review) as project:
+            photo = project.photos()[0]
+            found = project.mask(photo.id)
+            which = [np.array_equal(found, mask) if mask is not None else found is None for mask in expected]
+            assert any(which), f"step {step}: another mask"
+            assert which[1] or code, "the call was confirmed and its mask is missing"
+            assert photo.has_mask == (photo.status in ("corrected", "accepted")), f"step {step}: {photo.status}"
+            assert [path.name for path in (review / "masks").glob(".*")] == []
+        with Project.open(review) as project:
+            assert project.repairs == (), "one repair is enough"
+        if code == 0:
+            break
+        steps += 1
     assert steps >= 2

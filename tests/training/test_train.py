@@ -28,6 +28,9 @@ OPTIONS = TrainOptions(
 )
 
 
+pytestmark = pytest.mark.usefixtures("short_presence_training")
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory):
     folder = tmp_path_factory.mktemp("cases")

@@ -5,6 +5,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -15,7 +16,7 @@ from PIL import Image
 from napari_skinseg.datasets.dataset import Case
 from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
 from napari_skinseg.models.bundle import Model
-from napari_skinseg.phantoms.phantom import phantom
+from napari_skinseg.phantoms.phantom import Phantom, phantom
 from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask, resize_mask, write_mask
@@ -154,7 +155,7 @@ def dice_on_phantoms(model: Model | Path, device: str, on_event: OnEvent, cancel
     try:
         for number in range(PHANTOMS):
             raise_if_cancelled(cancel)
-            generated = phantom(FIRST_SEED + number, (300, 400))
+            generated = _phantom(number)
             scores.append(
                 dice(segmenter.segment(generated.image, SegmentOptions(border=NO_CHANGE)).mask, generated.mask)
             )
@@ -162,3 +163,9 @@ def dice_on_phantoms(model: Model | Path, device: str, on_event: OnEvent, cancel
     finally:
         segmenter.close()
     return scores
+
+
+@lru_cache(PHANTOMS)
+def _phantom(number: int) -> Phantom:
+    """Return a photo of `dice_on_phantoms`, which each run needs for the base and the new model."""
+    return phantom(FIRST_SEED + number, (300, 400))
