@@ -31,10 +31,10 @@ CHECKS = {
 MODELS = ["tests/models", "tests/finetuning", "tests/cli", "tests/batch"]
 TOOLS = ["tests/plugin/correct", "tests/plugin/finetune", "tests/plugin/manifest"]
 TESTS = {
-    "models": MODELS,
-    "other": [f"--ignore={folder}" for folder in ("tests/plugin", *MODELS)],
-    "plugin": [f"--ignore={folder}" for folder in TOOLS] + ["tests/plugin"],
     "tools": TOOLS,
+    "models": MODELS,
+    "plugin": [f"--ignore={folder}" for folder in TOOLS] + ["tests/plugin"],
+    "other": [f"--ignore={folder}" for folder in ("tests/plugin", *MODELS)],
 }
 """Processes of pytest, two at a time, the longest first: each keeps one core busy."""
 
