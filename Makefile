@@ -62,6 +62,8 @@ $(BIN)/python:
 	    echo "Python 3.11 or newer is needed; found: $$("$(PYTHON)" --version 2>&1). Give its path: make PYTHON=/path/to/python3.11" >&2; exit 2; }
 	@"$(PYTHON)" -m venv $(VENV) || { \
 	    echo "Python's venv module is missing. On Debian or Ubuntu: sudo apt-get install --yes python3-venv" >&2; rm -rf $(VENV); exit 2; }
+	@# The pip of an older Python needs three times as long to choose the versions.
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade "pip>=25.1"
 
 clean:
 	rm -rf demo-output build dist .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
