@@ -65,3 +65,11 @@ def test_distorted_masks_have_errors_of_many_sizes():
 
 def test_an_empty_mask_stays_empty():
     assert not distorted(np.zeros(SHAPE, bool), np.random.default_rng(0)).any()
+
+
+@pytest.mark.parametrize("side", [1, 2, 64])
+def test_a_lesion_of_a_few_pixels_or_of_the_whole_frame_can_be_distorted(side):
+    truth = np.zeros((64, 64), dtype=bool)
+    truth[:side, :side] = True
+    for seed in range(20):
+        assert distorted(truth, np.random.default_rng(seed)).shape == truth.shape

@@ -68,8 +68,9 @@ def distorted(truth: Mask, random: Generator) -> Mask:
     coarse = Image.fromarray(random.normal(0, 1, (6, 8)).astype(np.float32))
     noise = np.asarray(coarse.resize((width, height), Image.Resampling.BICUBIC))
     result: Mask = depth + noise * radius * random.uniform(0, 0.25) > radius * random.normal(0, 0.2)
-    if random.random() < 0.5:
-        centre = _random_place(np.argwhere(np.abs(depth) < radius * 0.7), random)
+    near_border = np.argwhere(np.abs(depth) <= max(1.0, radius * 0.7))  # the pixels at the border have a depth of 1
+    if random.random() < 0.5 and len(near_border):
+        centre = _random_place(near_border, random)
         size = radius * random.uniform(0.3, 1.0, 2)
         rows, columns = np.ogrid[:height, :width]
         piece = ((rows - centre[0]) / size[0]) ** 2 + ((columns - centre[1]) / size[1]) ** 2 < 1
