@@ -73,6 +73,20 @@ def test_a_polygon_that_is_not_finished_disturbs_nothing(window):
     assert not np.array_equal(mask.data, before)
 
 
+def test_the_tool_is_left_with_an_unfinished_polygon(window):
+    mask = window.mask
+    tool, _ = start(window)
+    before = mask.data.copy()
+    window.press_key(Qt.Key.Key_P)
+    for corner in ((10, 10), (10, 40), (40, 40)):
+        window.click(corner)
+    tool.switch(False)
+    assert "· outline" not in window.viewer.layers or not window.viewer.layers["· outline"].data
+    assert mask.data.sum() >= before.sum()
+    start(window)
+    drag_corner(window)
+
+
 def test_undo_of_a_hidden_mask_restores_the_corners_too(window):
     mask = window.mask
     before = mask.data.copy()

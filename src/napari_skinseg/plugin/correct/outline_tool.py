@@ -252,8 +252,7 @@ def _make_shapes(photo: LayerPhoto) -> Shapes:
 def _set_polygons(shapes: Shapes, polygons: list[Polygon], plane: tuple[int, ...]) -> None:
     """Replace the polygons of the layer."""
     with shapes.events.data.blocker():
-        shapes.selected_data = set(range(len(shapes.data)))
-        shapes.remove_selected()
+        shapes.data = []  # ends the drawing of an unfinished polygon first; `remove_selected` would fail then
         if polygons:
             shapes.add_polygons(
                 [
