@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from napari.qt.threading import FunctionWorker, create_worker
 from qtpy.QtCore import QObject, Signal
@@ -37,6 +37,8 @@ class Job(QObject):
     """One run of one function; the callbacks are called on the GUI thread, `on_end` exactly once."""
 
     _reported = Signal(object)
+    _unfinished: ClassVar[set["Job"]] = set()
+    """The jobs whose thread may still be running. They are freed on the GUI thread, when the thread has ended."""
 
     def __init__(
         self, title: str, work: Work, on_end: Callable[[Outcome], None], on_report: Callable[[Any], None] | None = None
@@ -49,6 +51,7 @@ class Job(QObject):
         self._reported.connect(self._take_report)
         self._worker = create_worker(self._call, _worker_class=_Worker, _start_thread=False)
         self._worker.returned.connect(self._take_outcome)
+        self._worker.finished.connect(self._finish)
 
     @property
     def is_running(self) -> bool:
@@ -57,6 +60,7 @@ class Job(QObject):
 
     def start(self) -> None:
         """Start the work in a thread."""
+        self._unfinished.add(self)
         self._worker.start()
 
     def cancel(self) -> None:
@@ -80,6 +84,10 @@ class Job(QObject):
         on_end, self._on_end, self._on_report = self._on_end, None, None
         if on_end is not None:
             on_end(outcome)
+
+    def _finish(self) -> None:
+        self._worker.thread.join()  # the thread sends this signal as its last action
+        self._unfinished.discard(self)
 
 
 class Background:
@@ -181,13 +189,20 @@ class _Call:
 
 
 class _Worker(FunctionWorker):
-    """A worker whose `quit` sets the job's cancel token; napari's own flag would not stop the work and would drop its
-    outcome.
+    """A worker with a thread of its own. Its `quit` sets the job's cancel token; napari's own flag would not stop the
+    work and would drop its outcome.
 
     `quit` is the token's method and not the worker's, because napari keeps the `quit` of each worker until its window
     closes: the worker would stay in memory with its work and the data of its work.
+
+    The thread is not one of Qt's pool. PySide frees a worker of the pool in the thread of the pool, where deleting its
+    signals can crash, and never frees it if its work ends before the call that starts the thread returns.
     """
 
     def __init__(self, call: _Call) -> None:
         super().__init__(call)
         self.quit = call.cancel.set
+        self.thread = threading.Thread(target=self.run, name=repr(call))
+
+    def start(self) -> None:
+        self.thread.start()
