@@ -1,13 +1,17 @@
 """Gain, cost and forgetting of fine-tuning on a few corrected photos: prints Markdown tables.
 
     python benchmarks/finetune.py border     the border alone: its gain, and the rule of the verdict (minutes)
-    python benchmarks/finetune.py weights --base runs/ham-base/ham-base     trained weights (hours)
+    python benchmarks/finetune.py clinics    both steps with the bundled model, and its verdicts (minutes each)
+    python benchmarks/finetune.py weights --base runs/ham-base/ham-base     trained weights of a small model (hours)
 
 `border` uses the photos of the splits val and test of `isic_whole` and the bundled model, which was not trained on them
 (its threshold was chosen on some of those of val). A rule is chosen on val; all is reported on test. A style changes
 all masks: the border moves by a share of the diameter of the lesion, with a standard deviation of 1 % from photo to
 photo, or it becomes smoother. A clinic is a random sample of the photos, or of those with one artefact; the gain is
 measured on all its other photos.
+
+`clinics` runs whole fine-tunings of 20 cases, as a user does. It takes the photos and styles of `border`, val and test.
+The base, the border and the trained weights are compared on other photos of the same clinic.
 
 For `weights`, the base must not be trained on the photos of the simulated clinics. This command trains one in ten
 minutes:
@@ -134,6 +138,63 @@ def border(*, data: Path = DATA, most: int = 0) -> None:
     _print_gains(test)
     print()
     _print_decisions(*(_decisions(clinics) for clinics in (val, test)))
+
+
+@app.command
+def clinics(
+    *,
+    base: str = "lesion-unet",
+    data: Path = DATA,
+    out: Path = Path("runs/finetune-clinics"),
+    count: int = 50,
+    cases: int = 20,
+    others: int = 60,
+) -> None:
+    """Print the true gain of each step in `count` clinics, and how often the verdicts were right.
+
+    `others` is the largest number of photos that the true gain is measured on.
+    """
+    from napari_skinseg.models.store import find
+
+    folder, rows, right = find(base).folder, [], []
+    for number in range(count):
+        style, group = list(STYLES)[number % len(STYLES)], ("all", *ARTEFACTS_OF_CLINICS)[number % 4]
+        photos = [_styled(one, style, number, out / f"clinic-{number}") for one in _of_group(data, group, number)]
+        judges = {"others": photos[cases : cases + others]}
+        name = f"clinic {number}"
+        judged = _cell(out, name, "ours", folder, photos[:cases], judges)
+        means = judged["judged"]["others"]["means"]
+        advised = means[judged["advised"]]
+        best = max(means.values())
+        # As in `_print_decisions`: right if the advice does not lose, and leaves at most `LEAST_GAIN`.
+        right.append(advised >= means["base"] and best - advised <= LEAST_GAIN)
+        figures = [f"{means[step]:.3f}" if step in means else "–" for step in ("base", "border", "weights")]
+        lost = f"{advised - means['base']:+.3f}"
+        rows.append([name, group, style, *figures, judged["advised"], lost, f"{judged['seconds']:.0f}"])
+    print(f"{machine()}\n")
+    print_table(["clinic", "photos", "style", "base", "border", "weights", "advised", "its gain", "CPU s"], rows)
+    print(f"\nright: {sum(right)} of {len(right)}; false: {sum(float(row[7]) < 0 for row in rows)}")
+
+
+def _of_group(data: Path, group: str, seed: int) -> list[Case]:
+    """All photos of val and test of `isic_whole` with this artefact, in random order."""
+    with (data / "isic_artefacts.csv").open() as stream:
+        flagged = {row["id"] for row in csv.DictReader(stream) if group == "all" or row[group] == "1"}
+    found = [one for split in ("val", "test") for one in _cases(data, "isic_whole", split) if one.id in flagged]
+    return [found[number] for number in np.random.default_rng(seed).permutation(len(found))]
+
+
+def _styled(case: Case, style: str, seed: int, folder: Path) -> Case:
+    """Return the case with its mask in a style; see `STYLES`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{case.id}_segmentation.png"
+    if not path.exists():
+        assert case.mask is not None
+        offset, smoothing = STYLES[style]
+        random = np.random.default_rng([seed, *case.id.encode()])
+        varied = offset + (0.01 * float(random.standard_normal()) if style != "none" else 0.0)
+        write_mask(path, change_border(read_mask(case.mask), Border(offset=varied, smoothing=smoothing)))
+    return replace(case, mask=path)
 
 
 def _print_gains(clinics: Mapping[tuple[str, str], Clinic]) -> None:
@@ -281,7 +342,6 @@ def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]
 @app.command(show=False)
 def child(job: Path) -> None:
     """Run one cell in a separate process, to measure its memory."""
-    from napari_skinseg.models.bundle import load
     from napari_skinseg.segmentation.segmenter import Segmenter
 
     task = json.loads(job.read_text())
@@ -289,31 +349,39 @@ def child(job: Path) -> None:
         Case(row["id"], Path(row["image"]), Path(row["mask"]), row["group"], row["source"]) for row in task["cases"]
     )
     start = time.process_time()
+    models: dict[str, Any] = {"base": Path(task["base"])}
+    advised, verdict = "base", "–"
     if task["method"] == "ours":
         outcome = fine_tune(task["base"], Evidence(cases), FineTuneOptions(), task["run"])
         assert outcome.candidate is not None
         assert outcome.verdict is not None
-        verdict, model = ("yes" if outcome.verdict.better else "no"), load(outcome.candidate)
+        verdict = "yes" if outcome.verdict.better else "no"
         verdict += f" ({outcome.verdict.passes} passes, mix {outcome.verdict.mixing_coefficient:g})"
+        if outcome.border is not None:
+            models["border"] = outcome.border.model
+        models["weights"] = outcome.candidate
+        steps = {outcome.candidate: "weights", None: "base"}
+        advised = steps.get(outcome.recommended, "border")
     else:
-        verdict, model = "–", _plain(Path(task["base"]), cases)
+        models["weights"] = _plain(Path(task["base"]), cases)
     seconds = time.process_time() - start
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
-    segmenters = Segmenter(task["base"]), Segmenter(model)
-    judged = {}
+    segmenters, judged = {step: Segmenter(model) for step, model in models.items()}, {}
     for name, rows in task["judges"].items():
-        scores = np.array([[_dice(segmenter, row) for segmenter in segmenters] for row in rows])
-        gains = scores[:, 1] - scores[:, 0]
+        scores = {step: np.array([_dice(one, row) for row in rows]) for step, one in segmenters.items()}
+        gains = scores["weights"] - scores["base"]
         low, high = bootstrap_interval(gains)
+        means = {step: float(values.mean()) for step, values in scores.items()}
         judged[name] = {
             "photos": len(rows),
-            "base": scores[:, 0].mean(),
-            "after": scores[:, 1].mean(),
+            "means": means,
+            "base": means["base"],
+            "after": means["weights"],
             "gain": gains.mean(),
             "low": low,
             "high": high,
         }
-    result = {"seconds": seconds, "peak_mb": peak, "verdict": verdict, "judged": judged}
+    result = {"seconds": seconds, "peak_mb": peak, "verdict": verdict, "advised": advised, "judged": judged}
     job.with_suffix(".done.json").write_text(json.dumps(result))
 
 
