@@ -21,6 +21,7 @@ from typing import Any
 import napari
 import psutil
 from cyclopts import App
+from napari._qt.dialogs.qt_notification import NapariQtNotification
 from napari.utils.notifications import NotificationSeverity, notification_manager
 from PIL import Image
 from qtpy.QtCore import QCoreApplication, QEvent, QPoint, Qt, QtMsgType, qInstallMessageHandler
@@ -107,10 +108,17 @@ class Soak:
             between = start + (end - start) * share
             QTest.mouseMove(self.canvas, QPoint(round(between.x()), round(between.y())))
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier, end)
+        self._move_mouse()
 
     def click_photo(self) -> None:
         button = self.random.choice((Qt.MouseButton.LeftButton, Qt.MouseButton.RightButton))
         QTest.mouseClick(self.canvas, button, Qt.KeyboardModifier.NoModifier, self._point())
+        self._move_mouse()
+
+    def _move_mouse(self) -> None:
+        """Move the mouse without a button, as every person does between two strokes: until then, vispy keeps all its
+        mouse events."""
+        QTest.mouseMove(self.canvas, self._point())
 
     def press_key(self) -> None:
         self.canvas.setFocus()
@@ -157,13 +165,19 @@ class Soak:
         self.window.resize(*self.random.choice(((1366, 768), (1000, 700), (1280, 900))))
 
     def rest(self) -> None:
-        """Close the project and all layers, and wait for the workers; a training goes on."""
+        """Close the project, all layers and all notifications, and wait for the workers; a training goes on.
+
+        napari starts the timer that closes a notification only in an active window, and without a window manager no
+        window is active.
+        """
         self.widget.panels[1].close_project()
         end = time.monotonic() + 30
         while time.monotonic() < end and (self.widget.panels[1].project or self.widget.session.background.is_busy):
             _process_events()
             time.sleep(0.005)
         self.viewer.layers.clear()
+        for notification in list(NapariQtNotification._instances):
+            notification.close()
         _process_events()
 
     def close(self) -> None:
