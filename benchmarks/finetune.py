@@ -309,17 +309,17 @@ def _decisions(clinics: Mapping[tuple[str, str], Clinic]) -> dict[int, list[Deci
 
 def _print_decisions(val: Mapping[int, list[Decision]], test: Mapping[int, list[Decision]]) -> None:
     rows = []
-    for count, (name, is_certain), level, (harm, harmless) in product(
-        CASES_OF_DECISIONS, TESTS.items(), (0.95, 0.8, 0.6, 0.4), HARMS.items()
-    ):
-        used = name == "trimmed mean" and level == LEVELS["border"] and harmless is _harmless
-        cells = [str(count), name, f"{100 * level:.0f} %", harm + " (in use)" * used]
-        for decisions in (val[count], test[count]):
-            adopted = np.array([is_certain(one.gains, level) and harmless(one) for one in decisions])
-            gained = np.array([one.true for one in decisions])
-            right = np.where(adopted, gained >= 0, gained <= LEAST_GAIN)
-            cells += [f"{100 * values.mean():.1f} %" for values in (right, adopted & (gained < 0))]
-        rows.append(cells)
+    for count, (name, is_certain), level in product(CASES_OF_DECISIONS, TESTS.items(), (0.95, 0.8, 0.6, 0.4)):
+        certain = [np.array([is_certain(one.gains, level) for one in decisions[count]]) for decisions in (val, test)]
+        for harm, harmless in HARMS.items():
+            used = name == "trimmed mean" and level == LEVELS["border"] and harmless is _harmless
+            cells = [str(count), name, f"{100 * level:.0f} %", harm + " (in use)" * used]
+            for decisions, sure in zip((val[count], test[count]), certain, strict=True):
+                adopted = sure & np.array([harmless(one) for one in decisions])
+                gained = np.array([one.true for one in decisions])
+                right = np.where(adopted, gained >= 0, gained <= LEAST_GAIN)
+                cells += [f"{100 * values.mean():.1f} %" for values in (right, adopted & (gained < 0))]
+            rows.append(cells)
     print_table(["cases", "test of the gains", "level", "and", "right, val", "false, val", "right", "false"], rows)
 
 
