@@ -55,6 +55,7 @@ from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
 from napari_skinseg.finetuning.verdict import LEAST_GAIN, LEVELS, NEW_FAILURE_DROP, NEW_FAILURES, trimmed_interval
+from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.cleaning import grow
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, bootstrap_interval, dice, jaccard
@@ -474,7 +475,7 @@ def _seconds(refiner: Any, mask: NDArray[np.bool_], truth: NDArray[np.bool_], op
 
     from napari_skinseg.segmentation.simulated_clicks import next_click
 
-    seconds, clicks = SECONDS_LOOK, []
+    seconds, clicks = SECONDS_LOOK, list[Click]()
     while jaccard(mask, truth) < GOAL and len(clicks) < MOST_CLICKS:
         click = next_click(mask, truth)
         assert click is not None
