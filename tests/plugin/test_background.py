@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import warnings
 import weakref
 
 import numpy as np
@@ -85,6 +86,21 @@ def test_napari_stops_a_job_when_its_window_closes(qtbot, make_napari_viewer):
     qtbot.waitUntil(lambda: bool(reports), timeout=60_000)
     viewer.close()
     assert job.wait(60)
+
+
+def test_jobs_that_overlap_leave_the_warnings_of_the_process_as_they_are(qtbot, background):
+    before, ends = (warnings.showwarning, list(warnings.filters)), []
+    first_ends, second_ends = threading.Event(), threading.Event()
+    for event in (first_ends, second_ends):
+        reports = []
+        background.start(
+            "work", lambda report, cancel, event=event: (report(1), event.wait(60)), ends.append, reports.append
+        )
+        qtbot.waitUntil(lambda reports=reports: bool(reports), timeout=60_000)
+    for number, event in enumerate((first_ends, second_ends), 1):
+        event.set()
+        qtbot.waitUntil(lambda number=number: len(ends) == number, timeout=60_000)
+    assert (warnings.showwarning, list(warnings.filters)) == before
 
 
 def test_jobs_that_ended_are_freed_with_their_data_while_the_window_stays_open(qtbot, make_napari_viewer):

@@ -206,3 +206,13 @@ class _Worker(FunctionWorker):
 
     def start(self) -> None:
         self.thread.start()
+
+    def run(self) -> None:
+        """Do the work, which never raises.
+
+        The method of superqt changes how the whole process shows warnings until the work has ended. Of two workers that
+        overlap, the one that ends last would leave its change in place.
+        """
+        self.started.emit()
+        self.returned.emit(self.work())
+        self.finished.emit()
