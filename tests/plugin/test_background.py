@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import warnings
 import weakref
 
@@ -109,10 +110,11 @@ def test_jobs_that_ended_are_freed_with_their_data_while_the_window_stays_open(q
     all_started = threading.Event()
 
     def keep_the_interpreter_busy():  # so that some threads end before the call that starts them returns
-        while not all_started.is_set():
+        end = time.monotonic() + 60
+        while not all_started.is_set() and time.monotonic() < end:
             pass
 
-    threading.Thread(target=keep_the_interpreter_busy).start()
+    threading.Thread(target=keep_the_interpreter_busy, daemon=True).start()
     for _ in range(50):
         photo = np.zeros((10, 10))
         job = background.start("segmenting arm", lambda report, cancel, photo=photo: photo.sum(), ends.append)
