@@ -14,8 +14,8 @@ from napari_skinseg.pixels.metrics import FAILURE_JACCARD, jaccard, summarise
 from napari_skinseg.training.calibrate import read_cases
 
 DATA = Path(__file__).resolve().parents[1] / ".." / "shared" / "data"
-TRAIN = ("ham10000", "ham10000_crop256", "isic2018")
-JUDGE = ("ham10000", "isic2018")
+TRAIN = ("ham10000", "ham10000_crop256", "isic2018", "isic_whole")
+JUDGE = ("ham10000", "isic2018", "isic_whole")
 
 Predict = Callable[[np.ndarray], np.ndarray]
 """uint8 [H, W, 3] -> bool [H, W]"""
@@ -52,6 +52,13 @@ def figures(values: Sequence[float]) -> list[str]:
         f"{good.mean():.4f}",
         f"{100 * np.mean(overlap < FAILURE_JACCARD):.1f} %",
     ]
+
+
+def means(values: Sequence[float], cases: Sequence[Case]) -> list[str]:
+    """Table cells: mean Dice of the photos of each data set in `JUDGE`, and the mean over these data sets."""
+    sources = np.array([case.source for case in cases])
+    found = [float(dices(values)[sources == name].mean()) for name in JUDGE]
+    return [f"{value:.4f}" for value in (*found, float(np.mean(found)))]
 
 
 def difference(values: Sequence[float], reference: Sequence[float]) -> str:

@@ -2,6 +2,7 @@
 
     python benchmarks/finetune.py border     the border alone: its gain, and the rule of the verdict (minutes)
     python benchmarks/finetune.py clinics    both steps with the bundled model, and its verdicts (minutes each)
+    python benchmarks/finetune.py cameras    both steps where the cameras are new to the model (minutes each)
     python benchmarks/finetune.py weights --base runs/ham-base/ham-base     trained weights of a small model (hours)
 
 `border` uses the photos of the splits val and test of `isic_whole` and the bundled model, which was not trained on them
@@ -12,6 +13,9 @@ measured on all its other photos.
 
 `clinics` runs whole fine-tunings of 20 cases, as a user does. It takes the photos and styles of `border`, val and test.
 The base, the border and the trained weights are compared on other photos of the same clinic.
+
+`cameras` does the same with `lesion-unet-cc0`, which was trained on ISIC alone, and with photos and masks of HAM10000:
+its cases are of val, and the gain is measured on photos of test.
 
 For `weights`, the base must not be trained on the photos of the simulated clinics. This command trains one in ten
 minutes:
@@ -191,6 +195,40 @@ def clinics(
     print(f"\nright: {sum(right)} of {len(right)}; false: {sum(float(row[7]) < 0 for row in rows)}")
     if plot is not None:
         _plot_efforts(efforts, plot)
+
+
+@app.command
+def cameras(
+    *,
+    base: str = "lesion-unet-cc0",
+    data: Path = DATA,
+    out: Path = Path("runs/finetune-cameras"),
+    count: int = 5,
+    cases: int = 20,
+    others: int = 100,
+) -> None:
+    """Print the gain of each step on photos of HAM10000, in `count` clinics of photos that the base has never seen."""
+    from napari_skinseg.models.store import find
+
+    folder, rows = find(base).folder, []
+    for number in range(count):
+        taught, judges = (
+            [found[row] for row in np.random.default_rng(number).permutation(len(found))]
+            for found in (_cases(data, "ham10000", split) for split in ("val", "test"))
+        )
+        name, test = f"camera {number}", {"test": judges[:others]}
+        cell = _cell(out, name, "ours", folder, taught[:cases], test, effort=True)
+        plain = _cell(out, name, "plain", folder, taught[:cases], test)["judged"]["test"]["after"]
+        judged = cell["judged"]["test"]
+        means, minutes = judged["means"], judged["minutes"]
+        figures = [f"{means[step]:.3f}" if step in means else "–" for step in ("base", "border", "weights")]
+        figures.append(f"{plain:.3f}")
+        gain = f"{means[cell['advised']] - means['base']:+.3f}"
+        saved = f"{minutes['base']:.0f} → {minutes[cell['advised']]:.0f}"
+        rows.append([str(number), *figures, cell["advised"], gain, saved, f"{cell['seconds']:.0f}"])
+    print(f"{machine()}\n")
+    head = ["clinic", "base", "border", "weights", "plain fine-tuning", "advised", "its gain", "minutes", "CPU s"]
+    print_table(head, rows)
 
 
 def _plot_efforts(efforts: Sequence[tuple[float, float, str]], path: Path) -> None:

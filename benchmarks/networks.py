@@ -20,7 +20,7 @@ from typing import Any, Literal
 import numpy as np
 from cyclopts import App
 
-from common import DATA, JUDGE, TRAIN, dices, difference, figures, jaccards, latency, parameters, photos, print_table
+from common import DATA, JUDGE, TRAIN, difference, jaccards, latency, means, parameters, photos, print_table
 from napari_skinseg import Segmenter
 from napari_skinseg.cli.terminal import progress
 from napari_skinseg.datasets.dataset import Case
@@ -58,6 +58,8 @@ CHOOSING = 7
 would take half as long as the training."""
 HEIGHTS = (96, 192)
 FIRST = "FlexibleUNet from ImageNet"
+CONTINUED = "FlexibleUNet from lesion-unet"
+DICE = [*(f"{name} val, Dice" for name in JUDGE), "mean"]
 
 app = App(help="Networks, input sizes, or parts of the training recipe, under one small budget.")
 
@@ -111,12 +113,14 @@ def main(
     )
     run = partial(train_run, cases=cases, judges=judges, out=out)
     if what == "networks":
-        _print_networks({FIRST: run(full)} | {name: run(replace(full, network=name, start=None)) for name in NETWORKS})
+        starts = {FIRST: run(full), CONTINUED: run(replace(full, start="lesion-unet"))}
+        _print_networks(starts | {name: run(replace(full, network=name, start=None)) for name in NETWORKS}, judges)
     elif what == "sizes":
         sizes = [(height, round(height * BUNDLE_SIZE[1] / BUNDLE_SIZE[0] / 32) * 32) for height in HEIGHTS]
-        _print_sizes({size: run(replace(full, input_height=size[0], input_width=size[1])) for size in sizes})
+        _print_sizes({size: run(replace(full, input_height=size[0], input_width=size[1])) for size in sizes}, judges)
     else:
-        _print_ingredients({name: run(replace(full, **changes)) for name, changes in INGREDIENTS.items()}, phantoms)
+        results = {name: run(replace(full, **changes)) for name, changes in INGREDIENTS.items()}
+        _print_ingredients(results, judges, phantoms)
 
 
 def train_run(
@@ -145,12 +149,12 @@ def train_run(
     return Result(folder / options.name, kept["jaccards"], kept["seconds"])
 
 
-def _print_networks(results: dict[str, Result]) -> None:
+def _print_networks(results: dict[str, Result], judges: list[Case]) -> None:
     networks = {name: load(result.model).network for name, result in results.items()}
     # All networks are measured at the end, one after the other, so that the conditions are the same.
     milliseconds = {name: latency(network, BUNDLE_SIZE) for name, network in networks.items()}
     first = next(iter(results))
-    head = ["network", "parameters", "float16", "one photo, 2 CPU threads", "training", "val Dice"]
+    head = ["network", "parameters", "float16", "one photo, 2 CPU threads", "training", *DICE]
     head += [f"latency against {first}", f"paired difference of Dice to {first}"]
     rows = []
     for name, result in results.items():
@@ -162,7 +166,7 @@ def _print_networks(results: dict[str, Result]) -> None:
                 f"{2 * count / 1e6:.1f} MB",
                 f"{milliseconds[name]:.1f} ms",
                 f"{result.seconds:,.0f} s",
-                figures(result.jaccards)[0],
+                *means(result.jaccards, judges),
                 f"{milliseconds[name] / milliseconds[first]:.2f}x",
                 difference(result.jaccards, results[first].jaccards),
             ]
@@ -170,7 +174,7 @@ def _print_networks(results: dict[str, Result]) -> None:
     print_table(head, rows)
 
 
-def _print_sizes(results: dict[tuple[int, int], Result]) -> None:
+def _print_sizes(results: dict[tuple[int, int], Result], judges: list[Case]) -> None:
     milliseconds = {size: latency(load(result.model).network, size) for size, result in results.items()}
     largest = max(results)
     rows = [
@@ -178,16 +182,16 @@ def _print_sizes(results: dict[tuple[int, int], Result]) -> None:
             f"{size[1]}x{size[0]}",
             f"{milliseconds[size]:.1f} ms",
             f"{result.seconds:,.0f} s",
-            figures(result.jaccards)[0],
+            *means(result.jaccards, judges),
             difference(result.jaccards, results[largest].jaccards),
         ]
         for size, result in results.items()
     ]
-    head = ["input", "one photo, 2 CPU threads", "training", "val Dice"]
+    head = ["input", "one photo, 2 CPU threads", "training", *DICE]
     print_table([*head, f"paired difference of Dice to {largest[1]}x{largest[0]}"], rows)
 
 
-def _print_ingredients(results: dict[str, Result], count: int) -> None:
+def _print_ingredients(results: dict[str, Result], judges: list[Case], count: int) -> None:
     shape = (225, 300)
     plain = [phantom(seed, shape) for seed in range(count)]
     with_artefact = {name: [phantom(seed, shape, (name,)) for seed in range(count)] for name in ARTEFACTS}
@@ -202,14 +206,14 @@ def _print_ingredients(results: dict[str, Result], count: int) -> None:
         rows.append(
             [
                 name,
-                f"{dices(result.jaccards).mean():.4f}",
+                *means(result.jaccards, judges),
                 difference(result.jaccards, results[first].jaccards),
                 f"{without.mean():.4f}",
                 *(f"{change:+.4f}" for change in changes),
                 f"{100 * false_lesions:.0f} %",
             ]
         )
-    head = ["recipe", "val Dice", "minus full", f"{count} phantoms", *(f"with {name}" for name in ARTEFACTS)]
+    head = ["recipe", *DICE, "minus full", f"{count} phantoms", *(f"with {name}" for name in ARTEFACTS)]
     print_table([*head, "false lesions on plain skin"], rows)
 
 
