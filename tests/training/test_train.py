@@ -186,6 +186,7 @@ def test_photos_without_masks_are_refused(cases, tmp_path):
         {"learning_rate": -1.0},
         {"artefacts": 1.5},
         {"loss": "boundary"},
+        {"encoder": "resnet99"},
         {"small_first": 0.7},
         {"small": 1.5},
         {"workers": -1},
@@ -283,10 +284,11 @@ def test_two_processes_train_one_model(cases, tmp_path):
 
 @pytest.mark.slow
 def test_a_training_from_imagenet_is_recorded_in_the_model(cases, tmp_path):
-    options = replace(OPTIONS, network="FlexibleUNet", start="imagenet", passes=1)
+    options = replace(OPTIONS, network="FlexibleUNet", encoder="efficientnet-lite2", start="imagenet", passes=1)
     outcome = train(cases, cases[:2], options, tmp_path)
     spec = load(outcome.model).spec
     assert spec.network == "FlexibleUNet"
+    assert spec.network_arguments == {"backbone": "efficientnet-lite2"}
     assert "'start': 'imagenet'" in spec.provenance["options"]
     assert spec.mean == (127 / 255,) * 3
 

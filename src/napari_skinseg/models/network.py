@@ -19,8 +19,8 @@ IN_CHANNELS = IMAGE_CHANNELS + CLICK_CHANNELS
 
 DEFAULT_NETWORK = "UNet"
 
-LITE = "efficientnet-lite0"
-"""The encoder of FlexibleUNet that `efficientnet_lite` registers in MONAI."""
+LITE = ("efficientnet-lite0", "efficientnet-lite2")
+"""The encoders of FlexibleUNet that `efficientnet_lite` registers in MONAI; the first is the default."""
 
 
 def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Module":
@@ -40,8 +40,8 @@ def build(name: str, arguments: Mapping[str, Any] | None = None) -> "torch.nn.Mo
     checked = monai_arguments(name, arguments)
     from monai.networks import nets
 
-    if checked.get("backbone") == LITE:
-        from . import efficientnet_lite  # noqa: F401  (registers this encoder in MONAI)
+    if checked.get("backbone") in LITE:
+        from . import efficientnet_lite  # noqa: F401  (registers these encoders in MONAI)
     try:
         network: torch.nn.Module = getattr(nets, name)(**checked)
     except (TypeError, ValueError) as error:
@@ -101,9 +101,9 @@ def _segresnet(init_filters: int = 16, blocks_down: Sequence[int] = _SEGRESNET_B
     return {**_PLANE, "init_filters": filters, "blocks_down": blocks, "blocks_up": [1] * (len(blocks) - 1)}
 
 
-def _flexible_unet(backbone: str = LITE, decoder_channels: Sequence[int] = _FLEXIBLE_DECODER) -> dict[str, Any]:
+def _flexible_unet(backbone: str = LITE[0], decoder_channels: Sequence[int] = _FLEXIBLE_DECODER) -> dict[str, Any]:
     """MONAI `FlexibleUNet`: a ResNet or EfficientNet encoder, batch normalisation: 3.6 M parameters by default."""
-    if backbone not in (allowed := (LITE, "efficientnet-b0", "resnet10", "resnet18")):
+    if backbone not in (allowed := (*LITE, "efficientnet-b0", "resnet10", "resnet18")):
         raise BadInput(f"FlexibleUNet's backbone {backbone!r} is unknown; use one of {', '.join(allowed)}.")
     decoder = _integers("decoder_channels", decoder_channels, length=(5, 5), bounds=(1, 512))
     return {**_PLANE, "backbone": backbone, "decoder_channels": decoder, "pretrained": False}

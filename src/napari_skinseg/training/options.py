@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from napari_skinseg.errors import BadInput
-from napari_skinseg.models.network import DEFAULT_NETWORK
+from napari_skinseg.models.network import DEFAULT_NETWORK, LITE
 
 from .losses import DEFAULT_LOSS, LOSSES
 
@@ -25,6 +25,8 @@ class TrainOptions:
     Attributes:
         name: Name of the new model.
         network: Network to train: UNet, SegResNet, FlexibleUNet or AttentionUnet.
+        encoder: Encoder of a FlexibleUNet: efficientnet-lite0, or the larger efficientnet-lite2. A model to start from
+            has its own.
         input_height: Height in pixels that every photo is resized to.
         input_width: Width in pixels that every photo is resized to.
         passes: Number of passes; a pass (an epoch) shows every photo once on average.
@@ -49,6 +51,7 @@ class TrainOptions:
 
     name: str = "my-model"
     network: str = DEFAULT_NETWORK
+    encoder: str = LITE[0]
     input_height: int = 192
     input_width: int = 256
     passes: int = 12
@@ -87,6 +90,8 @@ class TrainOptions:
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between 0 and {most}.")
+        if self.encoder not in LITE:
+            raise BadInput(f"The encoder {self.encoder!r} is not known; choose one of {', '.join(LITE)}.")
         if self.loss not in LOSSES:
             raise BadInput(f"The loss {self.loss!r} is not known; choose one of {', '.join(LOSSES)}.")
         if not 0 < self.ema < 1:

@@ -61,9 +61,10 @@ class TrainingRun:
         start = load_model(options.start) if options.start and not imagenet else None
         if start and start.spec.network != options.network:
             raise BadInput(f"{options.start} is a {start.spec.network}, not a {options.network}; give that as network.")
-        self.arguments = dict(start.spec.network_arguments) if start else {}
+        encoder = {"backbone": options.encoder} if options.network == "FlexibleUNet" else {}
+        self.arguments = dict(start.spec.network_arguments) if start else encoder
         self.mean, self.std = (start.spec.mean, start.spec.std) if start else (MEAN, STD)
-        network = start.network if start else build(options.network)
+        network = start.network if start else build(options.network, self.arguments)
         if imagenet:
             from napari_skinseg.models.imagenet import IMAGENET_MEAN, IMAGENET_STD, start_from_imagenet
 
