@@ -130,23 +130,30 @@ def train_run(
 
     `validation` chooses pass and threshold: every seventh of the `judges` if not given.
     """
-    identity = {"options": asdict(options), "photos": len(cases), "judges": len(judges)}
-    if validation is not None:
-        identity["sources"] = sorted({case.source for case in (*cases, *validation, *judges)})
-        identity["seen"] = sorted({case.source for case in cases})
-    # The name of the folder is a checksum of the settings, so that two tables share equal runs.
-    folder = out / hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:12]
-    done = folder / "result.json"
-    if not done.exists():
+    chosen = judges[::CHOOSING] if validation is None else validation
+    identity = {"options": asdict(options), "photos": _names(cases), "validation": _names(chosen)}
+    # The names of folder and file are checksums, so that two tables share equal runs, and two groups of judges one run.
+    folder = out / _checksum(identity)
+    trained, done = folder / "trained.json", folder / f"judged-{_checksum(_names(judges))}.json"
+    if not trained.exists():
         with progress(quiet=False, keep_messages=True) as on_event:
-            outcome = train(cases, judges[::CHOOSING] if validation is None else validation, options, folder, on_event)
+            train(cases, chosen, options, folder, on_event)
         with (folder / "log.csv").open() as log:
-            seconds = sum(float(row["seconds"]) for row in csv.DictReader(log))
-        segmenter = Segmenter(outcome.model)
-        values = jaccards(lambda image: segmenter.segment(image).mask, judges)
-        write_json(done, {**identity, "jaccards": values, "seconds": seconds})
-    kept = json.loads(done.read_text())
-    return Result(folder / options.name, kept["jaccards"], kept["seconds"])
+            write_json(trained, {**identity, "seconds": sum(float(row["seconds"]) for row in csv.DictReader(log))})
+    model = folder / options.name
+    if not done.exists():
+        segmenter = Segmenter(model)
+        write_json(done, {"jaccards": jaccards(lambda image: segmenter.segment(image).mask, judges)})
+    values, seconds = json.loads(done.read_text())["jaccards"], json.loads(trained.read_text())["seconds"]
+    return Result(model, values, seconds)
+
+
+def _names(cases: list[Case]) -> list[str]:
+    return [f"{case.source}/{case.id}" for case in cases]
+
+
+def _checksum(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _print_networks(results: dict[str, Result], judges: list[Case]) -> None:

@@ -14,7 +14,14 @@ from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.cleaning import CleanUp, binarise
 from napari_skinseg.pixels.image import read_image, to_rgb
 from napari_skinseg.pixels.metrics import jaccard
-from napari_skinseg.segmentation.confidence import MaskDecision, confidence_of, describe_confidence, expected_jaccard
+from napari_skinseg.segmentation.confidence import (
+    SURE,
+    MaskDecision,
+    confidence_of,
+    decide_mask,
+    describe_confidence,
+    expected_jaccard,
+)
 from napari_skinseg.segmentation.options import SegmentOptions
 from napari_skinseg.segmentation.preprocess import enlarge, network_input
 from napari_skinseg.segmentation.segmenter import Segmenter
@@ -283,6 +290,19 @@ def test_withholding_does_not_depend_on_the_threshold(spot_finder, photo, thresh
     for no_lesion, withheld in ((limit - 0.01, False), (limit + 0.01, True)):
         picky = Segmenter(replace(model, spec=replace(model.spec, no_lesion=no_lesion)), device="cpu")
         assert picky.segment(photo[0], SegmentOptions(threshold=threshold)).withheld is withheld
+
+
+@pytest.mark.parametrize(
+    ("lesion", "presence", "withheld"), [(0.99, 0.05, False), (0.6, 0.05, True), (0.6, 0.15, False)]
+)
+def test_a_low_presence_alone_does_not_withhold_a_sure_outline(spot_finder, lesion, presence, withheld):
+    spec = replace(bundle.load(spot_finder).spec, no_lesion=0.1, presence=True)
+    probability = np.full((64, 64), 0.01, np.float32)
+    probability[20:44, 20:44] = lesion
+    found = decide_mask(probability, spec, 0.5, CleanUp(), presence=presence)
+    assert found.withheld is withheld
+    assert found.mask.any() is not withheld
+    assert (found.confidence >= SURE) is (lesion > 0.9)
 
 
 def test_an_empty_mask_is_not_withheld(doubting_model):

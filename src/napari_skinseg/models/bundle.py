@@ -70,7 +70,8 @@ class ModelSpec:
         confidence: (intercept, slope) of the calibration of `Segmentation.confidence`; see
             `segmentation.confidence.confidence_of`.
         no_lesion: an outline with a lower presence is withheld, because there is probably no lesion; in [0, 1), 0 = no
-            outline is withheld. Presence is the probability of the presence head; without a head, the confidence.
+            outline is withheld. Presence is the probability of the presence head; without a head, the confidence. An
+            outline with a high confidence is not withheld, see `segmentation.confidence.SURE`.
         presence: the model has a presence head, see `presence.PresenceHead`.
         border: (threshold, offset, smoothing) that change the mask to the style of a person, see
             `segmentation.border.Border`; None changes nothing.

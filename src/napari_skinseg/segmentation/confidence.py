@@ -13,6 +13,11 @@ from .border import NO_CHANGE, Border, change_border
 
 ConfidenceLevel = Literal["good", "check", "poor", "empty"]
 
+SURE = 0.7
+"""Confidence from which an outline is shown even if the presence is low. Chosen on the validation split: with it, 9 %
+of the pieces of real skin are outlined instead of 7 %, and with 0.6 13 %. On photos of HAM10000, which
+`lesion-unet-cc0` has never seen, a lesion that fills the frame had a presence of 0.01 and a confidence of 0.97."""
+
 
 class MaskDecision(NamedTuple):
     """The mask of a probability map, and its confidence.
@@ -44,7 +49,8 @@ def decide_mask(
 
     Args:
         probability: float32 `[H, W]` in [0, 1].
-        spec: description of the model; an outline with a presence below `spec.no_lesion` is withheld.
+        spec: description of the model; an outline with a presence below `spec.no_lesion` and a confidence below `SURE`
+            is withheld.
         threshold: a pixel with at least this probability is lesion.
         clean_up: clean-up of the mask after the threshold.
         always: never withhold the outline.
@@ -56,10 +62,17 @@ def decide_mask(
     mask = change_border(binarise(probability, threshold, clean_up), border)
     if small is None:
         small = np.asarray(Image.fromarray(probability).resize(spec.input_size[::-1], Image.Resampling.BILINEAR))
-    if presence is None:
+
+    def own_confidence() -> float:
         # The mask at the model's own threshold decides: the user's threshold must not change whether there is a lesion.
-        presence = confidence_of(small, spec.threshold, CleanUp(), spec.confidence)
-    withheld = presence < spec.no_lesion and not always and bool(mask.any())
+        return confidence_of(small, spec.threshold, CleanUp(), spec.confidence)
+
+    if presence is None:
+        presence = own_confidence()
+        is_doubtful = presence < spec.no_lesion
+    else:
+        is_doubtful = presence < spec.no_lesion and own_confidence() < SURE
+    withheld = is_doubtful and not always and bool(mask.any())
     at = spec.threshold if threshold == border.threshold else threshold
     confidence = confidence_of(small, at, clean_up, spec.confidence)
     return MaskDecision(np.zeros_like(mask) if withheld else mask, confidence, withheld, presence)
