@@ -171,28 +171,26 @@ def clinics(
     """
     from napari_skinseg.models.store import find
 
-    folder, rows, right, efforts = find(base).folder, [], [], []
+    folder, rows, right, false, efforts = find(base).folder, [], [], 0, []
     for number in range(count):
         style, group = list(STYLES)[number % len(STYLES)], ("all", *ARTEFACTS_OF_CLINICS)[number % 4]
         photos = [_styled(one, style, number, out / f"clinic-{number}") for one in _of_group(data, group, number)]
         judges = {"others": photos[cases : cases + others]}
         name = f"clinic {number}"
         judged = _cell(out, name, "ours", folder, photos[:cases], judges, effort=True)
-        means = judged["judged"]["others"]["means"]
+        means, minutes = (judged["judged"]["others"][key] for key in ("means", "minutes"))
         advised = means[judged["advised"]]
         best = max(means.values())
         # As in `_print_decisions`: right if the advice does not lose, and leaves at most `LEAST_GAIN`.
         right.append(advised >= means["base"] and best - advised <= LEAST_GAIN)
-        figures = [f"{means[step]:.3f}" if step in means else "–" for step in ("base", "border", "weights")]
-        minutes = judged["judged"]["others"]["minutes"]
+        false += advised < means["base"]
         efforts.append((minutes["base"], minutes[judged["advised"]], style))
-        gain = f"{advised - means['base']:+.3f}"
-        saved = f"{minutes['base']:.0f} → {minutes[judged['advised']]:.0f}"
-        rows.append([name, group, style, *figures, judged["advised"], gain, saved, f"{judged['seconds']:.0f}"])
+        dices, outcome = _figures(judged, "others")
+        rows.append([name, group, style, *dices, *outcome])
     print(f"{machine()}\n")
     head = ["clinic", "photos", "style", "base", "border", "weights", "advised", "its gain", "minutes", "CPU s"]
     print_table(head, rows)
-    print(f"\nright: {sum(right)} of {len(right)}; false: {sum(float(row[7]) < 0 for row in rows)}")
+    print(f"\nright: {sum(right)} of {len(right)}; false: {false}")
     if plot is not None:
         _plot_efforts(efforts, plot)
 
@@ -219,16 +217,20 @@ def cameras(
         name, test = f"camera {number}", {"test": judges[:others]}
         cell = _cell(out, name, "ours", folder, taught[:cases], test, effort=True)
         plain = _cell(out, name, "plain", folder, taught[:cases], test)["judged"]["test"]["after"]
-        judged = cell["judged"]["test"]
-        means, minutes = judged["means"], judged["minutes"]
-        figures = [f"{means[step]:.3f}" if step in means else "–" for step in ("base", "border", "weights")]
-        figures.append(f"{plain:.3f}")
-        gain = f"{means[cell['advised']] - means['base']:+.3f}"
-        saved = f"{minutes['base']:.0f} → {minutes[cell['advised']]:.0f}"
-        rows.append([str(number), *figures, cell["advised"], gain, saved, f"{cell['seconds']:.0f}"])
+        dices, outcome = _figures(cell, "test")
+        rows.append([str(number), *dices, f"{plain:.3f}", *outcome])
     print(f"{machine()}\n")
     head = ["clinic", "base", "border", "weights", "plain fine-tuning", "advised", "its gain", "minutes", "CPU s"]
     print_table(head, rows)
+
+
+def _figures(cell: Mapping[str, Any], judges: str) -> tuple[list[str], list[str]]:
+    """Table cells: Dice of base, border and weights; the advice, its gain, minutes before and after, CPU seconds."""
+    means, minutes = (cell["judged"][judges][key] for key in ("means", "minutes"))
+    dices = [f"{means[step]:.3f}" if step in means else "–" for step in ("base", "border", "weights")]
+    gain = f"{means[cell['advised']] - means['base']:+.3f}"
+    saved = f"{minutes['base']:.0f} → {minutes[cell['advised']]:.0f}"
+    return dices, [cell["advised"], gain, saved, f"{cell['seconds']:.0f}"]
 
 
 def _plot_efforts(efforts: Sequence[tuple[float, float, str]], path: Path) -> None:

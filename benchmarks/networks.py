@@ -58,6 +58,7 @@ CHOOSING = 7
 would take half as long as the training."""
 HEIGHTS = (96, 192)
 FIRST = "FlexibleUNet from ImageNet"
+LARGER = "FlexibleUNet with EfficientNet-Lite2 from ImageNet"
 CONTINUED = "FlexibleUNet from lesion-unet"
 DICE = [*(f"{name} val, Dice" for name in JUDGE), "mean"]
 
@@ -113,7 +114,11 @@ def main(
     )
     run = partial(train_run, cases=cases, judges=judges, out=out)
     if what == "networks":
-        starts = {FIRST: run(full), CONTINUED: run(replace(full, start="lesion-unet"))}
+        starts = {
+            FIRST: run(full),
+            LARGER: run(replace(full, encoder="efficientnet-lite2")),
+            CONTINUED: run(replace(full, start="lesion-unet")),
+        }
         _print_networks(starts | {name: run(replace(full, network=name, start=None)) for name in NETWORKS}, judges)
     elif what == "sizes":
         sizes = [(height, round(height * BUNDLE_SIZE[1] / BUNDLE_SIZE[0] / 32) * 32) for height in HEIGHTS]

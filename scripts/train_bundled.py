@@ -2,9 +2,9 @@
 
     python scripts/train_bundled.py ../shared/data --out runs/bundled
 
-Three trainings follow one another: from ImageNet, then with whole frames, then a long one, which took minutes on a GPU
-and takes a day on two CPU cores. The model is the mean of the last two. The same command continues after a stop. The
-versions were made with small differences, which are in docs/development/model-history.md.
+Three trainings follow one another: from ImageNet, then with whole frames, then a long one with large batches. The model
+is the mean of the last two. The same command continues after a stop. The versions were made with small differences,
+which are in docs/development/model-history.md.
 """
 
 from collections.abc import Iterable

@@ -187,6 +187,7 @@ def test_photos_without_masks_are_refused(cases, tmp_path):
         {"artefacts": 1.5},
         {"loss": "boundary"},
         {"encoder": "resnet99"},
+        {"encoder": "efficientnet-lite2"},  # the network is a UNet
         {"small_first": 0.7},
         {"small": 1.5},
         {"workers": -1},
@@ -222,6 +223,12 @@ def test_a_training_can_start_from_a_model(finished, cases, tmp_path):
 def test_a_start_of_another_network_is_refused(finished, cases, tmp_path):
     with pytest.raises(BadInput, match="is a UNet, not a SegResNet"):
         train(cases[:8], cases[8:], replace(OPTIONS, network="SegResNet", start=str(finished[0].model)), tmp_path)
+
+
+def test_a_start_with_another_encoder_is_refused(cases, tmp_path):
+    options = replace(OPTIONS, network="FlexibleUNet", encoder="efficientnet-lite2", start="lesion-unet")
+    with pytest.raises(BadInput, match="lesion-unet does not have the encoder efficientnet-lite2"):
+        train(cases[:8], cases[8:], options, tmp_path)
 
 
 def test_plain_skin_shows_no_lesion(cases):

@@ -25,8 +25,8 @@ class TrainOptions:
     Attributes:
         name: Name of the new model.
         network: Network to train: UNet, SegResNet, FlexibleUNet or AttentionUnet.
-        encoder: Encoder of a FlexibleUNet: efficientnet-lite0, or the larger efficientnet-lite2. A model to start from
-            has its own.
+        encoder: Encoder of a FlexibleUNet: efficientnet-lite0, or the larger efficientnet-lite2. When not given, that
+            of the model to start from, or efficientnet-lite0.
         input_height: Height in pixels that every photo is resized to.
         input_width: Width in pixels that every photo is resized to.
         passes: Number of passes; a pass (an epoch) shows every photo once on average.
@@ -51,7 +51,7 @@ class TrainOptions:
 
     name: str = "my-model"
     network: str = DEFAULT_NETWORK
-    encoder: str = LITE[0]
+    encoder: str | None = None
     input_height: int = 192
     input_width: int = 256
     passes: int = 12
@@ -90,8 +90,10 @@ class TrainOptions:
         for name, (value, most) in shares.items():
             if not 0 <= value <= most:
                 raise BadInput(f"{name} is {value}; it must be between 0 and {most}.")
-        if self.encoder not in LITE:
+        if self.encoder not in (None, *LITE):
             raise BadInput(f"The encoder {self.encoder!r} is not known; choose one of {', '.join(LITE)}.")
+        if self.encoder and self.network != "FlexibleUNet":
+            raise BadInput(f"A {self.network} has no encoder {self.encoder}; give FlexibleUNet as network.")
         if self.loss not in LOSSES:
             raise BadInput(f"The loss {self.loss!r} is not known; choose one of {', '.join(LOSSES)}.")
         if not 0 < self.ema < 1:

@@ -20,7 +20,7 @@ from napari_skinseg.errors import BadInput
 from napari_skinseg.events import CancelToken, Event, OnEvent, ignore_event
 from napari_skinseg.files import write_text
 from napari_skinseg.models.bundle import Model, ModelSpec, save
-from napari_skinseg.models.network import build
+from napari_skinseg.models.network import LITE, build
 from napari_skinseg.models.store import load_model
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, dice, jaccard
 from napari_skinseg.read_ahead import read_ahead
@@ -61,8 +61,10 @@ class TrainingRun:
         start = load_model(options.start) if options.start and not imagenet else None
         if start and start.spec.network != options.network:
             raise BadInput(f"{options.start} is a {start.spec.network}, not a {options.network}; give that as network.")
-        encoder = {"backbone": options.encoder} if options.network == "FlexibleUNet" else {}
+        encoder = {"backbone": options.encoder} if options.encoder else {}
         self.arguments = dict(start.spec.network_arguments) if start else encoder
+        if encoder and self.arguments.get("backbone", LITE[0]) != options.encoder:
+            raise BadInput(f"{options.start} does not have the encoder {options.encoder}; leave the encoder out.")
         self.mean, self.std = (start.spec.mean, start.spec.std) if start else (MEAN, STD)
         network = start.network if start else build(options.network, self.arguments)
         if imagenet:
