@@ -41,6 +41,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -58,12 +59,22 @@ from napari_skinseg.finetuning.border import BorderTable
 from napari_skinseg.finetuning.evidence import Evidence
 from napari_skinseg.finetuning.finetune import fine_tune
 from napari_skinseg.finetuning.options import FineTuneOptions
-from napari_skinseg.finetuning.verdict import LEAST_GAIN, LEVELS, NEW_FAILURE_DROP, NEW_FAILURES, trimmed_interval
+from napari_skinseg.finetuning.verdict import (
+    LEAST_GAIN,
+    LEVELS,
+    NEW_FAILURE_DROP,
+    NEW_FAILURES,
+    Verdict,
+    trimmed_interval,
+)
 from napari_skinseg.models.click_channels import Click
 from napari_skinseg.pixels.cleaning import grow
+from napari_skinseg.pixels.image import read_image
 from napari_skinseg.pixels.mask import read_mask, write_mask
 from napari_skinseg.pixels.metrics import FAILURE_JACCARD, bootstrap_interval, dice, jaccard
 from napari_skinseg.segmentation.border import Border, change_border
+from napari_skinseg.segmentation.options import SegmentOptions
+from napari_skinseg.segmentation.segmenter import Segmenter
 from segment import machine
 
 app = App(help="Gain, cost and forgetting of fine-tuning on a few photos, compared with plain fine-tuning.")
@@ -86,6 +97,8 @@ SECONDS_LOOK, SECONDS_CLICK, SECONDS_STROKE = 3.0, 2.0, 1.5
 """Assumed: to look at a photo, to make a click, and to begin a stroke."""
 STROKE_SPEED = 0.25
 """Assumed: widths of the photo per second."""
+EFFORT_PHOTOS = 20
+"""Photos of a clinic that the simulated person corrects, with the base and with what was advised."""
 ARTEFACTS_OF_CLINICS = ("hair", "ruler", "dark_corner")
 WIDER = 0.04
 """Clinic 2: each mask is grown on every side by this share of the lesion's diameter."""
@@ -161,34 +174,54 @@ def clinics(
     out: Path = Path("runs/finetune-clinics"),
     count: int = 50,
     cases: int = 20,
-    others: int = 60,
+    others: int = 120,
+    first: int = 0,
+    at_once: int = 1,
     plot: Path | None = None,
 ) -> None:
-    """Print the true gain of each step in `count` clinics, how often the verdicts were right, and the work saved.
+    """Print the true gain of each step in the clinics below `count`, how often the verdicts were right, the work saved.
 
-    `others` is the largest number of photos that the true gain is measured on. `plot` is a picture of the minutes of
+    `others` is the largest number of photos that the true gain is measured on. `first` is the first clinic. `at_once`
+    clinics run at the same time; set OMP_NUM_THREADS to the cores of each. `plot` is a picture of the minutes of
     correction per 100 photos.
     """
     from napari_skinseg.models.store import find
 
     folder, rows, right, false, efforts = find(base).folder, [], [], 0, []
-    for number in range(count):
+
+    def measure(number: int) -> tuple[str, str, dict[str, Any]]:
         style, group = list(STYLES)[number % len(STYLES)], ("all", *ARTEFACTS_OF_CLINICS)[number % 4]
         photos = [_styled(one, style, number, out / f"clinic-{number}") for one in _of_group(data, group, number)]
         judges = {"others": photos[cases : cases + others]}
-        name = f"clinic {number}"
-        judged = _cell(out, name, "ours", folder, photos[:cases], judges, effort=True)
-        means, minutes = (judged["judged"]["others"][key] for key in ("means", "minutes"))
-        advised = means[judged["advised"]]
+        cell = _cell(out, f"clinic {number}", "ours", folder, photos[:cases], judges, effort=EFFORT_PHOTOS)
+        return style, group, cell
+
+    with ThreadPoolExecutor(at_once) as pool:
+        measured = list(pool.map(measure, range(first, count)))
+    for style, group, cell in measured:
+        means, minutes = (cell["judged"]["others"][key] for key in ("means", "minutes"))
+        advised = means[cell["advised"]]
         best = max(means.values())
         # As in `_print_decisions`: right if the advice does not lose, and leaves at most `LEAST_GAIN`.
         right.append(advised >= means["base"] and best - advised <= LEAST_GAIN)
         false += advised < means["base"]
-        efforts.append((minutes["base"], minutes[judged["advised"]], style))
-        dices, outcome = _figures(judged, "others")
-        rows.append([name, group, style, *dices, *outcome])
+        efforts.append((minutes["base"], minutes[cell["advised"]], style))
+        dices, outcome = _figures(cell, "others")
+        rows.append([cell["clinic"], group, style, str(cell["judged"]["others"]["photos"]), *dices, *outcome])
     print(f"{machine()}\n")
-    head = ["clinic", "photos", "style", "base", "border", "weights", "advised", "its gain", "minutes", "CPU s"]
+    head = [
+        "clinic",
+        "photos",
+        "style",
+        "judged on",
+        "base",
+        "border",
+        "weights",
+        "advised",
+        "its gain",
+        "minutes",
+        "CPU s",
+    ]
     print_table(head, rows)
     print(f"\nright: {sum(right)} of {len(right)}; false: {false}")
     if plot is not None:
@@ -215,7 +248,7 @@ def cameras(
             for found in (_cases(data, "ham10000", split) for split in ("val", "test"))
         )
         name, test = f"camera {number}", {"test": judges[:others]}
-        cell = _cell(out, name, "ours", folder, taught[:cases], test, effort=True)
+        cell = _cell(out, name, "ours", folder, taught[:cases], test, effort=EFFORT_PHOTOS)
         plain = _cell(out, name, "plain", folder, taught[:cases], test)["judged"]["test"]["after"]
         dices, outcome = _figures(cell, "test")
         rows.append([str(number), *dices, f"{plain:.3f}", *outcome])
@@ -401,7 +434,6 @@ def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]
     """Segment the photos once, and measure all borders for each style and artefact."""
     from napari_skinseg.finetuning.judging import JudgedPhoto, segment_photos
     from napari_skinseg.models.store import find
-    from napari_skinseg.segmentation.segmenter import Segmenter
 
     cases = _cases(data, "isic_whole", split)[: most or None]
     with (data / "isic_artefacts.csv").open() as stream:
@@ -429,15 +461,13 @@ def _clinics(data: Path, split: str, most: int) -> dict[tuple[str, str], Clinic]
 @app.command(show=False)
 def child(job: Path) -> None:
     """Run one cell in a separate process, to measure its memory."""
-    from napari_skinseg.segmentation.segmenter import Segmenter
-
     task = json.loads(job.read_text())
     cases = tuple(
         Case(row["id"], Path(row["image"]), Path(row["mask"]), row["group"], row["source"]) for row in task["cases"]
     )
-    start = time.process_time()
+    start, start_wall = time.process_time(), time.perf_counter()
     models: dict[str, Any] = {"base": Path(task["base"])}
-    advised, verdict = "base", "–"
+    advised, verdict, steps_judged = "base", "–", {}
     if task["method"] == "ours":
         outcome = fine_tune(task["base"], Evidence(cases), FineTuneOptions(), task["run"])
         assert outcome.candidate is not None
@@ -446,34 +476,45 @@ def child(job: Path) -> None:
         verdict += f" ({outcome.verdict.passes} passes, mix {outcome.verdict.mixing_coefficient:g})"
         if outcome.border is not None:
             models["border"] = outcome.border.model
+            steps_judged["border"] = _held_out(outcome.border.verdict)
+        steps_judged["weights"] = _held_out(outcome.verdict)
         models["weights"] = outcome.candidate
         steps = {outcome.candidate: "weights", None: "base"}
         advised = steps.get(outcome.recommended, "border")
     else:
         models["weights"] = _plain(Path(task["base"]), cases)
-    seconds = time.process_time() - start
+    seconds, wall = time.process_time() - start, time.perf_counter() - start_wall
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (1e6 if sys.platform == "darwin" else 1e3)
     segmenters, judged = {step: Segmenter(model) for step, model in models.items()}, {}
     for name, rows in task["judges"].items():
-        measured = {
-            step: np.array([_measure(one, row, task["effort"]) for row in rows]) for step, one in segmenters.items()
+        scores = {step: np.array([_dice(one, row) for row in rows]) for step, one in segmenters.items()}
+        minutes = {
+            step: float(100 / 60 * np.mean([_seconds(segmenters[step], row) for row in rows[: task["effort"]]]))
+            for step in {"base", advised}
+            if task["effort"]
         }
-        scores = {step: values[:, 0] for step, values in measured.items()}
         gains = scores["weights"] - scores["base"]
         low, high = bootstrap_interval(gains)
         means = {step: float(values.mean()) for step, values in scores.items()}
         judged[name] = {
             "photos": len(rows),
             "means": means,
-            "minutes": {step: float(100 * values[:, 1].mean() / 60) for step, values in measured.items()},
+            "minutes": minutes,
+            "dice": {step: values.tolist() for step, values in scores.items()},
             "base": means["base"],
             "after": means["weights"],
             "gain": gains.mean(),
             "low": low,
             "high": high,
         }
-    result = {"seconds": seconds, "peak_mb": peak, "verdict": verdict, "advised": advised, "judged": judged}
-    job.with_suffix(".done.json").write_text(json.dumps(result))
+    result = {"seconds": seconds, "wall": wall, "peak_mb": peak, "verdict": verdict, "advised": advised}
+    job.with_suffix(".done.json").write_text(json.dumps({**result, "held_out": steps_judged, "judged": judged}))
+
+
+def _held_out(verdict: Verdict) -> dict[str, list[Any]]:
+    """What a verdict was decided on, so that other rules can be compared without a new fine-tuning."""
+    names = ("base_dice", "candidate_dice", "base_failed", "candidate_failed")
+    return {name: [getattr(row, name) for row in verdict.compared] for name in names}
 
 
 def _cell(
@@ -483,7 +524,7 @@ def _cell(
     base: Path,
     cases: Sequence[Case],
     judges: dict[str, list[Case]],
-    effort: bool = False,
+    effort: int = 0,
 ) -> dict[str, Any]:
     import subprocess
 
@@ -505,20 +546,19 @@ def _plain_rows(cases: Sequence[Case]) -> list[dict[str, str]]:
     ]
 
 
-def _measure(segmenter: Any, row: dict[str, str], effort: bool) -> tuple[float, float]:
-    """Return the Dice of a photo, and with `effort` the seconds in which a simulated person corrects its mask."""
-    from napari_skinseg.pixels.image import read_image
-    from napari_skinseg.segmentation.options import SegmentOptions
-
-    image, options = read_image(row["image"]), SegmentOptions(always_outline=True)
-    truth = read_mask(row["mask"], image.shape)
-    mask = segmenter.segment(image, options).mask
-    refiner = segmenter.refiner(image) if effort else None
-    return dice(mask, truth), _seconds(refiner, mask, truth, options) if effort else 0.0
+def _dice(segmenter: Segmenter, row: Mapping[str, str]) -> float:
+    image, truth, options = _photo(row)
+    return dice(segmenter.segment(image, options).mask, truth)
 
 
-def _seconds(refiner: Any, mask: NDArray[np.bool_], truth: NDArray[np.bool_], options: Any) -> float:
-    """The seconds in which a simulated person reaches the Jaccard `GOAL`.
+def _photo(row: Mapping[str, str]) -> tuple[NDArray[np.uint8], NDArray[np.bool_], SegmentOptions]:
+    """Photo, true mask and options: the outline is measured also where the model finds no lesion."""
+    image = read_image(row["image"])
+    return image, read_mask(row["mask"], image.shape), SegmentOptions(always_outline=True)
+
+
+def _seconds(segmenter: Segmenter, row: Mapping[str, str]) -> float:
+    """The seconds in which a simulated person corrects the mask of a photo to the Jaccard `GOAL`.
 
     The person makes up to three clicks, as long as each helps, then strokes. Each stroke corrects one whole error, the
     largest first.
@@ -527,6 +567,8 @@ def _seconds(refiner: Any, mask: NDArray[np.bool_], truth: NDArray[np.bool_], op
 
     from napari_skinseg.segmentation.simulated_clicks import next_click
 
+    image, truth, options = _photo(row)
+    mask, refiner = segmenter.segment(image, options).mask, segmenter.refiner(image)
     seconds, clicks = SECONDS_LOOK, list[Click]()
     while jaccard(mask, truth) < GOAL and len(clicks) < MOST_CLICKS:
         click = next_click(mask, truth)

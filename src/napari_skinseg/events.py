@@ -42,6 +42,16 @@ class NeverCancelled:
         return False
 
 
+class AnyToken:
+    """A token that is set when one of several tokens is."""
+
+    def __init__(self, *tokens: CancelToken) -> None:
+        self._tokens = tokens
+
+    def is_set(self) -> bool:
+        return any(token.is_set() for token in self._tokens)
+
+
 def ignore_event(event: Event) -> None:
     """Do nothing: the default of `on_event`."""
 

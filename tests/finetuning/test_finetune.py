@@ -145,7 +145,9 @@ def test_a_resumed_run_ends_like_an_uninterrupted_run(tmp_path, clinic, spot_fin
             cancel.set()
 
     assert fine_tune(spot_finder, evidence, options, tmp_path / "halved", stop, cancel).cancelled
-    outcome = fine_tune(spot_finder, evidence, options, tmp_path / "halved")
+    seen = []
+    outcome = fine_tune(spot_finder, evidence, options, tmp_path / "halved", seen.append)
+    assert min(event.done for event in seen if event.stage == "train") >= 7  # no fit started again
     ours, theirs = (bundle.load(done.candidate).network.state_dict() for done in (outcome, whole))
     assert all(np.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
     assert [row.candidate_dice for row in outcome.verdict.compared] == pytest.approx(
@@ -290,6 +292,8 @@ def test_a_killed_run_is_continued(tmp_path, clinic, spot_finder):
 
 
 def test_cancel_stops_after_one_batch_and_keeps_the_base(tmp_path, clinic, spot_finder):
+    import torch
+
     before = everything_in(spot_finder)
     cancel, steps = threading.Event(), []
 
@@ -301,8 +305,39 @@ def test_cancel_stops_after_one_batch_and_keeps_the_base(tmp_path, clinic, spot_
     outcome = fine_tune(spot_finder, collect(clinic(8)), SHORT, tmp_path / "run", stop, cancel)
     assert outcome.cancelled
     assert outcome.candidate is None
-    assert steps == [1]
+    assert 1 <= len(steps) <= torch.get_num_threads()  # the fits run in as many threads, and each ends its step
     assert everything_in(spot_finder) == before
+
+
+def test_on_a_cpu_the_fits_run_at_the_same_time(tmp_path, clinic, spot_finder):
+    import torch
+
+    threads, where = torch.get_num_threads(), set()
+
+    def note(event):
+        if event.stage == "train":
+            where.add((threading.current_thread().name, torch.get_num_threads()))
+
+    options = replace(SHORT, passes=2, folds=2, device="cpu")  # three fits
+    fine_tune(spot_finder, collect(clinic(6)), options, tmp_path / "run", note)
+    at_once = min(3, threads)
+    assert {count for _, count in where} == {threads // at_once}
+    assert len(where) == at_once
+    assert torch.get_num_threads() == threads
+
+
+def test_a_fit_that_fails_stops_the_others(tmp_path, clinic, spot_finder):
+    shares = []
+
+    def fail(event):
+        if event.stage == "train":
+            shares.append(event.done / event.total)
+            if len(shares) == 1:
+                raise BadInput("The log cannot be written.")
+
+    with pytest.raises(BadInput, match="log cannot be written"):
+        fine_tune(spot_finder, collect(clinic(6)), replace(SHORT, passes=40), tmp_path / "run", fail)
+    assert max(shares) < 0.5
 
 
 def test_a_discarded_run_leaves_only_its_logs(tmp_path, clinic, spot_finder):

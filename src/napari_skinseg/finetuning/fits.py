@@ -38,6 +38,8 @@ class Fit:
         predictions: by held-out case, the prediction with each of `MIXING_COEFFICIENTS`.
         weights: the weights after the last pass; empty if the candidate does not come from this fit.
         finished: whether the fit is complete.
+        unfinished: where a stopped fit continues: the passes that it made, its batch size and the state of its
+            `TrainingLoop`; None if the fit is complete or did not reach its first checkpoint.
     """
 
     name: str
@@ -47,13 +49,16 @@ class Fit:
     predictions: dict[int, list[Prediction]] = field(default_factory=dict)
     weights: "dict[str, torch.Tensor]" = field(default_factory=dict)
     finished: bool = False
+    unfinished: dict[str, Any] | None = None
 
     def state(self) -> dict[str, Any]:
         """Return the results as tensors and plain values, for a checkpoint."""
         import torch
 
+        if not self.finished:
+            return {"finished": False, "unfinished": self.unfinished}
         return {
-            "finished": self.finished,
+            "finished": True,
             "predictions": {
                 number: [(torch.from_numpy(one.probability), one.confidence) for one in row]
                 for number, row in self.predictions.items()
@@ -63,7 +68,8 @@ class Fit:
 
     def restore(self, state: Mapping[str, Any], photos: Mapping[int, JudgedPhoto]) -> None:
         """Take the results from what `state` returned; version 0.1 stored masks as bits instead of predictions."""
-        self.finished, self.weights = state["finished"], state["weights"]
+        self.finished, self.unfinished = state["finished"], state.get("unfinished")
+        self.weights = state.get("weights", {})
         for number, row in state.get("predictions", {}).items():
             self.predictions[number] = [Prediction(values.numpy(), confidence) for values, confidence in row]
         for number, row in state.get("masks", {}).items():

@@ -5,8 +5,11 @@ that only matches the border does not need them where ONNX Runtime serves.
 """
 
 import copy
+import math
+import threading
 import time
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from datetime import datetime
 from functools import cached_property
@@ -18,7 +21,7 @@ from numpy.typing import NDArray
 
 from napari_skinseg.device import DeviceChoice, choose_device, out_of_memory
 from napari_skinseg.errors import BadInput, Cancelled
-from napari_skinseg.events import CancelToken, Event, OnEvent, raise_if_cancelled
+from napari_skinseg.events import AnyToken, CancelToken, Event, OnEvent, raise_if_cancelled
 from napari_skinseg.files import make_output_folder, write_json
 from napari_skinseg.models.bundle import Model, ModelSpec, load, save, save_copy
 from napari_skinseg.models.store import StoredModel
@@ -64,7 +67,8 @@ MIN_CONFIDENCE = 0.85
 """Confidence of the base from which an unlabelled photo is shown with its mask."""
 CLICKS = 0.25
 """Share of each batch with clicks, so that the model still reacts to clicks."""
-SECONDS_BETWEEN_CHECKPOINTS = 5.0
+SECONDS_BETWEEN_CHECKPOINTS = 15.0
+"""Shortest time between two checkpoints of one fit."""
 
 
 class FineTuningRun:
@@ -81,7 +85,7 @@ class FineTuningRun:
     ) -> None:
         self.stored = base
         self.evidence, self.options, self.out = evidence, options, out
-        self.on_event, self.cancel = on_event, cancel
+        self._report, self.cancel = on_event, cancel
         self.segmenter = Segmenter(base.folder, options.device if options.border_only else self.choice.device)
         self.batch_size = options.batch_size
         self.rows: list[dict[str, str | int]] = []
@@ -93,8 +97,11 @@ class FineTuningRun:
         self.border: BorderOutcome | None = None
         self.previous_borders: dict[int, Border] = {}
         self.state: dict[str, Any] = {}
-        self.unfinished_fit: dict[str, Any] | None = None
-        self.checkpoint_time = 0.0
+        self.steps: dict[str, int] = {}
+        # Fits run in threads: one of them at a time reports, changes shared values or writes a file of the run.
+        self.report_lock, self.state_lock = threading.Lock(), threading.RLock()
+        self.failed = threading.Event()
+        self.stop = AnyToken(cancel, self.failed)
 
     @cached_property
     def base(self) -> Model:
@@ -117,9 +124,7 @@ class FineTuningRun:
             if self.options.border_only:
                 return self._finish_border()
             self._make_samples()
-            for fit in self.fits:
-                if not fit.finished:
-                    self._make_fit(fit)
+            self._make_fits()
             return self._finish()
         except Cancelled:
             return FineTuneOutcome(self.out, None, None, cancelled=True)
@@ -190,11 +195,11 @@ class FineTuningRun:
             return
         for fit, state in zip(self.fits, self.state["fits"], strict=True):
             fit.restore(state, self.photos)
-        self.rows, self.unfinished_fit = self.state["rows"], self.state["current"]
-        self.batch_size = self.state["batch_size"]
+        self.rows, self.batch_size = self.state["rows"], self.state["batch_size"]
         done = sum(fit.finished for fit in self.fits)
-        name = self.fits[min(done, len(self.fits) - 1)].name
-        self.on_event(Event("resumed", done, len(self.fits), f"The run continues with {name}."))
+        self.on_event(
+            Event("resumed", done, len(self.fits), f"The run continues; {done} of {len(self.fits)} fits are complete.")
+        )
 
     def _judge_base(self) -> None:
         for number, found in segment_photos(self.segmenter, self.photos, self.cancel):
@@ -267,41 +272,76 @@ class FineTuningRun:
             self.choice.device,
         )
 
+    def _make_fits(self) -> None:
+        """Make the fits that are not finished; on a CPU, as many at the same time as there are threads.
+
+        A step is so small that two threads of torch are only a tenth faster than one. Two fits with one thread each
+        take half the time.
+        """
+        import torch
+
+        for fit in self.fits:  # of a resumed run
+            passes = fit.passes if fit.finished else fit.unfinished["passes"] if fit.unfinished else 0
+            self.steps[fit.name] = passes * self._steps_per_pass(fit, self.batch_size)
+        waiting = sorted((fit for fit in self.fits if not fit.finished), key=lambda fit: len(fit.train), reverse=True)
+        threads = torch.get_num_threads()
+        at_once = max(1, min(len(waiting), threads)) if self.choice.device == "cpu" else 1
+        with ThreadPoolExecutor(at_once, "fit", torch.set_num_threads, (threads // at_once,)) as pool:
+            futures = [pool.submit(self._make_fit, fit) for fit in waiting]
+            try:
+                for future in as_completed(futures):
+                    future.result()
+            except BaseException:
+                self.failed.set()  # the other fits stop, too
+                raise
+            finally:
+                torch.set_num_threads(threads)  # torch gives new threads the number that was set last
+
     def _make_fit(self, fit: Fit) -> None:
         """Make one fit, with smaller batches or on the CPU if memory runs out."""
-        while True:
-            loop = self._training_loop(fit)
+        while not fit.finished:
+            raise_if_cancelled(self.stop)
+            batch_size = fit.unfinished["batch_size"] if fit.unfinished else self.batch_size
+            loop = self._training_loop(fit, batch_size)
             try:
-                self._run_passes(fit, loop)
-                break
+                self._run_passes(fit, loop, batch_size)
+                fit.finished, fit.unfinished = True, None
             except (RuntimeError, MemoryError) as error:
                 if not out_of_memory(error):
                     raise
-                self._use_less_memory(len(fit.train))
-                self.unfinished_fit = None
+                fit.unfinished = None
+                self._use_less_memory(min(batch_size, len(fit.train)), loop.choice.device)
             finally:
                 loop.close()
-        fit.finished, self.unfinished_fit = True, None
         self._write_checkpoint()
 
-    def _run_passes(self, fit: Fit, loop: "TrainingLoop") -> None:
-        start = 0
-        if self.unfinished_fit is not None:
-            loop.restore(self.unfinished_fit["learner"])
-            start = self.unfinished_fit["passes"]
+    def _run_passes(self, fit: Fit, loop: "TrainingLoop", batch_size: int) -> None:
+        start, checkpoint_time = 0, -math.inf
+        if fit.unfinished is not None:
+            loop.restore(fit.unfinished["learner"])
+            start = fit.unfinished["passes"]
         for number in range(start, fit.passes):
             start_time = time.perf_counter()
-            loss = loop.run_pass(number, self._loader(fit, number), self.cancel)
+            loss = loop.run_pass(number, self._loader(fit, number, batch_size), self.stop)
             row: dict[str, str | int] = {"fit": fit.name, "pass": number + 1, "loss": f"{loss:.5f}"}
             if number + 1 == fit.passes:
                 weights = loop.averaged.state_dict()
                 fit.weights = {name: tensor.detach().float().cpu().clone() for name, tensor in weights.items()}
                 row |= self._judge_fit(fit, loss)
-            self.rows.append({**row, "seconds": f"{time.perf_counter() - start_time:.2f}"})
-            write_log(self.out / "log.csv", self.rows)
-            self.unfinished_fit = {"passes": number + 1, "learner": loop.state()}
-            if time.perf_counter() - self.checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
+            with self.state_lock:
+                self.rows.append({**row, "seconds": f"{time.perf_counter() - start_time:.2f}"})
+                write_log(self.out / "log.csv", self.rows)
+            if number + 1 < fit.passes and time.perf_counter() - checkpoint_time > SECONDS_BETWEEN_CHECKPOINTS:
+                # A copy, because another fit may write it while this one changes its weights.
+                learner = copy.deepcopy(loop.state())
+                fit.unfinished = {"passes": number + 1, "batch_size": batch_size, "learner": learner}
                 self._write_checkpoint()
+                checkpoint_time = time.perf_counter()
+
+    def on_event(self, event: Event) -> None:
+        """Report an event, one at a time; while the user pauses the run, this waits."""
+        with self.report_lock:
+            self._report(event)
 
     def _judge_fit(self, fit: Fit, loss: float) -> dict[str, str]:
         """Segment the held-out photos of a fit with each mixing coefficient, and keep the masks and their Dice.
@@ -312,11 +352,12 @@ class FineTuningRun:
         if not fit.held_out:
             return {}
         photos = {number: self.photos[number] for number in fit.held_out}
-        fit.predictions = {number: [] for number in fit.held_out}
+        predictions: dict[int, list[Prediction]] = {number: [] for number in fit.held_out}
         for coefficient in MIXING_COEFFICIENTS:
             model = self._mixed_model(fit, coefficient)
-            for number, found in segment_photos(Segmenter(model, self.choice.device), photos, self.cancel):
-                fit.predictions[number].append(found)
+            for number, found in segment_photos(Segmenter(model, self.choice.device), photos, self.stop):
+                predictions[number].append(found)
+        fit.predictions = predictions
         if len(self.parts) > 1:
             fit.weights = {}  # the candidate comes from another fit
         borders = {number: self.previous_borders[number] for number in fit.held_out}
@@ -326,7 +367,7 @@ class FineTuningRun:
                     [dice(found[number].mask(border), self.photos[number].truth) for number, border in borders.items()]
                 )
             )
-            for found in (self.found, {number: row[-1] for number, row in fit.predictions.items()})
+            for found in (self.found, {number: row[-1] for number, row in predictions.items()})
         )
         values = {"fold": self.fits.index(fit) + 1, "pass": fit.passes, "loss": loss, "base_dice": base, "dice": tuned}
         message = f"{fit.name}, pass {fit.passes}: held-out Dice {tuned:.4f}, base {base:.4f}"
@@ -399,29 +440,39 @@ class FineTuningRun:
 
     # The parts of a fit
 
-    def _training_loop(self, fit: Fit) -> "TrainingLoop":
+    def _training_loop(self, fit: Fit, batch_size: int) -> "TrainingLoop":
         from napari_skinseg.training.loop import TrainingLoop
 
-        steps = [other.passes * len(self._loader(other, 0)) for other in self.fits]
-        earlier, total = sum(steps[: self.fits.index(fit)]), sum(steps)
+        def report(step: int, loss: float) -> None:
+            self.steps[fit.name] = step
+            total = sum(other.passes * self._steps_per_pass(other, self.batch_size) for other in self.fits)
+            self.on_event(Event("train", sum(self.steps.values()), total, values={"loss": loss}))
+
         network = copy.deepcopy(self.base.network)
         freeze_early_stages(network)
         return TrainingLoop(
             network,
             self.choice,
             (self.base.spec.mean, self.base.spec.std),
-            steps_per_pass=len(self._loader(fit, 0)),
+            steps_per_pass=self._steps_per_pass(fit, batch_size),
             passes=fit.passes,
             learning_rate=self.options.learning_rate,
             weight_decay=WEIGHT_DECAY,
             ema=EMA,
             clicks=CLICKS,
             seed=self.options.seed,
-            on_step=lambda step, loss: self.on_event(Event("train", earlier + step, total, values={"loss": loss})),
+            on_step=report,
             frozen_statistics=True,
         )
 
-    def _loader(self, fit: Fit, number: int) -> Any:
+    def _steps_per_pass(self, fit: Fit, batch_size: int) -> int:
+        return -(-len(self._samples_of(fit)) // min(batch_size, len(fit.train)))
+
+    def _samples_of(self, fit: Fit) -> list[dict[str, Any]]:
+        photos = [self.samples[case] for case in fit.train]
+        return photos + self.replay[: round(REPLAY * len(photos))]
+
+    def _loader(self, fit: Fit, number: int, batch_size: int) -> Any:
         import torch
         from monai.data import DataLoader, Dataset
 
@@ -429,13 +480,10 @@ class FineTuningRun:
 
         # The seed depends on fit and pass, so that a resumed run shows the same photos as an uninterrupted one.
         seed = (self.options.seed * 1009 + self.fits.index(fit)) * 100_003 + number
-        photos = [self.samples[case] for case in fit.train]
+        transform = training_transform(self.base.spec.input_size, ARTEFACT_PROBABILITY, mild=MILD_VIEWS)
         return DataLoader(
-            Dataset(
-                photos + self.replay[: round(REPLAY * len(photos))],
-                training_transform(self.base.spec.input_size, ARTEFACT_PROBABILITY, mild=MILD_VIEWS),
-            ),
-            batch_size=min(self.batch_size, len(fit.train)),
+            Dataset(self._samples_of(fit), transform),
+            batch_size=min(batch_size, len(fit.train)),
             shuffle=True,
             generator=torch.Generator().manual_seed(seed),
         )
@@ -445,15 +493,19 @@ class FineTuningRun:
         # The encoder changes little, so the presence head of the base still fits.
         return Model(replace(self.base.spec, name=self.options.name), network, "", presence=self.base.presence)
 
-    def _use_less_memory(self, photos: int) -> None:
-        if min(self.batch_size, photos) > 1:
-            self.batch_size = min(self.batch_size, photos) // 2
-            sentence = f"Memory ran out; continuing with {self.batch_size} photos at a time."
-        elif self.choice.device != "cpu":
-            self.choice = choose_device("cpu", fast_cpu=True)
-            sentence = "The GPU has too little memory for one photo; continuing with the CPU, which is slower."
-        else:
-            raise BadInput("One photo does not fit into this computer's memory; close other programs.")
+    def _use_less_memory(self, batch_size: int, device: str) -> None:
+        """Use smaller batches or the CPU after memory ran out; only once if several fits failed alike."""
+        with self.state_lock:
+            if self.batch_size < batch_size or self.choice.device != device:
+                return
+            if batch_size > 1:
+                self.batch_size = batch_size // 2
+                sentence = f"Memory ran out; continuing with {self.batch_size} photos at a time."
+            elif device != "cpu":
+                self.choice = choose_device("cpu", fast_cpu=True)
+                sentence = "The GPU has too little memory for one photo; continuing with the CPU, which is slower."
+            else:
+                raise BadInput("One photo does not fit into this computer's memory; close other programs.")
         self.on_event(Event("message", message=sentence))
 
     # What a run writes
@@ -497,15 +549,14 @@ class FineTuningRun:
         return self.segmenter.device_line if self.options.border_only else self.choice.reason
 
     def _write_checkpoint(self) -> None:
-        state = {
-            "identity": self.identity,
-            "fits": [fit.state() for fit in self.fits],
-            "rows": self.rows,
-            "current": self.unfinished_fit,
-            "batch_size": self.batch_size,
-        }
-        write_checkpoint(self.out, state)
-        self.checkpoint_time = time.perf_counter()
+        with self.state_lock:
+            state = {
+                "identity": self.identity,
+                "fits": [fit.state() for fit in self.fits],
+                "rows": self.rows,
+                "batch_size": self.batch_size,
+            }
+            write_checkpoint(self.out, state)
 
     def _write_log_json(self, result: dict[str, Any]) -> None:
         document = {

@@ -109,7 +109,7 @@ class TrainingLoop:
         # Under torchrun, each process has its own batches, and DistributedDataParallel averages their gradients.
         self.trained = DistributedDataParallel(self.network) if process_count() > 1 else self.network
         steps = steps_per_pass * passes
-        self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay)
+        self.optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=weight_decay, fused=True)
         self.schedule = WarmupCosineSchedule(self.optimizer, warmup_steps=max(1, steps // 50), t_total=steps)
         self.scaler = torch.amp.GradScaler(choice.device, enabled=choice.precision == "float16")
         self.loss = build_loss(loss)
