@@ -62,6 +62,9 @@ def main(*, photos: int = 10_000, quick: bool = False) -> None:
                 _ms(statistics.median(peer)),
             )
         )
+        learning = bench.step_while_learning(20 if quick else 100)
+        rows.append(("Next while a model is fine-tuned: median", _ms(statistics.median(learning)), "-"))
+        rows.append(("Next while a model is fine-tuned: 95th percentile", _ms(_p95(learning)), "-"))
         rows.append((f"growth of memory over {steps} Next", f"{bench.growth(steps):+.0f} MB", "-"))
         rows.append(("longest stall of the window during prediction", _ms(bench.stall(seconds)), "-"))
         rows.append(("longest stall when nothing runs", _ms(bench.stall(seconds, predict=False)), "-"))
@@ -117,6 +120,24 @@ class Bench:
             self._until(lambda: self.tab.navigator.current.photo is not None and self.tab.navigator.photo != before)  # noqa: B023
             QApplication.processEvents()
             taken.append(time.perf_counter() - start)
+        return taken
+
+    def step_while_learning(self, steps: int) -> list[float]:
+        """Seconds of *Next* while a model is fine-tuned on the corrected photos; the person looks a second at each."""
+        (tab,) = (panel for panel in self.widget.panels if panel.title == "Fine-tune")
+        self.widget.tabs.setCurrentIndex(self.widget.panels.index(tab))
+        self._until(lambda: tab._evidence is not None)
+        tab.start()
+        self.widget.tabs.setCurrentIndex(self.widget.panels.index(self.tab))
+        self._until(lambda: tab._last_event is not None and tab._last_event.stage == "train")
+        taken = []
+        for _ in range(steps):
+            taken += self.step(1)
+            end = time.perf_counter() + 1
+            self._until(lambda: time.perf_counter() > end)  # noqa: B023
+        assert tab._run is not None, "the run ended too early"
+        tab.cancel()
+        self._until(lambda: tab._run is None)
         return taken
 
     def by_hand(self, files: list[Path]) -> list[float]:

@@ -1,5 +1,6 @@
 """Fine-tuning of a small network, on generated spots with masks that are wider than the spots."""
 
+import csv
 import errno
 import signal
 import subprocess
@@ -148,6 +149,10 @@ def test_a_resumed_run_ends_like_an_uninterrupted_run(tmp_path, clinic, spot_fin
     seen = []
     outcome = fine_tune(spot_finder, evidence, options, tmp_path / "halved", seen.append)
     assert min(event.done for event in seen if event.stage == "train") >= 7  # no fit started again
+    with (outcome.folder / "log.csv").open() as stream:
+        passes = [(row["fit"], int(row["pass"])) for row in csv.DictReader(stream)]
+    fits = {"part 1 of 2", "part 2 of 2", "candidate"}
+    assert sorted(passes) == sorted((fit, number) for fit in fits for number in range(1, 7))
     ours, theirs = (bundle.load(done.candidate).network.state_dict() for done in (outcome, whole))
     assert all(np.allclose(ours[name], theirs[name], atol=1e-3) for name in theirs)
     assert [row.candidate_dice for row in outcome.verdict.compared] == pytest.approx(

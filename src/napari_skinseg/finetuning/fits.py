@@ -51,6 +51,13 @@ class Fit:
     finished: bool = False
     unfinished: dict[str, Any] | None = None
 
+    @property
+    def passes_made(self) -> int:
+        """The passes that need not be made again: all of a complete fit, and those of `unfinished`."""
+        if self.finished:
+            return self.passes
+        return self.unfinished["passes"] if self.unfinished else 0
+
     def state(self) -> dict[str, Any]:
         """Return the results as tensors and plain values, for a checkpoint."""
         import torch

@@ -195,7 +195,9 @@ class FineTuningRun:
             return
         for fit, state in zip(self.fits, self.state["fits"], strict=True):
             fit.restore(state, self.photos)
-        self.rows, self.batch_size = self.state["rows"], self.state["batch_size"]
+        self.batch_size = self.state["batch_size"]
+        made = {fit.name: fit.passes_made for fit in self.fits}  # a fit may have logged later passes, which are lost
+        self.rows = [row for row in self.state["rows"] if int(row["pass"]) <= made[str(row["fit"])]]
         done = sum(fit.finished for fit in self.fits)
         self.on_event(
             Event("resumed", done, len(self.fits), f"The run continues; {done} of {len(self.fits)} fits are complete.")
@@ -280,9 +282,7 @@ class FineTuningRun:
         """
         import torch
 
-        for fit in self.fits:  # of a resumed run
-            passes = fit.passes if fit.finished else fit.unfinished["passes"] if fit.unfinished else 0
-            self.steps[fit.name] = passes * self._steps_per_pass(fit, self.batch_size)
+        self.steps = {fit.name: fit.passes_made * self._steps_per_pass(fit, self.batch_size) for fit in self.fits}
         waiting = sorted((fit for fit in self.fits if not fit.finished), key=lambda fit: len(fit.train), reverse=True)
         threads = torch.get_num_threads()
         at_once = max(1, min(len(waiting), threads)) if self.choice.device == "cpu" else 1
