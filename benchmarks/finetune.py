@@ -187,7 +187,7 @@ def clinics(
     """
     from napari_skinseg.models.store import find
 
-    folder, rows, right, false, efforts = find(base).folder, [], [], 0, []
+    folder, rows, efforts = find(base).folder, [], []
 
     def measure(number: int) -> tuple[str, str, dict[str, Any]]:
         style, group = list(STYLES)[number % len(STYLES)], ("all", *ARTEFACTS_OF_CLINICS)[number % 4]
@@ -199,12 +199,7 @@ def clinics(
     with ThreadPoolExecutor(at_once) as pool:
         measured = list(pool.map(measure, range(first, count)))
     for style, group, cell in measured:
-        means, minutes = (cell["judged"]["others"][key] for key in ("means", "minutes"))
-        advised = means[cell["advised"]]
-        best = max(means.values())
-        # As in `_print_decisions`: right if the advice does not lose, and leaves at most `LEAST_GAIN`.
-        right.append(advised >= means["base"] and best - advised <= LEAST_GAIN)
-        false += advised < means["base"]
+        minutes = cell["judged"]["others"]["minutes"]
         efforts.append((minutes["base"], minutes[cell["advised"]], style))
         dices, outcome = _figures(cell, "others")
         rows.append([cell["clinic"], group, style, str(cell["judged"]["others"]["photos"]), *dices, *outcome])
@@ -223,7 +218,9 @@ def clinics(
         "CPU s",
     ]
     print_table(head, rows)
-    print(f"\nright: {sum(right)} of {len(right)}; false: {false}")
+    cells = [cell for _, _, cell in measured]
+    print(f"\n{_count_right(cells, [cell['advised'] for cell in cells])}\n")
+    _print_rules_of_weights(cells)
     if plot is not None:
         _plot_efforts(efforts, plot)
 
@@ -264,6 +261,42 @@ def _figures(cell: Mapping[str, Any], judges: str) -> tuple[list[str], list[str]
     gain = f"{means[cell['advised']] - means['base']:+.3f}"
     saved = f"{minutes['base']:.0f} → {minutes[cell['advised']]:.0f}"
     return dices, [cell["advised"], gain, saved, f"{cell['seconds']:.0f}"]
+
+
+def _count_right(cells: Sequence[Mapping[str, Any]], advice: Sequence[str]) -> str:
+    """As in `_print_decisions`: right if the advice does not lose, and leaves at most `LEAST_GAIN` to another step."""
+    right = false = 0
+    for cell, advised in zip(cells, advice, strict=True):
+        means = cell["judged"]["others"]["means"]
+        false += means[advised] < means["base"]
+        right += means[advised] >= means["base"] and max(means.values()) - means[advised] <= LEAST_GAIN
+    return f"{right} of {len(cells)} right, {false} false"
+
+
+def _print_rules_of_weights(cells: Sequence[Mapping[str, Any]]) -> None:
+    """Print how often the advice is right with other rules for the trained weights; the border is used where it was."""
+    rows = []
+    for level, least in product((0.8, 0.95, 0.99), (LEAST_GAIN, 0.01, 0.015)):
+        advice = ["weights" if _is_adopted(cell, level, least) else _below(cell) for cell in cells]
+        halves = [_count_right(cells[half::2], advice[half::2]) for half in (0, 1)]
+        rows.append([f"{100 * level:g} %", f"{least:g}", *halves, str(advice.count("weights"))])
+    halves = [_count_right(cells[half::2], [_below(cell) for cell in cells[half::2]]) for half in (0, 1)]
+    rows.append(["never adopted", "", *halves, "0"])
+    print_table(["level", "gain, at least", "even clinics", "odd clinics", "adopted"], rows)
+
+
+def _below(cell: Mapping[str, Any]) -> str:
+    return "border" if "border" in cell["held_out"] else "base"
+
+
+def _is_adopted(cell: Mapping[str, Any], level: float, least: float) -> bool:
+    """Whether the trained weights are adopted; see `verdict`."""
+    found = {name: np.array(values) for name, values in cell["held_out"]["weights"].items()}
+    gains = found["candidate_dice"] - found["base_dice"]
+    failed, before = found["candidate_failed"], found["base_failed"]
+    typical, low, _ = trimmed_interval(gains.tolist(), level)
+    new = (failed & ~before & (gains <= -NEW_FAILURE_DROP)).sum() - (before & ~failed).sum()
+    return bool(low > 0 and typical >= least and new <= NEW_FAILURES["weights"] * len(gains))
 
 
 def _plot_efforts(efforts: Sequence[tuple[float, float, str]], path: Path) -> None:

@@ -75,6 +75,16 @@ def test_a_gain_within_chance_is_not_recommended():
     assert "may be chance" in verdict.sentence
 
 
+def test_trained_weights_need_more_certainty_than_a_border():
+    # As in a simulated clinic: the weights gained 0.015 on 20 photos, and lost 0.004 on 120 others.
+    gains = np.linspace(-0.02, 0.05, 20)
+    _, low, _ = trimmed_interval(gains.tolist(), 0.95)
+    assert 0 < low < 0.005
+    compared = rows(0.8 + 0 * gains, 0.8 + gains)
+    assert "may be chance" in judge_candidate(compared, PHANTOMS, 0.5, 20).sentence
+    assert judge_candidate(compared, ((), ()), 0, 0, step="border").better
+
+
 def test_four_lucky_photos_are_not_enough():
     # The bootstrap of four positive numbers never reaches zero; Student's t with three degrees of freedom does.
     verdict = judge_candidate(rows([0.8] * 4, [0.81, 0.88, 0.805, 0.95]), PHANTOMS, 0.5, 20)
