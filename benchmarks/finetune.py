@@ -219,6 +219,8 @@ def clinics(
     ]
     print_table(head, rows)
     cells = [cell for _, _, cell in measured]
+    print()
+    _print_styles([(style, cell) for style, _, cell in measured])
     print(f"\n{_count_right(cells, [cell['advised'] for cell in cells])}\n")
     _print_rules_of_weights(cells)
     if plot is not None:
@@ -261,6 +263,33 @@ def _figures(cell: Mapping[str, Any], judges: str) -> tuple[list[str], list[str]
     gain = f"{means[cell['advised']] - means['base']:+.3f}"
     saved = f"{minutes['base']:.0f} → {minutes[cell['advised']]:.0f}"
     return dices, [cell["advised"], gain, saved, f"{cell['seconds']:.0f}"]
+
+
+def _print_styles(measured: Sequence[tuple[str, Mapping[str, Any]]]) -> None:
+    """Print the gain of what was advised, and the minutes of correction, as means over the clinics of each style."""
+    rows = []
+    for style in STYLES:
+        cells = [cell for name, cell in measured if name == style]
+        if not cells:
+            continue
+        others = [(cell["judged"]["others"], cell["advised"]) for cell in cells]
+        base = np.array([judged["means"]["base"] for judged, _ in others])
+        gains = np.array([judged["means"][advised] for judged, advised in others]) - base
+        minutes = np.mean(
+            [(judged["minutes"]["base"], judged["minutes"][advised]) for judged, advised in others], axis=0
+        )
+        rows.append(
+            [
+                style,
+                str(len(cells)),
+                f"{base.mean():.3f}",
+                f"{(base + gains).mean():.3f}",
+                f"{gains.mean():+.3f} ({gains.min():+.3f} to {gains.max():+.3f})",
+                "{:.0f} → {:.0f}".format(*minutes),
+                _count_right(cells, [advised for _, advised in others]),
+            ]
+        )
+    print_table(["style", "clinics", "base", "as advised", "gain (range)", "minutes", "decisions"], rows)
 
 
 def _count_right(cells: Sequence[Mapping[str, Any]], advice: Sequence[str]) -> str:
