@@ -107,6 +107,8 @@ def plot_points(points: CurvePoints, size: tuple[int, int], ratio: float) -> QIm
         at, tuned, base = np.array(found).T
         dice.plot(at, base, color=_ORANGE, linewidth=1.2, linestyle="--")
         dice.plot(at, tuned, color=_BLUE, linewidth=1.5, marker=".", markersize=4)
+    if not points.dices:
+        dice.set_yticks([])  # an axis without values has a meaningless scale
     canvas.draw()
     pixels = np.ascontiguousarray(canvas.buffer_rgba())
     height, width = pixels.shape[:2]
