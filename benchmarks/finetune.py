@@ -332,14 +332,17 @@ def _plot_efforts(efforts: Sequence[tuple[float, float, str]], path: Path) -> No
     """Draw the minutes of correction per 100 photos before and after, one line for each clinic."""
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7, 3.2), layout="constrained")
+    figure = Figure(figsize=(7, 1 + 0.12 * (len(efforts) + 2 * len(STYLES))), layout="constrained")
     axes = figure.subplots()
     rows = sorted(efforts, key=lambda one: (list(STYLES).index(one[2]), one[0]))
-    for row, (before, after, _) in enumerate(rows):
-        axes.plot([before, after], [row, row], color="0.6", zorder=1)
+    heights = [row + 2 * list(STYLES).index(style) for row, (_, _, style) in enumerate(rows)]  # a gap between styles
+    for height, (before, after, _) in zip(heights, rows, strict=True):
+        axes.plot([before, after], [height, height], color="0.6", zorder=1)
     for column, marker, name in ((0, "o", "base"), (1, "s", "after, as advised")):
-        axes.scatter([row[column] for row in rows], range(len(rows)), marker=marker, label=name, zorder=2)
-    axes.set_yticks(range(len(rows)), [style for _, _, style in rows])
+        axes.scatter([row[column] for row in rows], heights, 18, marker=marker, label=name, zorder=2)
+    styles = [style for style in STYLES if any(row[2] == style for row in rows)]
+    middles = [np.mean([at for at, row in zip(heights, rows, strict=True) if row[2] == style]) for style in styles]
+    axes.set_yticks(middles, styles)
     axes.invert_yaxis()
     axes.set_xlim(0)
     axes.set_xlabel("minutes of correction per 100 photos (simulated)")
