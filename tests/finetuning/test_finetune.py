@@ -528,9 +528,10 @@ def test_when_memory_runs_out_the_batch_is_halved_with_a_message(tmp_path, clini
     run.base.network.register_forward_pre_hook(little_memory)
     outcome = run.run()
     assert outcome.verdict is not None
-    assert [event.message for event in said if event.stage == "message"] == [
-        "Memory ran out; continuing with 2 photos at a time."
-    ]
+    # The fit on all eight photos and those on four start at the same time; each size is reported once.
+    messages = [event.message for event in said if event.stage == "message"]
+    sizes = [int(message.removeprefix("Memory ran out; continuing with ").split()[0]) for message in messages]
+    assert sizes in ([2], [4, 2])
 
 
 def test_the_next_run_uses_the_folder_of_an_unfinished_run(tmp_path):

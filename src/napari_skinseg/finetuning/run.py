@@ -197,7 +197,8 @@ class FineTuningRun:
             fit.restore(state, self.photos)
         self.batch_size = self.state["batch_size"]
         made = {fit.name: fit.passes_made for fit in self.fits}  # a fit may have logged later passes, which are lost
-        self.rows = [row for row in self.state["rows"] if int(row["pass"]) <= made[str(row["fit"])]]
+        # Version 0.1 gave the fits other names.
+        self.rows = [row for row in self.state["rows"] if int(row["pass"]) <= made.get(str(row["fit"]), math.inf)]
         done = sum(fit.finished for fit in self.fits)
         self.on_event(
             Event("resumed", done, len(self.fits), f"The run continues; {done} of {len(self.fits)} fits are complete.")
