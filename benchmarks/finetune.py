@@ -306,15 +306,15 @@ def _print_rules_of_weights(cells: Sequence[Mapping[str, Any]]) -> None:
     """Print how often the advice is right with other rules for the trained weights; the border is used where it was."""
     rows = []
     for level, least in product((0.8, 0.95, 0.99), (LEAST_GAIN, 0.01, 0.015)):
-        advice = ["weights" if _is_adopted(cell, level, least) else _below(cell) for cell in cells]
+        advice = ["weights" if _is_adopted(cell, level, least) else _step_before(cell) for cell in cells]
         halves = [_count_right(cells[half::2], advice[half::2]) for half in (0, 1)]
         rows.append([f"{100 * level:g} %", f"{least:g}", *halves, str(advice.count("weights"))])
-    halves = [_count_right(cells[half::2], [_below(cell) for cell in cells[half::2]]) for half in (0, 1)]
+    halves = [_count_right(cells[half::2], [_step_before(cell) for cell in cells[half::2]]) for half in (0, 1)]
     rows.append(["never adopted", "", *halves, "0"])
     print_table(["level", "gain, at least", "even clinics", "odd clinics", "adopted"], rows)
 
 
-def _below(cell: Mapping[str, Any]) -> str:
+def _step_before(cell: Mapping[str, Any]) -> str:
     return "border" if "border" in cell["held_out"] else "base"
 
 

@@ -445,9 +445,10 @@ class FineTuningRun:
         from napari_skinseg.training.loop import TrainingLoop
 
         def report(step: int, loss: float) -> None:
-            self.steps[fit.name] = step
             total = sum(other.passes * self._steps_per_pass(other, self.batch_size) for other in self.fits)
-            self.on_event(Event("train", sum(self.steps.values()), total, values={"loss": loss}))
+            with self.report_lock:  # count and report together, so that the progress never goes back
+                self.steps[fit.name] = step
+                self._report(Event("train", sum(self.steps.values()), total, values={"loss": loss}))
 
         network = copy.deepcopy(self.base.network)
         freeze_early_stages(network)
