@@ -593,6 +593,7 @@ def _cell(
 ) -> dict[str, Any]:
     import subprocess
 
+    out.mkdir(parents=True, exist_ok=True)
     job = out / f"{clinic.replace(' ', '-').replace(',', '').replace('%', 'percent')}-{method}.json"
     done = job.with_suffix(".done.json")
     if not done.exists():

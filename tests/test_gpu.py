@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from scipy.ndimage import distance_transform_edt
 
 from napari_skinseg.datasets.dataset import find_cases
 from napari_skinseg.device import choose_device
@@ -54,16 +55,18 @@ def test_masks_of_gpu_and_cpu_are_nearly_equal():
 
 
 def test_a_click_on_the_gpu_corrects_the_mask_as_on_the_cpu():
-    image = PHOTOS[0].image
-    row, column = (int(np.median(places)) for places in np.nonzero(PHOTOS[0].mask))
-    clicks = [Click(row, column, include=False)]
+    image, truth = PHOTOS[0].image, PHOTOS[0].mask
+    # Next to the lesion, as a person clicks. A click that removes the middle of a lesion gives another mask on the CPU
+    # alone when the values of the photo change by 1.
+    row, column = np.unravel_index(np.abs(distance_transform_edt(~truth) - 10).argmin(), truth.shape)
+    clicks = [Click(int(row), int(column), include=True)]
     masks = []
     for device in ("cuda", "cpu"):
         segmenter = Segmenter(device=device)
         before = segmenter.segment(image, SegmentOptions(always_outline=True))
         masks.append(segmenter.refine(image, clicks, before.mask).mask)
-    assert not masks[0][row, column]
-    assert jaccard(*masks) > 0.9
+        assert masks[-1][row, column] > before.mask[row, column]
+    assert jaccard(*masks) > 0.97
 
 
 @pytest.mark.parametrize("network", ["UNet", "FlexibleUNet"])
@@ -89,4 +92,6 @@ def test_a_style_is_learned_on_the_gpu(cases, tmp_path, monkeypatch):
     options = FineTuneOptions(passes=2, device="cuda")
     outcome = fine_tune(None, collect(tmp_path / "cases"), options, tmp_path / "run")
     assert len(outcome.verdict.compared) == len(cases)
-    assert torch.cuda.memory_allocated() < 50e6
+    # Each thread that used cuBLAS keeps its workspace, 33 MiB on an H200; fits run in a thread of their own. A fit that
+    # is not freed keeps its network, the averaged weights and the state of the optimizer, another 80 MB or more.
+    assert torch.cuda.memory_allocated() < 100e6
