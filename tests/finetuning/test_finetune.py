@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import itertools
 import signal
 import subprocess
 import sys
@@ -329,6 +330,38 @@ def test_on_a_cpu_the_fits_run_at_the_same_time(tmp_path, clinic, spot_finder):
     assert {count for _, count in where} == {threads // at_once}
     assert len(where) == at_once
     assert torch.get_num_threads() == threads
+
+
+def test_while_the_user_works_one_core_is_left_free(tmp_path, clinic, spot_finder):
+    import torch
+
+    steps = []
+
+    def note(event):
+        if event.stage == "train":
+            steps.append(threading.current_thread().name)
+
+    options = replace(SHORT, passes=6, folds=2, device="cpu")  # three fits
+    outcome = fine_tune(spot_finder, collect(clinic(6)), options, tmp_path / "run", note, user_is_active=lambda: True)
+    assert outcome.candidate is not None
+    at_once, free = min(3, torch.get_num_threads()), max(1, torch.get_num_threads() - 1)
+    assert len(set(steps)) == at_once
+    if free == 1:  # a fit that starts beside another makes one step, and then waits until the other has ended
+        assert sum(one != other for one, other in itertools.pairwise(steps)) <= 5
+
+
+def test_a_fit_that_waits_for_the_user_is_cancelled_at_once(tmp_path, clinic, spot_finder):
+    cancel, steps = threading.Event(), []
+
+    def stop_later(event):
+        if event.stage == "train":
+            steps.append(event.done)
+            if len(steps) == 5:
+                cancel.set()
+
+    outcome = fine_tune(spot_finder, collect(clinic(6)), SHORT, tmp_path / "run", stop_later, cancel, lambda: True)
+    assert outcome.cancelled
+    assert len(steps) <= 6
 
 
 def test_a_fit_that_fails_stops_the_others(tmp_path, clinic, spot_finder):

@@ -13,6 +13,7 @@ A run writes into its own folder:
     <run>/<name>/           the candidate, a model bundle
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,6 +33,7 @@ def fine_tune(
     out: str | Path,
     on_event: OnEvent = ignore_event,
     cancel: CancelToken | None = None,
+    user_is_active: Callable[[], bool] = lambda: False,
 ) -> FineTuneOutcome:
     """Fine-tune a model, or continue an unfinished run with the same base, photos and options in `out`.
 
@@ -53,6 +55,7 @@ def fine_tune(
         out: folder of the run.
         on_event: receives an event for each batch, each result and each change (such as less memory).
         cancel: is read before each batch and each photo.
+        user_is_active: is read after each batch; while it returns True, the training on a CPU leaves one core free.
 
     Raises:
         BadInput: the model does not exist, an option is out of its range, there are too few photos to judge a model, or
@@ -71,5 +74,5 @@ def fine_tune(
         )
     from .run import FineTuningRun
 
-    run = FineTuningRun(model, evidence, options, make_output_folder(out), on_event, cancel or NeverCancelled())
-    return run.run()
+    cancel = cancel or NeverCancelled()
+    return FineTuningRun(model, evidence, options, make_output_folder(out), on_event, cancel, user_is_active).run()

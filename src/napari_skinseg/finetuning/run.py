@@ -8,7 +8,7 @@ import copy
 import math
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from datetime import datetime
@@ -69,6 +69,8 @@ CLICKS = 0.25
 """Share of each batch with clicks, so that the model still reacts to clicks."""
 SECONDS_BETWEEN_CHECKPOINTS = 15.0
 """Shortest time between two checkpoints of one fit."""
+SECONDS_BETWEEN_LOOKS = 0.05
+"""Time after which a fit that waits looks again whether it may go on."""
 
 
 class FineTuningRun:
@@ -82,10 +84,11 @@ class FineTuningRun:
         out: Path,
         on_event: OnEvent,
         cancel: CancelToken,
+        user_is_active: Callable[[], bool],
     ) -> None:
         self.stored = base
         self.evidence, self.options, self.out = evidence, options, out
-        self._report, self.cancel = on_event, cancel
+        self._report, self.cancel, self.user_is_active = on_event, cancel, user_is_active
         self.segmenter = Segmenter(base.folder, options.device if options.border_only else self.choice.device)
         self.batch_size = options.batch_size
         self.rows: list[dict[str, str | int]] = []
@@ -100,6 +103,8 @@ class FineTuningRun:
         self.steps: dict[str, int] = {}
         # Fits run in threads: one of them at a time reports, changes shared values or writes a file of the run.
         self.report_lock, self.state_lock = threading.Lock(), threading.RLock()
+        self.running: list[Fit] = []
+        self.most_beside_user = 1
         self.failed = threading.Event()
         self.stop = AnyToken(cancel, self.failed)
 
@@ -279,7 +284,7 @@ class FineTuningRun:
         """Make the fits that are not finished; on a CPU, as many at the same time as there are threads.
 
         A step is so small that two threads of torch are only a tenth faster than one. Two fits with one thread each
-        take half the time.
+        take half the time. While the user works, one fit less goes on, so that one core is free for the window.
         """
         import torch
 
@@ -287,6 +292,7 @@ class FineTuningRun:
         waiting = sorted((fit for fit in self.fits if not fit.finished), key=lambda fit: len(fit.train), reverse=True)
         threads = torch.get_num_threads()
         at_once = max(1, min(len(waiting), threads)) if self.choice.device == "cpu" else 1
+        self.most_beside_user = max(1, threads - 1)
         with ThreadPoolExecutor(at_once, "fit", torch.set_num_threads, (threads // at_once,)) as pool:
             futures = [pool.submit(self._make_fit, fit) for fit in waiting]
             try:
@@ -300,6 +306,16 @@ class FineTuningRun:
 
     def _make_fit(self, fit: Fit) -> None:
         """Make one fit, with smaller batches or on the CPU if memory runs out."""
+        with self.state_lock:
+            self.running.append(fit)
+        try:
+            self._make_fit_with_enough_memory(fit)
+        finally:
+            with self.state_lock:
+                self.running.remove(fit)
+        self._write_checkpoint()
+
+    def _make_fit_with_enough_memory(self, fit: Fit) -> None:
         while not fit.finished:
             raise_if_cancelled(self.stop)
             batch_size = fit.unfinished["batch_size"] if fit.unfinished else self.batch_size
@@ -314,7 +330,14 @@ class FineTuningRun:
                 self._use_less_memory(min(batch_size, len(fit.train)), loop.choice.device)
             finally:
                 loop.close()
-        self._write_checkpoint()
+
+    def _wait_for_user(self, fit: Fit) -> None:
+        """While the user works and the cores are taken, let only the fits go on that were started first."""
+        while self.user_is_active() and not self.stop.is_set():
+            with self.state_lock:
+                if fit in self.running[: self.most_beside_user]:
+                    return
+            time.sleep(SECONDS_BETWEEN_LOOKS)
 
     def _run_passes(self, fit: Fit, loop: "TrainingLoop", batch_size: int) -> None:
         start, checkpoint_time = 0, -math.inf
@@ -449,6 +472,7 @@ class FineTuningRun:
             with self.report_lock:  # count and report together, so that the progress never goes back
                 self.steps[fit.name] = step
                 self._report(Event("train", sum(self.steps.values()), total, values={"loss": loss}))
+            self._wait_for_user(fit)
 
         network = copy.deepcopy(self.base.network)
         freeze_early_stages(network)

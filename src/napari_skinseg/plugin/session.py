@@ -1,7 +1,9 @@
 """What the tabs of one widget share: the viewer, the workers, the loaded models and the preferences."""
 
 import logging
+import math
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +24,9 @@ if TYPE_CHECKING:
 
 PLUGIN = "napari-skinseg"
 
+SECONDS_OF_ACTIVITY = 20.0
+"""The user counts as active for this time after the last action. Most people look at a photo for a shorter time."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -33,6 +38,7 @@ class Session(QObject):
         background: the jobs of the Segment and the Review tab.
         training: the jobs of the Fine-tune tab, which run for minutes while the user works in the other tabs.
         project: folder of the project that is open in the Review tab; None if there is none.
+        activity: whether the user works in the viewer.
         segmenters: the loaded models.
         is_closed: the widget is destroyed; start no more jobs.
     """
@@ -45,6 +51,7 @@ class Session(QObject):
         self.viewer = viewer
         self.background, self.training = Background(), Background()
         self.project: Path | None = None
+        self.activity = UserActivity(viewer)
         self.segmenters = Segmenters(on_message=show_info)
         self.is_closed = False
 
@@ -53,6 +60,22 @@ class Session(QObject):
         self.is_closed = True
         self.training.close()
         self.background.close()
+
+
+class UserActivity:
+    """Tells whether the user works in the viewer: moves the mouse over a photo, or goes to another photo in Review."""
+
+    def __init__(self, viewer: "ViewerModel") -> None:
+        self._last_action = -math.inf
+        viewer.cursor.events.position.connect(self.note)
+
+    def note(self, event: object = None) -> None:
+        """Note that the user did something now."""
+        self._last_action = time.monotonic()
+
+    def is_recent(self) -> bool:
+        """Whether the last action was at most `SECONDS_OF_ACTIVITY` ago; any thread may ask."""
+        return time.monotonic() - self._last_action <= SECONDS_OF_ACTIVITY
 
 
 class Segmenters:

@@ -21,7 +21,15 @@ from napari_skinseg.plugin.finetune.worker import Pause, run
 from napari_skinseg.plugin.session import Segmenters
 options = FineTuneOptions(border_only=True, device="cpu")
 outcome = run(
-    Path(sys.argv[1]), "lesion-unet", options, None, Segmenters(print), lambda event: None, threading.Event(), Pause()
+    Path(sys.argv[1]),
+    "lesion-unet",
+    options,
+    None,
+    Segmenters(print),
+    lambda event: None,
+    threading.Event(),
+    Pause(),
+    lambda: False,
 )
 print(*{"torch", "monai"} & set(sys.modules), outcome.candidate)
 """

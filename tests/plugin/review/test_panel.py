@@ -3,6 +3,7 @@
 import csv
 import gc
 import itertools
+import math
 import shutil
 import sqlite3
 import subprocess
@@ -231,6 +232,14 @@ def test_next_and_previous_keep_the_strokes(qtbot, opened, settle):
         settle(opened)
         assert current(opened) == name
     np.testing.assert_array_equal(opened.navigator.current.mask(), painted)
+
+
+def test_going_to_another_photo_counts_as_activity_of_the_user(qtbot, opened, settle):
+    activity = opened._session.activity
+    activity._last_action = -math.inf
+    press(qtbot, opened.next_button)
+    settle(opened)
+    assert activity.is_recent()
 
 
 def test_a_prefetched_photo_is_shown_at_once(qtbot, opened, settle):

@@ -100,9 +100,12 @@ class FineTunePanel(FineTuneForm):
         self.ask("")
         self.curve.clear_points()
         self.show_running(True)
+        segmenters, activity = self._session.segmenters, self._session.activity
         self._run = self._background.start(
             "fine-tuning",
-            lambda report, cancel: run(source, base, options, drop, self._session.segmenters, report, cancel, pause),
+            lambda report, cancel: run(
+                source, base, options, drop, segmenters, report, cancel, pause, activity.is_recent
+            ),
             self._on_end,
             self._on_report,
         )

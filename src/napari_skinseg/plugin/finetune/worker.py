@@ -3,7 +3,7 @@
 import gc
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -96,6 +96,7 @@ def run(
     report: Report,
     cancel: CancelToken,
     pause: Pause,
+    user_is_active: Callable[[], bool],
 ) -> FineTuneOutcome:
     """Match the border and fine-tune on the photos that `source` holds now.
 
@@ -108,6 +109,7 @@ def run(
         report: receives every `Event`.
         cancel: is read before each batch.
         pause: the run waits while it is set.
+        user_is_active: while it returns True, the run leaves one core of the processor free.
 
     Raises:
         BadInput: see `collect` and `fine_tune`.
@@ -122,7 +124,9 @@ def run(
     else:
         segmenters.import_monai()
     with _rare_garbage_collection():
-        return fine_tune(base, evidence, options, choose_run_folder(source), pause.after(report, cancel), cancel)
+        return fine_tune(
+            base, evidence, options, choose_run_folder(source), pause.after(report, cancel), cancel, user_is_active
+        )
 
 
 def adopt_and_discard(outcome: FineTuneOutcome, model: Path) -> StoredModel:

@@ -33,7 +33,7 @@ class Navigator:
     """
 
     def __init__(self, session: Session, form: ReviewForm) -> None:
-        self._viewer, self._form = session.viewer, form
+        self._viewer, self._activity, self._form = session.viewer, session.activity, form
         self.write_queue = WriteQueue(session.background)
         self.current = CurrentPhoto(session.viewer)
         self.autosave = Autosave(self.current, self.write_queue)
@@ -278,6 +278,7 @@ class Navigator:
 
     def _show(self, photo: str, *, remember: bool = True) -> None:
         """Show a photo, at once if it is loaded, or as soon as it is."""
+        self._activity.note()
         left = self.current.unload()
         if left is not None:
             self.prefetch.put(left)
