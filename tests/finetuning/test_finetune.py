@@ -555,7 +555,13 @@ def test_when_memory_runs_out_the_batch_is_halved_with_a_message(tmp_path, clini
     said = []
     options = replace(SHORT, passes=1, name="tuned", folds=2)
     run = FineTuningRun(
-        store.find(spot_finder), collect(clinic(8)), options, tmp_path / "run", said.append, NeverCancelled()
+        store.find(spot_finder),
+        collect(clinic(8)),
+        options,
+        tmp_path / "run",
+        said.append,
+        NeverCancelled(),
+        lambda: False,
     )
     (tmp_path / "run").mkdir()
     run.base.network.register_forward_pre_hook(little_memory)
