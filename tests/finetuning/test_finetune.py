@@ -347,10 +347,12 @@ def test_while_the_user_works_one_core_is_left_free(tmp_path, clinic, spot_finde
     at_once, free = min(3, torch.get_num_threads()), max(1, torch.get_num_threads() - 1)
     assert len(set(steps)) == at_once
     if free == 1:  # a fit that starts beside another makes one step, and then waits until the other has ended
-        assert sum(one != other for one, other in itertools.pairwise(steps)) <= 5
+        assert sum(one != other for one, other in itertools.pairwise(steps)) <= 6
 
 
 def test_a_fit_that_waits_for_the_user_is_cancelled_at_once(tmp_path, clinic, spot_finder):
+    import torch
+
     cancel, steps = threading.Event(), []
 
     def stop_later(event):
@@ -361,7 +363,7 @@ def test_a_fit_that_waits_for_the_user_is_cancelled_at_once(tmp_path, clinic, sp
 
     outcome = fine_tune(spot_finder, collect(clinic(6)), SHORT, tmp_path / "run", stop_later, cancel, lambda: True)
     assert outcome.cancelled
-    assert len(steps) <= 6
+    assert len(steps) <= 5 + torch.get_num_threads()  # each fit that does not wait ends its step
 
 
 def test_a_fit_that_fails_stops_the_others(tmp_path, clinic, spot_finder):

@@ -103,8 +103,8 @@ class FineTuningRun:
         self.steps: dict[str, int] = {}
         # Fits run in threads: one of them at a time reports, changes shared values or writes a file of the run.
         self.report_lock, self.state_lock = threading.Lock(), threading.RLock()
-        self.running: list[Fit] = []
-        self.most_beside_user = 1
+        self.running: list[Fit] = []  # in the order of their start
+        self.most_beside_user = 1  # number of fits that go on while the user works
         self.failed = threading.Event()
         self.stop = AnyToken(cancel, self.failed)
 
